@@ -1,0 +1,102 @@
+"""What the user sees: tables, progress and notes on stderr; with --json one object on stdout and nothing else."""
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.table import Table
+
+_stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+_settings = {"json": False, "quiet": False}
+
+
+def configure(*, json_output: bool = False, quiet: bool = False) -> None:
+    """Set once by the command line."""
+    _settings.update(json=json_output, quiet=quiet)
+
+
+def _silent() -> bool:
+    return _settings["quiet"] or _settings["json"] or os.environ.get("RANK", "0") != "0"
+
+
+def say(message: str) -> None:
+    """A line for the user. Markup is off: names from data are printed as they are."""
+    if not _silent():
+        _stderr.print(message, markup=False)
+
+
+def show(table: Table) -> None:
+    """A rich table (or any rich object) for the user."""
+    if not _silent():
+        _stderr.print(table)
+
+
+def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
+    """A plain table; the first column is text, the others are right-aligned."""
+    made = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for i, column in enumerate(columns):
+        made.add_column(column, justify="left" if i == 0 else "right")
+    for row in rows:
+        made.add_row(*(_cell(c) for c in row))
+    return made
+
+
+def _cell(value: object) -> str:
+    from rich.markup import escape
+
+    if value is None:
+        return "–"
+    return f"{value:.2f}" if isinstance(value, float) else escape(str(value))
+
+
+def emit(result: dict) -> None:
+    """The command's result: one JSON object on stdout under --json, nothing otherwise."""
+    if _settings["json"]:
+        print(json.dumps({"ok": True, **result}, default=_plain), flush=True)
+
+
+def fail(message: str, hint: str | None, code: int) -> None:
+    """An error: two lines on stderr, and the same as JSON on stdout under --json."""
+    print(f"error: {message}", file=sys.stderr)
+    if hint:
+        print(f"hint: {hint}", file=sys.stderr)
+    if _settings["json"]:
+        print(json.dumps({"ok": False, "error": message, "hint": hint, "code": code}), flush=True)
+
+
+def _plain(value: object) -> object:
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return str(value)
+
+
+@contextmanager
+def progress(what: str, total: int, unit: str = "it") -> Iterator:
+    """A bar with rate and time left; yields a function `advance(n=1, note="")`."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    if _silent():
+        yield lambda n=1, note="": None
+        return
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+        console=_stderr,
+        transient=not _stderr.is_terminal,
+        disable=not _stderr.is_terminal,
+    )
+    with bar:
+        task = bar.add_task(what, total=total, rate="", note="")
+
+        def advance(n: int = 1, note: str = "") -> None:
+            speed = bar.tasks[0].speed
+            bar.update(task, advance=n, note=note, rate=f"{speed:.1f} {unit}/s" if speed else "")
+
+        yield advance

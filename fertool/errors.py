@@ -1,0 +1,62 @@
+"""What fertool raises when a user can do something about it.
+
+Every error carries one line that says what is wrong and, where there is one, a second line with the way out. The
+command line prints both without a traceback and ends with the class's exit code.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class FertoolError(Exception):
+    """A problem with a message for the user and a hint that names the way out."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str | None = None):
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(FertoolError):
+    """An option, name or combination that cannot be meant."""
+
+    exit_code = 2
+
+
+class DataError(FertoolError):
+    """A data set that is missing, incomplete or unreadable."""
+
+    exit_code = 3
+
+
+class ArtefactError(FertoolError):
+    """An artefact of the wrong kind, of other parents, damaged, newer or foreign."""
+
+    exit_code = 3
+
+
+class RecipeError(FertoolError):
+    """A recipe or setting that is unknown or out of range."""
+
+    exit_code = 4
+
+
+class DeviceError(FertoolError):
+    """A GPU that is not there, or weights that do not fit."""
+
+    exit_code = 5
+
+
+class Stopped(FertoolError):
+    """Work that was interrupted after its state had been saved."""
+
+    exit_code = 130
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The hint for an unknown name: the closest known one if there is one, else all of them."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(known)

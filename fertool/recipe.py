@@ -1,0 +1,156 @@
+"""Recipes: a paper's settings for one data set, one section per stage, typed and checked.
+
+Precedence: defaults < recipe < command-line option < `--set section.key=value`.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from fertool.errors import RecipeError, nearest
+from fertool.settings import STAGES, Settings
+
+S = TypeVar("S", bound=Settings)
+
+#: keys of a recipe that are not stage sections
+HEADER = ("about", "paper", "dataset", "stages", "compare")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe as written.
+
+    Attributes:
+        name: file name without .yaml ("" for pure defaults).
+        about: one line for `fertool recipes`.
+        paper: key of the paper in `fertool/papers` whose numbers stand beside the results, or "".
+        dataset: data set it was written for, or "".
+        stages: the commands `fertool run` walks, in order.
+        compare: which of the paper's result tables and rows belong to this recipe, see `evaluation.paper_results`.
+        sections: stage name -> raw settings.
+        text: the file itself, with its comments.
+    """
+
+    name: str = ""
+    about: str = ""
+    paper: str = ""
+    dataset: str = ""
+    stages: tuple[str, ...] = ()
+    compare: Mapping[str, Any] = field(default_factory=dict)
+    sections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    text: str = ""
+
+    def settings(self, stage: str, options: Mapping[str, Any] | None = None, sets: Iterable[str] = ()) -> Any:
+        """The settings of one stage with options and `--set` applied, checked.
+
+        Args:
+            stage: section name, e.g. "train".
+            options: values given on the command line; None values were not given.
+            sets: "section.key=value" strings; those of other sections are ignored here (see `check_sets`).
+
+        Raises:
+            RecipeError: an unknown key or an impossible value, with the nearest known key or what is allowed.
+        """
+        merged = _merge({}, self.sections.get(stage, {}))
+        merged = _merge(merged, {k: v for k, v in (options or {}).items() if v is not None})
+        for section, keys, value in parse_sets(sets):
+            if section == stage:
+                merged = _merge(merged, _nest(keys, value))
+        return build(STAGES[stage], merged, where=f"{stage}" + (f" of recipe {self.name}" if self.name else ""))
+
+
+def _merge(base: Mapping, over: Mapping) -> dict:
+    out = dict(base)
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(out.get(key), Mapping):
+            out[key] = _merge(out[key], value)
+        else:
+            out[key] = value
+    return out
+
+
+merge = _merge
+
+
+def _nest(keys: list[str], value: Any) -> dict:
+    for key in reversed(keys):
+        value = {key: value}
+    return value
+
+
+def parse_sets(sets: Iterable[str]) -> list[tuple[str, list[str], Any]]:
+    """"train.model.margin=0.1" -> ("train", ["model", "margin"], 0.1); values are YAML."""
+    out = []
+    for entry in sets:
+        left, eq, right = entry.partition("=")
+        section, *keys = left.strip().split(".")
+        if not eq or not keys:
+            raise RecipeError(f"--set {entry!r} is not of the form section.key=value", "e.g. --set train.lr=0.005")
+        if section not in STAGES:
+            raise RecipeError(f"--set {entry!r}: there is no section {section!r}", nearest(section, STAGES))
+        try:
+            out.append((section, keys, yaml.safe_load(right)))
+        except yaml.YAMLError as e:
+            raise RecipeError(f"--set {entry!r}: the value is not valid YAML") from e
+    return out
+
+
+def build(cls: type, values: Mapping[str, Any], where: str) -> Any:
+    """Make a settings object; every problem becomes one line that names the key."""
+    try:
+        return cls(**values)
+    except ValidationError as e:
+        problems, hint = [], None
+        for error in e.errors():
+            key = ".".join(str(p) for p in error["loc"])
+            if error["type"] == "extra_forbidden":
+                problems.append(f"unknown key {key!r}")
+                hint = hint or nearest(key, cls.model_fields)
+            else:
+                problems.append(f"{key}: {error['msg'].lower()} (got {error.get('input')!r})")
+        raise RecipeError(f"{where}: " + "; ".join(problems), hint) from e
+
+
+def names() -> list[str]:
+    """Names of the recipes that come with fertool."""
+    folder = resources.files("fertool") / "recipes"
+    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+
+
+def load(name: str | None) -> Recipe:
+    """A recipe by name, or from a .yaml file of the user's; None gives pure defaults.
+
+    Raises:
+        RecipeError: no such recipe, invalid YAML, or an unknown section or key anywhere in it.
+    """
+    if name is None:
+        return Recipe()
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name)
+        if not path.is_file():
+            raise RecipeError(f"there is no recipe file {name}")
+        text, name = path.read_text(encoding="utf-8"), path.stem
+    elif name in names():
+        text = (resources.files("fertool") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
+    else:
+        raise RecipeError(f"there is no recipe {name!r}", nearest(name, names()))
+    try:
+        raw = yaml.safe_load(text) or {}
+    except yaml.YAMLError as e:
+        raise RecipeError(f"recipe {name} is not valid YAML: {' '.join(str(e).split())}") from e
+    if not isinstance(raw, dict):
+        raise RecipeError(f"recipe {name} is not a list of sections")
+    for key in raw:
+        if key not in STAGES and key not in HEADER:
+            raise RecipeError(f"recipe {name}: unknown section {key!r}", nearest(key, [*STAGES, *HEADER]))
+    header = {k: raw[k] for k in HEADER if k in raw}
+    header["stages"] = tuple(header.get("stages", ()))
+    recipe = Recipe(name=name, sections={k: raw[k] or {} for k in raw if k in STAGES}, text=text, **header)
+    for stage in recipe.sections:
+        recipe.settings(stage)
+    return recipe

@@ -1,0 +1,113 @@
+"""Where artefacts live, and which one a command means when none is named.
+
+    artefacts/raf/faces.h5  masks.h5  regions.h5  subsets.h5
+    artefacts/raf/runs/ran-1/run.h5  predictions.h5  figures/
+"""
+
+import os
+import re
+from pathlib import Path
+
+from fertool.errors import ArtefactError, DataError, UsageError, nearest
+
+STAGE_FILES = ("faces", "masks", "regions", "subsets")
+
+
+def slug(name: str) -> str:
+    """A folder's name as it appears in the workspace."""
+    return re.sub(r"[^\w.-]+", "-", name.strip(), flags=re.UNICODE).strip("-.") or "data"
+
+
+class Workspace:
+    """The folder of artefacts: `--workspace`, else FERTOOL_WORKSPACE, else ./artefacts."""
+
+    def __init__(self, root: Path | str | None = None):
+        self.root = Path(root or os.environ.get("FERTOOL_WORKSPACE") or "artefacts")
+
+    def data_sets(self) -> list[str]:
+        """Names of the data sets that have faces here, sorted."""
+        if not self.root.is_dir():
+            return []
+        return sorted(d.name for d in self.root.iterdir() if (d / "faces.h5").exists())
+
+    def path(self, data: str, kind: str) -> Path:
+        """Where the artefact of a stage lies for a data set, whether it exists or not."""
+        return self.root / data / f"{kind}.h5"
+
+    def data_set(self, name: str | None = None) -> str:
+        """The data set meant: the named one, else the only one.
+
+        Raises:
+            UsageError: there are several and none was named.
+            ArtefactError: there is none, or none of that name.
+        """
+        known = self.data_sets()
+        if name is not None:
+            if name not in known:
+                raise ArtefactError(
+                    f"there are no faces of {name!r} in {self.root}",
+                    nearest(name, known) if known else "run: fertool detect-align FOLDER",
+                )
+            return name
+        if not known:
+            raise ArtefactError(f"there are no faces in {self.root}", "run: fertool detect-align FOLDER")
+        if len(known) > 1:
+            raise UsageError(f"{self.root} holds several data sets: {', '.join(known)}", "name one with --data NAME")
+        return known[0]
+
+    def faces(self, data: str | None) -> Path:
+        """The faces meant: a path to a file, a name in the workspace, or None for the only one."""
+        if data is not None and (data.endswith(".h5") or "/" in data) and Path(data).is_file():
+            return Path(data)
+        return self.path(self.data_set(data), "faces")
+
+    def beside(self, faces: Path, kind: str) -> Path:
+        """The artefact of another stage that belongs beside a faces file."""
+        return faces.with_name(f"{kind}.h5")
+
+    def runs(self, data: str | None = None) -> list[Path]:
+        """Folders of all runs (of one data set), oldest first; begun ones that never saved anything are left out."""
+        folders = [self.root / data] if data else [self.root / d for d in self._folders()]
+        found = [r for f in folders for r in (f / "runs").glob("*") if (r / "run.h5").exists()]
+        return sorted(found, key=lambda r: (r / "run.h5").stat().st_mtime)
+
+    def _folders(self) -> list[str]:
+        return sorted(d.name for d in self.root.iterdir() if d.is_dir()) if self.root.is_dir() else []
+
+    def run(self, name: str | None = None, data: str | None = None) -> Path:
+        """The run meant: a folder or run.h5 path, a run's name, or None for the latest. Gives its folder."""
+        if name is not None:
+            path = Path(name)
+            if path.name == "run.h5" and path.is_file():
+                return path.parent
+            if (path / "run.h5").is_file():
+                return path
+        runs = self.runs(data)
+        if not runs:
+            raise ArtefactError(f"there is no run in {self.root}", "run: fertool train MODEL")
+        if name is None:
+            return runs[-1]
+        hits = [r for r in runs if r.name == name]
+        if len(hits) > 1:
+            raise UsageError(
+                f"several data sets have a run {name!r}: {', '.join(str(h) for h in hits)}", "name it by its path"
+            )
+        if not hits:
+            raise ArtefactError(f"there is no run {name!r} in {self.root}", nearest(name, [r.name for r in runs]))
+        return hits[0]
+
+    def new_run(self, faces: Path, name: str) -> Path:
+        """A fresh folder for a run: <name>-1, <name>-2, ... beside the faces it is trained on."""
+        parent = faces.parent / "runs"
+        n = 1
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            while True:
+                folder = parent / f"{slug(name)}-{n}"
+                try:
+                    folder.mkdir()
+                    return folder
+                except FileExistsError:
+                    n += 1
+        except OSError as e:
+            raise DataError(f"cannot write {parent}: {e.strerror}", "choose another place with --workspace") from e
