@@ -3,20 +3,25 @@
 A data set knows nothing of torch or HDF5. It is picklable, so that worker processes can call `read`.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from fertool.errors import DataError, UsageError, nearest
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One photograph as its data set lists it.
 
     Attributes:
         id: unique name inside the data set, stable across machines (never an absolute path).
-        path: the image file, or None where pixels come from elsewhere (a CSV).
+        path: the file that holds its pixels, or None where there is no file (a data set that draws its pictures).
+        offset: byte of `path` where the pixels begin if the file is a table of many photographs; -1 for an image file.
         label: canonical emotion name, or None if the data set gives none.
         split: "train", "val", "test" or "" if the data set has no splits.
         subject, sequence, frame: whose face, which recording, which frame of it ("" and -1 if unknown).
@@ -28,6 +33,7 @@ class Sample:
 
     id: str
     path: Path | None = None
+    offset: int = -1
     label: str | None = None
     split: str = ""
     subject: str = ""
@@ -47,9 +53,32 @@ class Problem:
     path: str = ""
     fatal: bool = True
 
+    def __str__(self) -> str:
+        return f"{self.message} ({self.path})" if self.path else self.message
+
+
+class Samples(Sequence):
+    """Samples made when they are asked for, so that a list of 300,000 photographs stays small.
+
+    Args:
+        rows: whatever tells the samples apart, e.g. file names or row numbers.
+        make: row -> Sample.
+    """
+
+    def __init__(self, rows: Sequence, make: Callable[..., Sample]):
+        self._rows, self._make = rows, make
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return Samples(self._rows[index], self._make)
+        return self._make(self._rows[index])
+
 
 class Dataset:
-    """A data set found at `root`. Subclasses give the class attributes and `matches`, `problems`, `samples`.
+    """A data set found at `root`. Subclasses give the class attributes, `matches` and `scan`.
 
     Class attributes:
         name: what `--dataset` takes.
@@ -57,33 +86,64 @@ class Dataset:
         about: one line with citation and licence.
         layout: the tree expected on disk, as users see it in `fertool datasets`.
         expect: sample counts per split of the complete data set (empty if there is no such thing).
+        options: what can be chosen when opening it: name -> allowed values, the default first.
+
+    Raises:
+        UsageError: an option the data set does not have, or a value it does not take.
     """
 
     name: str = ""
     classes: tuple[str, ...] = ()
     about: str = ""
     layout: str = ""
-    expect: dict[str, int] = {}
+    expect: Mapping[str, int] = {}
+    options: Mapping[str, tuple[str, ...]] = {}
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path | str, **options: str):
         self.root = Path(root)
+        self.chosen = {option: allowed[0] for option, allowed in self.options.items()}
+        for option, value in options.items():
+            if option not in self.options:
+                hint = nearest(option, self.options) if self.options else f"{self.name} has no options"
+                raise UsageError(f"the data set {self.name} has no option {option!r}", hint)
+            if value not in self.options[option]:
+                raise UsageError(f"{option} cannot be {value!r}", f"choose from: {', '.join(self.options[option])}")
+            self.chosen[option] = value
 
     @classmethod
-    def matches(cls, root: Path) -> bool:
-        """Whether the tree at `root` looks like this data set. Cheap: a few `exists` calls."""
+    def matches(cls, root: Path) -> str:
+        """What in the tree at `root` shows that it is this data set ("" if nothing does). Cheap: a few look-ups."""
         raise NotImplementedError
+
+    def scan(self) -> tuple[Sequence[Sample], list[Problem]]:
+        """Read the lists and folders once: all samples in a fixed order, and everything missing or wrong.
+
+        Every problem names the path looked for. A fatal one means that the samples are not to be used.
+        """
+        raise NotImplementedError
+
+    @cached_property
+    def _scanned(self) -> tuple[Sequence[Sample], list[Problem]]:
+        return self.scan()
 
     def problems(self) -> list[Problem]:
         """Everything missing or wrong, each with the path looked for; an empty list if all is well."""
-        return []
+        return self._scanned[1]
 
     def samples(self) -> Sequence[Sample]:
         """All samples in a fixed order.
 
         Raises:
-            DataError: the data set cannot be read at all; the message lists all that is missing.
+            DataError: the data set cannot be used as it is; the message lists all that is missing.
         """
-        raise NotImplementedError
+        samples, problems = self._scanned
+        fatal = [str(p) for p in problems if p.fatal]
+        if fatal:
+            raise DataError(
+                f"{self.root} cannot be used as {self.name}: " + "; ".join(fatal),
+                f"all of it: fertool datasets check {self.name} {self.root}; the layout: fertool datasets",
+            )
+        return samples
 
     def read(self, sample: Sample) -> np.ndarray:
         """The photograph as (H, W, 3) RGB or (H, W) grey uint8, upright (EXIF applied).
@@ -94,3 +154,23 @@ class Dataset:
         from fertool.faces.images import read_image
 
         return read_image(sample.path)
+
+    def __getstate__(self) -> dict:
+        # workers only read photographs: the list of samples stays at home
+        return {k: v for k, v in self.__dict__.items() if k != "_scanned"}
+
+    def _uncounted(self, splits: Iterable[str]) -> list[Problem]:
+        """A note for every split whose number of samples is not that of the complete data set."""
+        have = Counter(splits)
+        return [
+            Problem(f"{split}: {have[split]:,} samples, the complete data set has {n:,}", fatal=False)
+            for split, n in self.expect.items()
+            if have[split] != n
+        ]
+
+
+def some(names: Iterable[str], limit: int = 5) -> str:
+    """The first few of many names, for a message."""
+    names = list(names)
+    more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
