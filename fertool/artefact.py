@@ -139,7 +139,7 @@ class Artefact:
         s = self.stored[name]
         if s.offset is None or 0 in s.shape or s.shape == ():
             with _h5(self.path) as h5:
-                array = h5[name][()]
+                array = np.asarray(h5[name][()])
         else:
             array = np.memmap(self.path, dtype=s.dtype, mode="r", offset=s.offset, shape=s.shape)
         if s.is_text:
@@ -319,18 +319,19 @@ def up_to_date(path: Path, kind: str, params: Mapping, inputs: Iterable[Parent],
     old = read(path)
     if old.kind != kind:
         raise ArtefactError(f"{path} already exists and holds {old.kind!r}, not {kind!r}", "choose another --out")
-    differences = _differences(old, params, inputs)
-    if not differences:
+    different = differences(old, params, inputs)
+    if not different:
         return True
     raise ArtefactError(
-        f"{path} was made with other settings: " + "; ".join(differences), "add --overwrite to make it again"
+        f"{path} was made with other settings: " + "; ".join(different), "add --overwrite to make it again"
     )
 
 
-def _differences(old: Artefact, params: Mapping, inputs: Iterable[Parent]) -> list[str]:
+def differences(old: Artefact, params: Mapping, inputs: Iterable[Parent], ignore: Iterable[str] = ()) -> list[str]:
+    """What sets this work apart from what a file holds: one entry per setting (dotted key) and parent."""
     new = json.loads(json.dumps(params, sort_keys=True, default=str))
     before, now = _flatten(old.params), _flatten(new)
-    keys = sorted(before.keys() | now.keys())
+    keys = sorted((before.keys() | now.keys()) - set(ignore))
     out = [
         f"{k} {_show(before.get(k, '-'))} → {_show(now.get(k, '-'))}" for k in keys if before.get(k) != now.get(k)
     ]
@@ -561,11 +562,11 @@ def begin(
         except ArtefactError:
             old = None  # killed while the file was being laid out: nothing to keep
         if old is not None:
-            differences = _differences(old, params, inputs)
-            if not differences:
+            different = differences(old, params, inputs)
+            if not different:
                 return Writer(path, old)
             raise ArtefactError(
-                f"{partial} is unfinished and has other settings: " + "; ".join(differences),
+                f"{partial} is unfinished and has other settings: " + "; ".join(different),
                 "add --overwrite to start again",
             )
     _lay_out(partial, kind, columns, known, params, inputs, classes, info)

@@ -99,7 +99,7 @@ class Train(Settings):
     global_batch: PositiveInt = 128
     """faces per optimiser step over all devices"""
     accumulate: PositiveInt = 1
-    """steps the batch is split into on each device to save memory"""
+    """pieces a device's part of the batch is computed in, to save memory; batch statistics are then per piece"""
     epochs: PositiveFloat = 40
     """passes over the training faces (may be a fraction)"""
     iterations: PositiveInt | None = None

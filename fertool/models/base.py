@@ -64,10 +64,12 @@ class FerModel(nn.Module):
         needs: names of what the model wants beside faces: "regions" (boxes from crop-regions: forward gets
             one view per box), "masks" (given["masks"] from make-masks). Without "regions", forward gets one view,
             the whole face.
+        regions_used: which of the boxes forward wants, in order; None for all. May depend on `training`.
     """
 
     input: InputSpec
     needs: tuple[str, ...] = ()
+    regions_used: tuple[int, ...] | None = None
 
     def forward(self, views: Tensor) -> Output:
         """Views (N, K, C, H, W), normalised, -> Output. K is 1 unless the model needs regions."""

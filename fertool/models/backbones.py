@@ -1,0 +1,63 @@
+"""Feature extractors shared by the papers' networks: pictures (N, 3, H, W) in, one vector (N, D) per picture out.
+
+Parameter names follow torchvision, so that published weights load by name.
+"""
+
+from torch import Tensor, nn
+from torchvision.models import resnet18, vgg16
+
+
+class ResNet18(nn.Module):
+    """ResNet-18 up to its global average pooling: D = 512, 11,176,512 parameters."""
+
+    features = 512
+
+    def __init__(self):
+        super().__init__()
+        net = resnet18(weights=None)
+        self.conv1, self.bn1, self.relu, self.maxpool = net.conv1, net.bn1, net.relu, net.maxpool
+        self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return x.mean(dim=(2, 3))
+
+
+class Vgg16(nn.Module):
+    """VGG-16 up to fc6 and its ReLU: D = 4096, 117,479,232 parameters. Input 224×224."""
+
+    features = 4096
+
+    def __init__(self):
+        super().__init__()
+        net = vgg16(weights=None)
+        self.features_ = net.features
+        self.avgpool = net.avgpool
+        self.fc6 = net.classifier[0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.avgpool(self.features_(x)).flatten(1)
+        return self.fc6(x).relu()
+
+
+class Tiny(nn.Module):
+    """Five small convolutions for two CPU cores: D = 128. In no paper; for trying a pipeline out."""
+
+    features = 128
+
+    def __init__(self):
+        super().__init__()
+        widths = (3, 16, 32, 64, 96, 128)
+        blocks = []
+        for i, (a, b) in enumerate(zip(widths, widths[1:], strict=False)):
+            blocks += [nn.Conv2d(a, b, 3, padding=1, bias=False), nn.BatchNorm2d(b), nn.ReLU(inplace=True)]
+            if i < 4:
+                blocks.append(nn.MaxPool2d(2))
+        self.blocks = nn.Sequential(*blocks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.blocks(x).mean(dim=(2, 3))
+
+
+BACKBONES: dict[str, type[nn.Module]] = {"resnet18": ResNet18, "vgg16": Vgg16, "tiny": Tiny}

@@ -1,0 +1,161 @@
+"""Region Attention Networks (Wang et al., IEEE TIP 2020).
+
+The face I0 and crops of it I1..Ik go through one shared backbone. Self-attention gives every region a weight mu and
+a fused vector F_m; relation-attention compares every region with F_m, gives it a weight nu and fuses again; one
+linear layer classifies. The region-biased loss asks that some crop weighs more than the whole face.
+
+The paper's baselines and ablations are the same class with other settings, see `VARIANTS`.
+"""
+
+from typing import Literal
+
+import torch
+from pydantic import Field, NonNegativeFloat, PositiveInt
+from torch import Tensor, nn
+
+from fertool.models.backbones import BACKBONES
+from fertool.models.base import FerModel, InputSpec, ModelSettings, Output, Targets, classification_loss
+
+IMAGENET = InputSpec((224, 224), 3, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+VGG_FACE = InputSpec((224, 224), 3, mean=(0.5066, 0.4108, 0.3670), std=(1 / 255,) * 3)
+
+
+class RanSettings(ModelSettings):
+    """Settings of RAN."""
+
+    name: Literal["ran"] = "ran"
+    backbone: Literal["resnet18", "vgg16", "tiny"] = "resnet18"
+    fusion: Literal["attention", "concat", "average", "none", "augment"] = "attention"
+    """how regions become one vector; `none` classifies one region, `augment` learns all regions as single pictures"""
+    relation: bool = True
+    """relation-attention on top of self-attention (Eq. 4-5)"""
+    attn_norm: Literal["none", "softmax"] = "none"
+    """`none` as in the equations; `softmax` over regions after the sigmoid, as in the authors' released code"""
+    attn_bias: bool = False
+    """a bias in the attention layers; the equations have none"""
+    rank_weight: NonNegativeFloat = 1.0
+    """weight of the region-biased loss beside cross-entropy; 0 switches it off"""
+    rank_margin: NonNegativeFloat = 0.02
+    """alpha of Eq. 6; the released code uses 0.1 on FERPlus, with `attn_norm: softmax`"""
+    region: int = Field(0, ge=0)
+    """with `fusion: none`, which region is classified; 0 is the whole face"""
+    size: PositiveInt = 224
+    """side of every region at the network's input"""
+
+
+class Ran(FerModel):
+    """RAN and its baselines.
+
+    Args:
+        settings: see `RanSettings`.
+        classes: number of classes.
+        regions: number of regions per face, the whole face included. Only `fusion: concat` fixes it; all others
+            take any number at test time.
+    """
+
+    Settings = RanSettings
+    paper = "ran"
+
+    VARIANTS = {
+        "ran": {},
+        "relation": {"rank_weight": 0.0},
+        "self": {"relation": False, "rank_weight": 0.0},
+        "baseline": {"fusion": "none", "rank_weight": 0.0},
+        "average": {"fusion": "average", "rank_weight": 0.0},
+        "concat": {"fusion": "concat", "rank_weight": 0.0},
+        "aug": {"fusion": "augment", "rank_weight": 0.0},
+        **{f"region-{i}": {"fusion": "none", "region": i, "rank_weight": 0.0} for i in range(6)},
+    }
+
+    def __init__(self, settings: RanSettings, classes: int, regions: int = 6):
+        super().__init__()
+        self.settings = s = settings
+        spec = VGG_FACE if s.backbone == "vgg16" else IMAGENET
+        self.input = InputSpec((s.size, s.size), spec.channels, spec.mean, spec.std)
+        self.backbone = BACKBONES[s.backbone]()
+        d = self.backbone.features
+        width = d
+        if s.fusion == "attention":
+            self.q0 = nn.Linear(d, 1, bias=s.attn_bias)
+            if s.relation:
+                self.q1 = nn.Linear(2 * d, 1, bias=s.attn_bias)
+                width = 2 * d
+        elif s.fusion == "concat":
+            width = regions * d
+        self.classifier = nn.Linear(width, classes)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return () if self.settings.fusion == "none" and self.settings.region == 0 else ("regions",)
+
+    @property
+    def regions_used(self) -> tuple[int, ...] | None:
+        if self.settings.fusion == "none":
+            return (self.settings.region,)
+        if self.settings.fusion == "augment" and not self.training:
+            return (0,)
+        return None
+
+    def forward(self, views: Tensor) -> Output:
+        """Regions (N, K, 3, S, S), the whole face first -> Output with attention mu, nu and weight, each (N, K)."""
+        n, k = views.shape[:2]
+        features = self.backbone(views.flatten(0, 1)).unflatten(0, (n, k))
+        match self.settings.fusion:
+            case "attention":
+                return self._attend(features)
+            case "concat":
+                return Output(self.classifier(features.flatten(1)))
+            case "average":
+                return Output(self.classifier(features.mean(1)))
+            case "augment":
+                logits = self.classifier(features)
+                return Output(logits[:, 0], extras={"every_view": logits})
+            case _:
+                return Output(self.classifier(features[:, 0]))
+
+    def _attend(self, features: Tensor) -> Output:
+        mu = self._gate(self.q0(features))  # (N, K, 1), Eq. 2
+        fused = _weighted_mean(mu, features)  # F_m, Eq. 3
+        if not self.settings.relation:
+            return Output(self.classifier(fused), _attention(mu=mu, weight=mu))
+        pairs = torch.cat([features, fused[:, None].expand_as(features)], dim=2)  # [F_i : F_m]
+        nu = self._gate(self.q1(pairs))  # Eq. 4
+        return Output(self.classifier(_weighted_mean(mu * nu, pairs)), _attention(mu=mu, nu=nu, weight=mu * nu))
+
+    def _gate(self, scores: Tensor) -> Tensor:
+        gate = scores.float().sigmoid()
+        return gate.softmax(dim=1) if self.settings.attn_norm == "softmax" else gate
+
+    def losses(self, output: Output, targets: Targets) -> dict[str, Tensor]:
+        if "every_view" in output.extras:
+            logits = output.extras["every_view"]
+            k = logits.shape[1]
+            spread = None if targets.distributions is None else targets.distributions.repeat_interleave(k, 0)
+            many = Targets(targets.labels.repeat_interleave(k), spread)
+            return {"ce": classification_loss(logits.flatten(0, 1), many)}
+        terms = {"ce": classification_loss(output.logits, targets)}
+        if self.settings.fusion == "attention" and self.settings.rank_weight:
+            terms["rank"] = self.settings.rank_weight * region_biased_loss(
+                output.attention["mu"], self.settings.rank_margin
+            )
+        return terms
+
+
+def region_biased_loss(mu: Tensor, margin: float) -> Tensor:
+    """RB-Loss (Eq. 6), averaged over the batch: max(0, margin - (max over crops of mu - mu of the whole face)).
+
+    Args:
+        mu: (N, K) self-attention weights, the whole face first.
+    """
+    return (margin - (mu[:, 1:].amax(dim=1) - mu[:, 0])).clamp_min(0).mean()
+
+
+def _weighted_mean(weights: Tensor, vectors: Tensor) -> Tensor:
+    """(N, K, 1) and (N, K, D) -> (N, D); a convex combination of the vectors (Eq. 3 and 5)."""
+    return (weights * vectors).sum(1) / weights.sum(1)
+
+
+def _attention(weight: Tensor, **gates: Tensor) -> dict[str, Tensor]:
+    """The gates as (N, K), and the share of each region in the fused vector, which sums to 1 over regions."""
+    share = weight / weight.sum(1, keepdim=True)
+    return {name: g.squeeze(2) for name, g in {**gates, "weight": share}.items()}

@@ -1,0 +1,137 @@
+"""Starting weights: from a file of the user's, from ImageNet, or none. Nothing is ever unpickled."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from fertool import artefact
+from fertool.errors import DeviceError
+
+#: prefixes that training code of all kinds puts before a trunk's parameter names
+_PREFIXES = ("module.", "model.", "backbone.", "encoder.", "net.", "features_extractor.")
+
+#: VGG-Face as converted from Caffe names its layers; torchvision numbers them
+_VGG_FACE = {
+    "conv1_1": 0, "conv1_2": 2, "conv2_1": 5, "conv2_2": 7, "conv3_1": 10, "conv3_2": 12, "conv3_3": 14,
+    "conv4_1": 17, "conv4_2": 19, "conv4_3": 21, "conv5_1": 24, "conv5_2": 26, "conv5_3": 28,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Match:
+    """What a weights file filled in a network's trunk."""
+
+    source: str
+    matched: int
+    expected: int
+    missing: tuple[str, ...]
+    unused: tuple[str, ...]
+
+    def __str__(self) -> str:
+        text = f"{self.source}: {self.matched} of {self.expected} trunk tensors filled"
+        if self.missing:
+            text += f"; fresh: {', '.join(self.missing[:4])}{' …' if len(self.missing) > 4 else ''}"
+        if self.unused:
+            text += f"; not used: {', '.join(self.unused[:4])}{' …' if len(self.unused) > 4 else ''}"
+        return text
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Tensors of a .safetensors file, a PyTorch checkpoint, or the selected weights of a run.h5.
+
+    Raises:
+        DeviceError: the file is missing, of another kind, or would have to be unpickled.
+    """
+    if not path.is_file():
+        raise DeviceError(f"there is no weights file {path}", "give a .safetensors, .pth or run.h5 file, or none")
+    if path.suffix == ".h5":
+        run = artefact.read(path, "run")
+        best = run.params.get("train", {}).get("select_on", "last") != "last"
+        arrays = (best and run.group("weights/best")) or run.group("weights/last")
+        return {k: torch.from_numpy(v.copy()) for k, v in arrays.items()}
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except SafetensorError as e:
+            raise DeviceError(f"{path} is no safetensors file: {e}") from e
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as e:  # torch raises pickle, zip and runtime errors alike for what it will not load
+        raise DeviceError(
+            f"{path} cannot be loaded as plain tensors: {str(e).splitlines()[0]}",
+            "save its state_dict alone, or convert it to .safetensors",
+        ) from e
+    for key in ("state_dict", "model", "model_state_dict", "net"):
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
+            loaded = loaded[key]
+    tensors = {k: v for k, v in loaded.items() if isinstance(v, Tensor)} if isinstance(loaded, Mapping) else {}
+    if not tensors:
+        raise DeviceError(f"{path} holds no tensors")
+    return tensors
+
+
+def init_trunk(model: nn.Module, init: str) -> Match | None:
+    """Fill `model.backbone` from `init`: a path, "imagenet" or "none". The head is always fresh.
+
+    Raises:
+        DeviceError: fewer than half of the trunk's tensors have a counterpart of the same name and shape.
+    """
+    if init == "none":
+        return None
+    trunk = model.backbone
+    if init == "imagenet":
+        tensors = _imagenet(type(trunk).__name__)
+    else:
+        tensors = read_tensors(Path(init))
+    own = trunk.state_dict()
+    renamed = {_trunk_name(k, type(trunk).__name__): v for k, v in tensors.items()}
+    fits = {k: v for k, v in renamed.items() if k in own and own[k].shape == v.shape}
+    match = Match(
+        init,
+        len(fits),
+        len(own),
+        tuple(k for k in own if k not in fits),
+        tuple(k for k in renamed if k not in fits and not k.startswith(("fc", "classifier"))),
+    )
+    if len(fits) < len(own) / 2:
+        raise DeviceError(f"{match}", "these weights belong to another network; train with --init none to start fresh")
+    trunk.load_state_dict({**own, **fits})
+    return match
+
+
+def _trunk_name(name: str, trunk: str) -> str:
+    stripped = True
+    while stripped:
+        stripped = False
+        for prefix in _PREFIXES:
+            if name.startswith(prefix):
+                name, stripped = name[len(prefix) :], True
+    if trunk == "Vgg16":
+        layer, _, rest = name.partition(".")
+        if layer in _VGG_FACE:
+            return f"features_.{_VGG_FACE[layer]}.{rest}"
+        if name.startswith("features."):
+            return name.replace("features.", "features_.", 1)
+        if name.startswith("classifier.0."):
+            return name.replace("classifier.0.", "fc6.", 1)
+    return name
+
+
+def _imagenet(trunk: str) -> dict[str, Tensor]:
+    from torchvision.models import ResNet18_Weights, VGG16_Weights
+
+    known = {"ResNet18": ResNet18_Weights.IMAGENET1K_V1, "Vgg16": VGG16_Weights.IMAGENET1K_V1}
+    if trunk not in known:
+        raise DeviceError(f"there are no ImageNet weights for {trunk}", "use --init none")
+    try:
+        return known[trunk].get_state_dict(progress=False, check_hash=True)
+    except OSError as e:
+        raise DeviceError(
+            f"the ImageNet weights could not be downloaded: {e}", "download them elsewhere and give their path to --init"
+        ) from e

@@ -1,0 +1,55 @@
+"""Batch statistics over all processes on the CPU, where torch's own SyncBatchNorm does not run."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """Sum of a tensor over all processes; its gradient is summed likewise."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        x = x.clone()
+        dist.all_reduce(x)
+        return x
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        grad = grad.clone()
+        dist.all_reduce(grad)
+        return grad
+
+
+class SyncBatchNorm(nn.BatchNorm2d):
+    """BatchNorm2d whose training statistics are those of the global batch, whatever each process's share of it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        local = torch.cat([x.sum((0, 2, 3)), x.new_tensor([x.numel() / x.shape[1]])])
+        total = _SumOverProcesses.apply(local)
+        count = total[-1]
+        centred = x - (total[:-1] / count)[:, None, None]
+        var = _SumOverProcesses.apply((centred * centred).sum((0, 2, 3))) / count
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(total[:-1] / count, self.momentum)
+            self.running_var.lerp_(var * count / (count - 1), self.momentum)
+        scale = self.weight * torch.rsqrt(var + self.eps)
+        return centred * scale[:, None, None] + self.bias[:, None, None]
+
+
+def synchronise(model: nn.Module, device: torch.device) -> nn.Module:
+    """Replace every BatchNorm2d by one that uses the global batch; a single process keeps its own."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return model
+    if device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if type(child) is nn.BatchNorm2d:
+                twin = SyncBatchNorm(child.num_features, child.eps, child.momentum)
+                twin.load_state_dict(child.state_dict())
+                setattr(parent, name, twin)
+    return model

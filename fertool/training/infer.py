@@ -1,0 +1,38 @@
+"""The forward pass over many faces, for validation and for predictions."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from fertool.models.base import FerModel, Output
+from fertool.training.faces import Pixels
+from fertool.training.views import sample_views, view_transforms
+
+
+def network_boxes(net: FerModel, boxes: Tensor) -> Tensor:
+    """Of all region boxes (N, K, 4), those the network wants."""
+    used = net.regions_used
+    return boxes if used is None else boxes[:, list(used)]
+
+
+@torch.inference_mode()
+def infer(
+    net: FerModel, forward, pixels: Pixels, boxes: Tensor, rows: Tensor, batch: int
+) -> Iterator[tuple[Tensor, Output]]:
+    """Run a network over rows of a faces file, upright and unmirrored.
+
+    Args:
+        net: the network itself, which says what views it wants. Put in eval mode here.
+        forward: what is called: the network, or a wrapper with its own precision.
+        boxes: (all rows, K, 4) region boxes.
+        rows: (N,) rows to run over.
+
+    Yields:
+        (rows of the batch, output), in order.
+    """
+    net.eval()
+    parts = rows.split(batch)
+    for part, images in zip(parts, pixels.batches(parts), strict=True):
+        transforms = view_transforms(network_boxes(net, boxes[part]), None).to(images.device)
+        yield part, forward(sample_views(images, transforms, net.input))

@@ -1,0 +1,109 @@
+"""The run artefact: weights, optimiser, random state and history of a training, enough to go on exactly."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from fertool import artefact
+from fertool.artefact import Artefact, Parent
+
+
+@dataclass
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+        epoch, step: the epoch under way and the optimiser steps done in it.
+        iteration: optimiser steps done in all.
+        best: highest validation accuracy so far, or -1.
+        finished: all epochs are done.
+        sums: running sums of the epoch under way (loss terms, correct, seen).
+        history: one list per column, one entry per finished epoch.
+        seconds, waited: wall time of each finished epoch, and how much of it was spent waiting for data.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    iteration: int = 0
+    best: float = -1.0
+    finished: bool = False
+    sums: dict[str, float] = field(default_factory=dict)
+    history: dict[str, list[float]] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
+    waited: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class RunFile:
+    """Where a run is written, and what never changes while it trains."""
+
+    path: Path
+    params: Mapping
+    inputs: tuple[Parent, ...]
+    classes: tuple[str, ...]
+    seed: int
+
+    def save(
+        self, net: nn.Module, optimizer: Optimizer, progress: Progress, best: Mapping[str, Tensor], scaler: Mapping
+    ) -> None:
+        """Replace the file by the state of now. A kill leaves the old one or the new one."""
+        arrays: dict[str, np.ndarray] = {}
+        for name, tensor in net.state_dict().items():
+            arrays[f"weights/last/{name}"] = _array(tensor)
+        for name, tensor in best.items():
+            arrays[f"weights/best/{name}"] = _array(tensor)
+        for name, parameter in net.named_parameters():
+            for key, value in optimizer.state.get(parameter, {}).items():
+                if value is not None:
+                    arrays[f"optimizer/{name}/{key}"] = _array(torch.as_tensor(value))
+        for name, column in progress.history.items():
+            arrays[f"history/{name}"] = np.array(column, dtype=np.float64)
+        for name, value in progress.sums.items():
+            arrays[f"state/sums/{name}"] = np.float64(value)
+        for name in ("epoch", "step", "iteration", "best", "finished"):
+            arrays[f"state/{name}"] = np.array(getattr(progress, name))
+        for name, value in scaler.items():
+            arrays[f"state/scaler/{name}"] = np.array(value)
+        arrays["state/rng/cpu"] = torch.get_rng_state().numpy()
+        if torch.cuda.is_available():
+            arrays["state/rng/cuda"] = torch.cuda.get_rng_state().numpy()
+        info = artefact.make_info(self.seed) | {"seconds": progress.seconds, "waited": progress.waited}
+        artefact.save(
+            self.path, "run", arrays, params=self.params, inputs=self.inputs, classes=self.classes, info=info
+        )
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().cpu().contiguous().numpy()
+
+
+def restore(run: Artefact, net: nn.Module, optimizer: Optimizer) -> tuple[Progress, dict[str, Tensor], dict]:
+    """Put a saved state back into a network, its optimiser and the random generators.
+
+    Returns:
+        the progress, the best weights, and the loss scaler's state.
+    """
+    weights = {k: torch.from_numpy(v.copy()) for k, v in run.group("weights/last").items()}
+    net.load_state_dict(weights)
+    for name, parameter in net.named_parameters():
+        state = {k: torch.from_numpy(np.array(v)) for k, v in run.group(f"optimizer/{name}").items()}
+        if state:
+            # Adam counts its steps in a CPU tensor; everything else lives with the parameter
+            optimizer.state[parameter] = {k: v if k == "step" else v.to(parameter.device) for k, v in state.items()}
+    torch.set_rng_state(torch.from_numpy(run["state/rng/cpu"].copy()))
+    if torch.cuda.is_available() and "state/rng/cuda" in run:
+        torch.cuda.set_rng_state(torch.from_numpy(run["state/rng/cuda"].copy()))
+    progress = Progress(
+        **{k: run[f"state/{k}"].item() for k in ("epoch", "step", "iteration", "best", "finished")},
+        sums={k: v.item() for k, v in run.group("state/sums").items()},
+        history={k: v.tolist() for k, v in run.group("history").items()},
+        seconds=list(run.info.get("seconds", [])),
+        waited=list(run.info.get("waited", [])),
+    )
+    best = {k: torch.from_numpy(v.copy()) for k, v in run.group("weights/best").items()}
+    return progress, best, {k: v.item() for k, v in run.group("state/scaler").items()}

@@ -1,0 +1,15 @@
+"""The learning rate as a function of the step: nothing to store, nothing to restore."""
+
+from bisect import bisect_right
+
+from fertool.settings import Train
+
+
+def learning_rate(settings: Train, step: int, steps_per_epoch: int, total: int) -> float:
+    """Rate of optimiser step `step` (from 0): lr · gamma^(milestones passed), in epochs, steps or fractions."""
+    time = {"epoch": step / steps_per_epoch, "iteration": step, "fraction": step / total}[settings.lr_unit]
+    if settings.lr_every:
+        passed = int(time / settings.lr_every)
+    else:
+        passed = bisect_right(sorted(settings.lr_milestones), time)
+    return settings.lr * settings.lr_gamma**passed

@@ -1,0 +1,75 @@
+"""From stored faces to the views a network sees: crop, mirror, turn, shift, zoom and resize in one sampling step.
+
+Every view is one affine transform per face. A box picks a part of the augmented face, so a mirrored face has its
+top-left crop at its top left. All views of a batch are one `grid_sample` call on the device; nothing is enlarged or
+cut beforehand.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fertool.models.base import InputSpec
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How training faces are varied: probability of a mirror image, and the largest turn (degrees), shift (fraction
+    of the side) and change of scale (fraction)."""
+
+    flip: float = 0.0
+    rotate: float = 0.0
+    shift: float = 0.0
+    zoom: float = 0.0
+
+    def draw(self, n: int, seed: int) -> Tensor:
+        """(n, 2, 3) transforms of normalised coordinates [-1, 1], output → source. Row i depends on seed and i only,
+        so the same faces are varied the same way on any number of devices."""
+        random = torch.rand(n, 5, generator=torch.Generator().manual_seed(seed))
+        mirror = torch.where(random[:, 0] < self.flip, -1.0, 1.0)
+        angle = torch.deg2rad(self.rotate * (2 * random[:, 1] - 1))
+        scale = 1 + self.zoom * (2 * random[:, 2] - 1)
+        shift = 2 * self.shift * (2 * random[:, 3:] - 1)
+        cos, sin = scale * angle.cos(), scale * angle.sin()
+        first = torch.stack([mirror * cos, -mirror * sin, shift[:, 0]], dim=1)
+        second = torch.stack([sin, cos, shift[:, 1]], dim=1)
+        return torch.stack([first, second], dim=1)
+
+
+def view_transforms(boxes: Tensor, augment: Tensor | None) -> Tensor:
+    """Boxes (N, K, 4) as fractions and face transforms (N, 2, 3) -> (N, K, 2, 3), output → source."""
+    low, high = boxes[..., :2], boxes[..., 2:]
+    scale, centre = high - low, low + high - 1
+    if augment is None:
+        linear = torch.diag_embed(scale)
+        return torch.cat([linear, centre[..., None]], dim=-1)
+    linear, offset = augment[:, None, :, :2], augment[:, None, :, 2:]
+    return torch.cat([linear * scale[..., None, :], linear @ centre[..., None] + offset], dim=-1)
+
+
+def sample_views(images: Tensor, transforms: Tensor, spec: InputSpec) -> Tensor:
+    """Cut all views of a batch.
+
+    Args:
+        images: (N, C, H, W) uint8, C 1 or 3.
+        transforms: (N, K, 2, 3) from `view_transforms`.
+        spec: size, channels and normalisation the network wants.
+
+    Returns:
+        (N, K, spec.channels, h, w) float32. Beyond the picture the border is repeated.
+    """
+    n, k = transforms.shape[:2]
+    h, w = spec.size
+    pixels = images.float()
+    shrink = min(images.shape[2] // h, images.shape[3] // w)
+    if shrink >= 2:  # bilinear sampling alone would skip pixels
+        pixels = F.avg_pool2d(pixels, shrink)
+    if pixels.shape[1] == 3 and spec.channels == 1:
+        pixels = (pixels * pixels.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
+    grid = F.affine_grid(transforms.flatten(0, 1).to(pixels), [n * k, 1, h, w], align_corners=False)
+    views = F.grid_sample(pixels, grid.view(n, k * h, w, 2), padding_mode="border", align_corners=False)
+    views = views.view(n, -1, k, h, w).transpose(1, 2)
+    mean, std = (views.new_tensor(v)[:, None, None] for v in (spec.mean, spec.std))
+    return (views.expand(-1, -1, spec.channels, -1, -1) / 255 - mean) / std
