@@ -4,14 +4,12 @@ Precedence: defaults < recipe < command-line option < `--set section.key=value`.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
-
 from fertool.errors import RecipeError, nearest
 from fertool.settings import STAGES, Settings
 
@@ -84,7 +82,7 @@ def _nest(keys: list[str], value: Any) -> dict:
 
 
 def parse_sets(sets: Iterable[str]) -> list[tuple[str, list[str], Any]]:
-    """"train.model.margin=0.1" -> ("train", ["model", "margin"], 0.1); values are YAML."""
+    """ "train.model.margin=0.1" -> ("train", ["model", "margin"], 0.1); values are YAML."""
     out = []
     for entry in sets:
         left, eq, right = entry.partition("=")
@@ -102,15 +100,18 @@ def parse_sets(sets: Iterable[str]) -> list[tuple[str, list[str], Any]]:
 
 def build(cls: type, values: Mapping[str, Any], where: str) -> Any:
     """Make a settings object; every problem becomes one line that names the key."""
+    from pydantic import TypeAdapter, ValidationError  # slow to import, and `fertool --help` imports this module
+
+    known = [f.name for f in fields(cls)]
     try:
-        return cls(**values)
+        return TypeAdapter(cls).validate_python(values)
     except ValidationError as e:
         problems, hint = [], None
         for error in e.errors():
             key = ".".join(str(p) for p in error["loc"])
-            if error["type"] == "extra_forbidden":
+            if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
                 problems.append(f"unknown key {key!r}")
-                hint = hint or nearest(key, cls.model_fields)
+                hint = hint or nearest(key, known)
             else:
                 problems.append(f"{key}: {error['msg'].lower()} (got {error.get('input')!r})")
         raise RecipeError(f"{where}: " + "; ".join(problems), hint) from e

@@ -6,14 +6,7 @@ A model knows nothing of files. What it needs beside the views (masks, pairs, re
 from dataclasses import dataclass, field
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
-
-
-class ModelSettings(BaseModel):
-    """Base of every model's settings: the `model:` section of a recipe. Unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 @dataclass(frozen=True)

@@ -7,40 +7,43 @@ linear layer classifies. The region-biased loss asks that some crop weighs more 
 The paper's baselines and ablations are the same class with other settings, see `VARIANTS`.
 """
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
 from fertool.models.backbones import BACKBONES
-from fertool.models.base import FerModel, InputSpec, ModelSettings, Output, Targets, classification_loss
+from fertool.models.base import FerModel, InputSpec, Output, Targets, classification_loss
+from fertool.settings import Settings
 
 IMAGENET = InputSpec((224, 224), 3, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 VGG_FACE = InputSpec((224, 224), 3, mean=(0.5066, 0.4108, 0.3670), std=(1 / 255,) * 3)
 
 
-class RanSettings(ModelSettings):
+@dataclass(frozen=True, kw_only=True)
+class RanSettings(Settings):
     """Settings of RAN."""
 
     name: Literal["ran"] = "ran"
     backbone: Literal["resnet18", "vgg16", "tiny"] = "resnet18"
-    fusion: Literal["attention", "concat", "average", "none", "augment"] = "attention"
-    """how regions become one vector; `none` classifies one region, `augment` learns all regions as single pictures"""
-    relation: bool = True
-    """relation-attention on top of self-attention (Eq. 4-5)"""
-    attn_norm: Literal["none", "softmax"] = "none"
-    """`none` as in the equations; `softmax` over regions after the sigmoid, as in the authors' released code"""
-    attn_bias: bool = False
-    """a bias in the attention layers; the equations have none"""
-    rank_weight: NonNegativeFloat = 1.0
-    """weight of the region-biased loss beside cross-entropy; 0 switches it off"""
-    rank_margin: NonNegativeFloat = 0.02
-    """alpha of Eq. 6; the released code uses 0.1 on FERPlus, with `attn_norm: softmax`"""
-    region: int = Field(0, ge=0)
-    """with `fusion: none`, which region is classified; 0 is the whole face"""
-    size: PositiveInt = 224
-    """side of every region at the network's input"""
+    fusion: Annotated[
+        Literal["attention", "concat", "average", "none", "augment"],
+        "how regions become one vector; `none` classifies one region, `augment` learns all regions as single pictures",
+    ] = "attention"
+    relation: Annotated[bool, "relation-attention on top of self-attention (Eq. 4-5)"] = True
+    attn_norm: Annotated[
+        Literal["none", "softmax"],
+        "`none` as in the equations; `softmax` over regions after the sigmoid, as in the authors' released code",
+    ] = "none"
+    attn_bias: Annotated[bool, "a bias in the attention layers; the equations have none"] = False
+    rank_weight: Annotated[float, Ge(0), "weight of the region-biased loss beside cross-entropy; 0 is off"] = 1.0
+    rank_margin: Annotated[
+        float, Ge(0), "alpha of Eq. 6; the released code uses 0.1 on FERPlus, with `attn_norm: softmax`"
+    ] = 0.02
+    region: Annotated[int, Ge(0), "with `fusion: none`, the region that is classified; 0 is the whole face"] = 0
+    size: Annotated[int, Gt(0), "side of every region at the network's input"] = 224
 
 
 class Ran(FerModel):

@@ -133,5 +133,6 @@ def _imagenet(trunk: str) -> dict[str, Tensor]:
         return known[trunk].get_state_dict(progress=False, check_hash=True)
     except OSError as e:
         raise DeviceError(
-            f"the ImageNet weights could not be downloaded: {e}", "download them elsewhere and give their path to --init"
+            f"the ImageNet weights could not be downloaded: {e}",
+            "download them elsewhere and give their path to --init",
         ) from e

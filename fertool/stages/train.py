@@ -111,8 +111,8 @@ def _job(source: Artefact, settings: Train, model, recipe: str, variant: str, re
     params = {
         "recipe": recipe,
         "variant": variant,
-        "train": settings.model_dump(mode="json", exclude={"model"}),
-        "model": model.model_dump(mode="json"),
+        "train": {k: v for k, v in settings.as_dict().items() if k != "model"},
+        "model": model.as_dict(),
     }
     return Job(
         run=Path(),
@@ -146,7 +146,9 @@ def _folder(job: Job, workspace: Workspace, out: Path | None, resume: bool, over
         old = artefact.read(folder / "run.h5", "run")
         differences = artefact.differences(old, job.params, job.inputs, ignore)
         if out is not None and differences and not overwrite:
-            raise ArtefactError(f"{folder} holds a run with other settings: {'; '.join(differences)}", "add --overwrite")
+            raise ArtefactError(
+                f"{folder} holds a run with other settings: {'; '.join(differences)}", "add --overwrite"
+            )
         if differences:
             continue
         if overwrite and not resume:

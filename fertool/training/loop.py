@@ -146,9 +146,7 @@ def _forward_backward(fabric, net, model, images, transforms, targets: Targets, 
         last = i == len(pieces) - 1
         with nullcontext() if last else fabric.no_backward_sync(model):
             output = model(sample_views(images[take], transforms[take], net.input))
-            mine = Targets(
-                targets.labels[take], None if targets.distributions is None else targets.distributions[take]
-            )
+            mine = Targets(targets.labels[take], None if targets.distributions is None else targets.distributions[take])
             terms = net.losses(output, mine)
             fabric.backward(sum(terms.values()) * (share * len(piece) / n))
         correct = (output.logits.argmax(1) == mine.labels).sum()

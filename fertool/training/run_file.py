@@ -73,9 +73,7 @@ class RunFile:
         if torch.cuda.is_available():
             arrays["state/rng/cuda"] = torch.cuda.get_rng_state().numpy()
         info = artefact.make_info(self.seed) | {"seconds": progress.seconds, "waited": progress.waited}
-        artefact.save(
-            self.path, "run", arrays, params=self.params, inputs=self.inputs, classes=self.classes, info=info
-        )
+        artefact.save(self.path, "run", arrays, params=self.params, inputs=self.inputs, classes=self.classes, info=info)
 
 
 def _array(tensor: Tensor) -> np.ndarray:
