@@ -1,0 +1,216 @@
+"""Predictions and subsets → scores. Pure arithmetic on artefacts: no network runs here.
+
+All rates in the results are percentages; None where there is nothing to score.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fertool.artefact import Artefact
+from fertool.errors import ArtefactError, UsageError, nearest
+from fertool.evaluation import metrics
+from fertool.faces.status import KEPT
+
+#: name of the whole split among the subsets of a result; on the command line it asks for every subset
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The predictions of one run, or of several on the same faces, in the order of the first.
+
+    Attributes:
+        source: the first run's predictions.
+        scores: (N, C) per run, logits.
+    """
+
+    source: Artefact
+    labels: np.ndarray
+    scores: tuple[np.ndarray, ...]
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """(N,) class indices of the only run, or of the mean of the runs' probabilities."""
+        return (self.scores[0] if len(self.scores) == 1 else metrics.fuse(self.scores)).argmax(1)
+
+
+def score(
+    predictions: Artefact | Sequence[Artefact],
+    subsets: Artefact | None = None,
+    names: Sequence[str] = (),
+    *,
+    confidence: float = 0.95,
+) -> dict:
+    """Score the whole split and named subsets of it.
+
+    Args:
+        predictions: one run's predictions, or those of several runs, which are fused by the mean of their softmax.
+        subsets: the subsets of the faces that were predicted.
+        names: which subsets; "all" means every one that has rows here.
+        confidence: level of the Wilson intervals.
+
+    Returns:
+        {"classes", "confidence", "fused" (number of runs), "subsets": {"all": {...}, name: {...}}}; each subset has
+        n_rows, n_unlabelled (label -1, left out), n_total, n_correct, accuracy, low, high, macro_accuracy, confusion
+        (counts, rows true), classes {name: support, n_predicted, n_correct, recall, precision, f1}, n_missed (rows
+        where no face was found and the whole picture was kept; None if the predictions do not say), and `found` and
+        `missed` with n_total, n_correct, accuracy, low, high of the two kinds of rows.
+
+    Raises:
+        UsageError: an unknown subset.
+        ArtefactError: subsets of other faces, or runs that cannot be fused.
+    """
+    files = [predictions] if isinstance(predictions, Artefact) else list(predictions)
+    together = _same_faces(files)
+    source, predicted = together.source, together.predicted
+    missed = np.asarray(source["status"]) == KEPT if "status" in source else None
+    return {
+        "classes": list(source.classes),
+        "confidence": confidence,
+        "fused": len(files),
+        "subsets": {
+            name: _score_rows(rows, together.labels, predicted, missed, source.classes, confidence)
+            for name, rows in members(source, subsets, names).items()
+        },
+    }
+
+
+def compare(
+    predictions: Mapping[str, Artefact],
+    subsets: Artefact | None = None,
+    names: Sequence[str] = (),
+) -> dict:
+    """Paired comparison of runs on the same faces: every run against the first, face by face.
+
+    Args:
+        predictions: run name -> its predictions, at least two; faces are matched by id.
+        subsets, names: as for `score`; the subsets belong to the faces of the first run.
+
+    Returns:
+        {"reference": name, "subsets": {name: {"n_total", "runs": {name: {n_correct, accuracy, difference (percentage
+        points over the reference), only_reference, only_this (faces that one of the two alone got right), p_exact,
+        p_mid (McNemar, two-sided)}}}}}; the reference itself has n_correct and accuracy alone.
+    """
+    together = _same_faces(list(predictions.values()))
+    right = [scores.argmax(1) == together.labels for scores in together.scores]
+    labelled = together.labels >= 0
+    reference, *others = predictions
+    result: dict = {"reference": reference, "subsets": {}}
+    for subset, rows in members(together.source, subsets, names).items():
+        keep = rows & labelled
+        first = right[0][keep]
+        runs = {reference: _rate(first)}
+        for name, one in zip(others, right[1:], strict=True):
+            test = metrics.mcnemar(first, one[keep])
+            runs[name] = {
+                **_rate(one[keep]),
+                "difference": _percent(one[keep].mean() - first.mean()) if len(first) else None,
+                "only_reference": test.only_first,
+                "only_this": test.only_second,
+                "p_exact": test.p_exact,
+                "p_mid": test.p_mid,
+            }
+        result["subsets"][subset] = {"n_total": int(keep.sum()), "runs": runs}
+    return result
+
+
+def members(predictions: Artefact, subsets: Artefact | None, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Which rows of the predictions belong to each subset: "all" first, then the named ones, bool (N,) each.
+
+    Raises:
+        UsageError: an unknown subset.
+        ArtefactError: no subsets at all, or those of other faces.
+    """
+    found = {ALL: np.ones(predictions.rows, bool)}
+    if not names:
+        return found
+    if subsets is None:
+        raise ArtefactError("these faces have no subsets", "run: fertool build-subsets")
+    mine, theirs = predictions.parent("faces"), subsets.parent("faces")
+    if mine is None or theirs is None or mine.digest != theirs.digest:
+        raise ArtefactError(
+            f"{subsets.path} holds subsets of other faces than {predictions.path} was made from",
+            "run fertool build-subsets on the faces of this run, or name the right file",
+        )
+    known = [c for c in subsets.columns if subsets.stored[c].dtype == bool]
+    row = np.asarray(predictions["row"])
+    for name in names:
+        if name != ALL and name not in known:
+            raise UsageError(f"there is no subset {name!r}", nearest(name, [*known, ALL]))
+        for column in known if name == ALL else [name]:
+            inside = np.asarray(subsets[column])[row]
+            if name != ALL or inside.any():
+                found[column] = inside
+    return found
+
+
+def _same_faces(files: list[Artefact]) -> Scored:
+    """Bring the predictions of several runs into the row order of the first.
+
+    Raises:
+        ArtefactError: they are not about the same faces, classes or labels.
+    """
+    first, *others = files
+    labels, ids = np.asarray(first["label"]), first.ids
+    scores = [np.asarray(first["logits"])]
+    for other in others:
+        if other.classes != first.classes:
+            raise ArtefactError(
+                f"{first.path} and {other.path} have other classes or another order of them",
+                "compare runs that were trained on the same classes",
+            )
+        place = {name: i for i, name in enumerate(other.ids)}
+        only_one = sorted(place.keys() ^ set(ids))
+        if only_one:
+            raise ArtefactError(
+                f"{first.path} and {other.path} are not about the same faces: only one of them has {only_one[0]!r}",
+                "predict the same split of the same data set with both runs",
+            )
+        order = np.array([place[i] for i in ids], dtype=np.int64)
+        if not np.array_equal(np.asarray(other["label"])[order], labels):
+            raise ArtefactError(
+                f"{first.path} and {other.path} give the same faces different labels",
+                "use the same data set and the same rule for its labels",
+            )
+        scores.append(np.asarray(other["logits"])[order])
+    return Scored(first, labels, tuple(scores))
+
+
+def _score_rows(rows, labels, predicted, missed, classes, confidence) -> dict:
+    keep = rows & (labels >= 0)
+    confusion = metrics.confusion_matrix(labels[keep], predicted[keep], len(classes))
+    each = metrics.class_scores(confusion)
+    right = labels == predicted
+    rates = ("recall", "precision", "f1")
+    counts = ("support", "n_predicted", "n_correct")
+    return {
+        "n_rows": int(rows.sum()),
+        "n_unlabelled": int((rows & ~keep).sum()),
+        **_interval(right[keep], confidence),
+        "macro_accuracy": _percent(metrics.macro_accuracy(confusion)),
+        "n_missed": None if missed is None else int((keep & missed).sum()),
+        "found": None if missed is None else _interval(right[keep & ~missed], confidence),
+        "missed": None if missed is None else _interval(right[keep & missed], confidence),
+        "classes": {
+            name: {k: int(getattr(each, k)[i]) for k in counts} | {k: _percent(getattr(each, k)[i]) for k in rates}
+            for i, name in enumerate(classes)
+        },
+        "confusion": confusion.tolist(),
+    }
+
+
+def _rate(right: np.ndarray) -> dict:
+    n = len(right)
+    return {"n_correct": int(right.sum()), "n_total": n, "accuracy": _percent(right.mean()) if n else None}
+
+
+def _interval(right: np.ndarray, confidence: float) -> dict:
+    low, high = metrics.wilson(int(right.sum()), len(right), confidence)
+    return {**_rate(right), "low": _percent(low), "high": _percent(high)}
+
+
+def _percent(fraction: float) -> float | None:
+    return None if math.isnan(fraction) else 100 * float(fraction)

@@ -1,0 +1,174 @@
+"""Scores as tables for the terminal and as rows for CSV."""
+
+import csv
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from rich.table import Table
+
+from fertool import console
+from fertool.errors import DataError
+from fertool.evaluation.score import ALL
+
+
+def scores(result: Mapping, title: str) -> Table:
+    """One line per subset of a result of `score.score`, with the paper's numbers if they are in it."""
+    level = f"{100 * result['confidence']:g} % interval"
+    columns = ["subset", "faces", "right", "accuracy", level, "macro"]
+    with_paper = any(s.get("paper") for s in result["subsets"].values())
+    if with_paper:
+        columns += ["paper", "difference"]
+    rows = []
+    for name, s in result["subsets"].items():
+        row = [_called(name), s["n_total"], s["n_correct"], s["accuracy"], _interval(s), s["macro_accuracy"]]
+        if with_paper:
+            paper = s["paper"] or {"value": None, "difference": None}
+            row += [paper["value"], _signed(paper["difference"])]
+        rows.append(row)
+    return console.table(title, columns, rows)
+
+
+def notes(result: Mapping) -> list[str]:
+    """What has to be said below the table of scores, one line each."""
+    lines = []
+    for name, s in result["subsets"].items():
+        if not s["n_rows"]:
+            lines.append(f"{name}: no face of this split is in it")
+    whole = result["subsets"][ALL]
+    if whole["n_unlabelled"]:
+        lines.append(f"left out for want of a label: {whole['n_unlabelled']:,} of {whole['n_rows']:,}")
+    if whole["n_missed"]:
+        lines.append(
+            f"no face found and the whole picture taken: {whole['n_missed']:,} of {whole['n_total']:,}, "
+            f"{whole['missed']['accuracy']:.2f} % right"
+            + (f" ({whole['found']['accuracy']:.2f} % of the others)" if whole["found"]["n_total"] else "")
+        )
+    lines += _paper_notes(result)
+    return lines
+
+
+def _paper_notes(result: Mapping) -> list[str]:
+    if "paper" not in result:
+        return []
+    where: dict[str, list[str]] = {}
+    lines = []
+    for name, s in result["subsets"].items():
+        paper = s["paper"]
+        if not paper:
+            continue
+        if paper["source"]:
+            said = paper["source"] + (f", {paper['note']}" if paper["note"] else "")
+            where.setdefault(said, []).append(_called(name))
+        others = "; ".join(f"{o['value']:.2f} in {o['source']}" for o in paper["others"])
+        if others:
+            only = "also" if paper["source"] else "for these settings nothing, but"
+            lines.append(f"{_called(name)}: the paper has {only} {others}")
+    sources = [f"{', '.join(subsets)}: {said}" for said, subsets in where.items()]
+    head = f"paper: {result['paper']['title']} ({result['paper']['venue']})"
+    return [head, *sources, *lines] if sources or lines else []
+
+
+def classes(result: Mapping, subset: str = ALL) -> Table:
+    """One line per class."""
+    columns = ["class", "faces", "predicted", "recall", "precision", "F1"]
+    rows = [
+        [name, c["support"], c["n_predicted"], c["recall"], c["precision"], c["f1"]]
+        for name, c in result["subsets"][subset]["classes"].items()
+    ]
+    return console.table(f"Classes, {_called(subset)}", columns, rows)
+
+
+def confusion(result: Mapping, subset: str = ALL) -> Table:
+    """Counts: a line for each true class, a column for each predicted one (first letters of its name)."""
+    names = result["classes"]
+    rows = [[n, *counts] for n, counts in zip(names, result["subsets"][subset]["confusion"], strict=True)]
+    return console.table(
+        f"True class (lines) and predicted class (columns), {_called(subset)}", ["", *_short(names)], rows
+    )
+
+
+def comparison(result: Mapping) -> Table:
+    """Runs against the first of them, from `score.compare`: a block of lines per subset, one line per run.
+
+    "gained" and "lost" are the faces that only this run, or only the first, got right; p is McNemar's exact one.
+    """
+    reference = result["reference"]
+    rows = []
+    for subset, s in result["subsets"].items():
+        for name, r in s["runs"].items():
+            row = [_called(subset) if name == reference else "", s["n_total"], name, r["accuracy"]]
+            if name == reference:
+                row += ["", "", "", ""]
+            else:
+                row += [_signed(r["difference"]), r["only_this"], r["only_reference"], _p(r["p_exact"])]
+            rows.append(row)
+    columns = ["subset", "faces", "run", "accuracy", "diff.", "gained", "lost", "p"]
+    return console.table(f"Face by face against {reference} (p: McNemar, exact)", columns, rows)
+
+
+def score_rows(result: Mapping, run: str) -> list[dict]:
+    """One flat row per subset, for CSV."""
+    rows = []
+    for name, s in result["subsets"].items():
+        row = {"run": run, "subset": name}
+        row |= {
+            k: s[k] for k in ("n_rows", "n_unlabelled", "n_missed", "n_total", "n_correct", "accuracy", "low", "high")
+        }
+        row["macro_accuracy"] = s["macro_accuracy"]
+        row |= {f"recall_{c}": v["recall"] for c, v in s["classes"].items()}
+        paper = s.get("paper") or {}
+        rows.append(row | {f"paper_{k}": paper.get(k) for k in ("value", "difference", "source")})
+    return rows
+
+
+def class_rows(result: Mapping, run: str) -> list[dict]:
+    """One flat row per subset and class, with that class's line of the confusion matrix, for CSV."""
+    return [
+        {"run": run, "subset": name, "class": c, **values}
+        | {f"predicted_{p}": n for p, n in zip(result["classes"], counts, strict=True)}
+        for name, s in result["subsets"].items()
+        for (c, values), counts in zip(s["classes"].items(), s["confusion"], strict=True)
+    ]
+
+
+def write_csv(path: Path, rows: Iterable[Mapping]) -> Path:
+    """Rows with the keys of the first as header; None becomes an empty cell.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    rows = list(rows)
+    try:
+        with open(path, "w", newline="", encoding="utf-8") as f:
+            writer = csv.DictWriter(f, fieldnames=list(rows[0]), restval="")
+            writer.writeheader()
+            writer.writerows(rows)
+    except OSError as e:
+        raise DataError(f"cannot write {path}: {e.strerror}", "choose another place for the CSV file") from e
+    return path
+
+
+def _called(subset: str) -> str:
+    return "whole split" if subset == ALL else subset
+
+
+def _interval(s: Mapping) -> str:
+    return "–" if s["low"] is None else f"{s['low']:.2f}–{s['high']:.2f}"
+
+
+def _signed(points: float | None) -> str:
+    return "–" if points is None else f"{points:+.2f}"
+
+
+def _p(p: float) -> str:
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
+
+
+def _short(names: Iterable[str]) -> list[str]:
+    """Names cut to as few letters as tell them apart, at least four."""
+    names = list(names)
+    for n in range(4, max(map(len, names), default=4) + 1):
+        short = [name[:n] for name in names]
+        if len(set(short)) == len(names):
+            return short
+    return names
