@@ -1,15 +1,21 @@
 """Data sets: which there are, and which one a tree on disk is."""
 
 import os
+from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
-from fertool.datasets.base import Dataset
+from fertool.datasets.base import Dataset, some
+from fertool.datasets.disk import few
 from fertool.datasets.fer2013 import Fer2013
 from fertool.datasets.ferplus import FerPlus
+from fertool.datasets.folder import Folder
+from fertool.datasets.rafdb import RafDb
+from fertool.datasets.table import Table
 from fertool.errors import DataError, UsageError, nearest
 
 #: in the order in which they are recognised: what is named by its own files first
-DATASETS: tuple[type[Dataset], ...] = (FerPlus, Fer2013)
+DATASETS: tuple[type[Dataset], ...] = (FerPlus, Fer2013, RafDb, Table, Folder)
 
 
 def get(name: str) -> type[Dataset]:
@@ -34,10 +40,12 @@ def recognise(root: Path | str) -> tuple[type[Dataset], str]:
     for cls in DATASETS:
         if why := cls.matches(root):
             return cls, f"{root} is taken for {cls.name}: {why}"
-    known = ", ".join(cls.name for cls in DATASETS)
+    if root.is_file():
+        raise DataError(f"{root} is neither a picture nor a table with a column 'path'")
     raise DataError(
-        f"{root} has the layout of no data set known here (looked for: {known})",
-        "the layouts: fertool datasets; to name it yourself: --dataset NAME",
+        f"{root} has the layout of no data set known here. It holds: {some(p.name for p in few(root))}. "
+        "Looked for: " + "; ".join(f"{cls.marks} ({cls.name})" for cls in DATASETS),
+        "the layouts: fertool datasets; every picture in it and below, without labels: --dataset folder",
     )
 
 
@@ -56,10 +64,42 @@ def open_dataset(root: Path | str, name: str | None = None, **options: str | Non
     return cls(_existing(root), **asked)
 
 
+def check(name: str | None, root: Path | str, **options: str | None) -> dict:
+    """What there is of a data set and everything that is wrong with it, ready for JSON.
+
+    Returns:
+        dataset, root, usable, classes, samples, expected (split -> number in the complete data set),
+        splits (split -> {"samples", "labelled", "classes": {emotion: number}}; "" is the split of data without one),
+        problems ([{"message", "path", "fatal"}]).
+
+    Raises:
+        DataError, UsageError: as `open_dataset`; what is wrong inside the data set is in `problems`.
+    """
+    dataset = open_dataset(root, name, **options)
+    problems = dataset.problems()
+    usable = not any(problem.fatal for problem in problems)
+    counts = Counter((sample.split, sample.label) for sample in (dataset.samples() if usable else ()))
+    splits = {}
+    for split in sorted({split for split, _ in counts}, key=("train", "val", "test", "").index):
+        classes = {c: counts[split, c] for c in dataset.classes}
+        labelled = sum(classes.values())
+        splits[split] = {"samples": labelled + counts[split, None], "labelled": labelled, "classes": classes}
+    return {
+        "dataset": dataset.name,
+        "root": str(root),
+        "usable": usable,
+        "classes": list(dataset.classes),
+        "samples": counts.total(),
+        "expected": dict(dataset.expect),
+        "splits": splits,
+        "problems": [asdict(problem) for problem in problems],
+    }
+
+
 def _existing(root: Path | str) -> Path:
     root = Path(root)
-    if not root.exists():
+    if not os.path.exists(root):
         raise DataError(f"there is nothing at {root}")
-    if root.is_dir() and not any(os.scandir(root)):
-        raise DataError(f"{root} is empty")
+    if root.is_dir() and not few(root):
+        raise DataError(f"the folder {root} is empty")
     return root

@@ -84,6 +84,7 @@ class Dataset:
         name: what `--dataset` takes.
         classes: ordered canonical class names (an instance may set its own, as `folder` does).
         about: one line with citation and licence.
+        marks: what it is recognised by, in a few words.
         layout: the tree expected on disk, as users see it in `fertool datasets`.
         expect: sample counts per split of the complete data set (empty if there is no such thing).
         options: what can be chosen when opening it: name -> allowed values, the default first.
@@ -95,6 +96,7 @@ class Dataset:
     name: str = ""
     classes: tuple[str, ...] = ()
     about: str = ""
+    marks: str = ""
     layout: str = ""
     expect: Mapping[str, int] = {}
     options: Mapping[str, tuple[str, ...]] = {}

@@ -3,15 +3,34 @@
 import csv
 import io
 import os
+import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from fertool.errors import DataError
+from fertool.labels import canonical, is_emotion
 
 #: endings of the files that are taken for pictures
 PICTURES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".pgm", ".ppm", ".pnm")
 )
+
+#: what splits are called, in lower case -> what they are called here
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "publictest": "val",
+    "test": "test",
+    "testing": "test",
+    "privatetest": "test",
+}
+
+#: the folders of a release hold few entries; a folder of 300,000 pictures is not searched for a release's names
+FEW = 1000
 
 
 def ignored(name: str) -> bool:
@@ -24,44 +43,58 @@ def is_picture(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in PICTURES and not ignored(name)
 
 
-def entries(folder: Path | str) -> list[os.DirEntry]:
-    """What lies in a folder, sorted by name, without what machines leave behind.
+def emotion(name: str) -> str | None:
+    """The emotion that a folder or column is named by, a number in front or not ("1_Happy"); None if it is none."""
+    bare = re.sub(r"^\d+[\s._-]+", "", name.strip())
+    return canonical(bare) if is_emotion(bare) else None
+
+
+def pictures(folder: Path | str) -> list[str]:
+    """Names of the pictures lying directly in a folder, sorted.
 
     Raises:
         DataError: the folder cannot be read.
     """
     try:
         with os.scandir(folder) as found:
-            return sorted((e for e in found if not ignored(e.name)), key=lambda e: e.name)
+            return sorted(e.name for e in found if is_picture(e.name))
     except OSError as e:
         raise DataError(f"cannot read {folder}: {e.strerror}") from e
 
 
-def pictures(folder: Path) -> dict[str, str]:
-    """Stem in lower case -> file name of the pictures lying directly in a folder."""
-    with os.scandir(folder) as found:
-        return {os.path.splitext(e.name)[0].lower(): e.name for e in found if is_picture(e.name)}
+def few(folder: Path | str) -> list[Path]:
+    """What lies in a folder, sorted by name, at most `FEW` entries.
+
+    Raises:
+        DataError: the folder cannot be read.
+    """
+    try:
+        with os.scandir(folder) as found:
+            return sorted(Path(e.path) for e in islice(found, FEW) if not ignored(e.name))
+    except OSError as e:
+        raise DataError(f"cannot read {folder}: {e.strerror}") from e
 
 
 def resolve(root: Path, name: str) -> Path | None:
     """`root/name` in whatever letter case it is written on disk; None if it is not there."""
     path = root
     for part in name.split("/"):
-        if not (path / part).exists():
+        exact = path / part
+        if not exact.exists():
             if not path.is_dir():
                 return None
-            part = next((e.name for e in entries(path) if e.name.lower() == part.lower()), part)
-        path = path / part
-    return path if path.exists() else None
+            exact = next((p for p in few(path) if p.name.lower() == part.lower()), None)
+            if exact is None:
+                return None
+        path = exact
+    return path
 
 
 def tops(root: Path) -> Iterator[Path]:
     """`root` and the folders directly in it: unpacking often adds one folder on top."""
     yield root
     if root.is_dir():
-        for entry in entries(root):
-            if entry.is_dir():
-                yield Path(entry.path)
+        yield from (p for p in few(root) if p.is_dir())
 
 
 def find(root: Path, *names: str) -> Path | None:
@@ -69,33 +102,49 @@ def find(root: Path, *names: str) -> Path | None:
     return next((path for top in tops(root) for name in names if (path := resolve(top, name))), None)
 
 
+def printable(name: str) -> str:
+    """A file name as text that can be stored; bytes of an older encoding are written as \\xe9."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def text(path: Path) -> str:
-    """A text file as UTF-8 (with or without BOM) or UTF-16 with BOM, line ends made one.
+    """A text file in UTF-8, with or without BOM, line ends made one.
 
     Raises:
         DataError: it cannot be read, or is in another encoding.
     """
     try:
-        raw = path.read_bytes()
+        return path.read_text(encoding="utf-8-sig")
     except OSError as e:
         raise DataError(f"cannot read {path}: {e.strerror}") from e
-    encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    try:
-        return raw.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as e:
         raise DataError(f"{path} is not UTF-8 text", "save it as UTF-8") from e
 
 
 def table(path: Path) -> list[list[str]]:
-    """The rows of a table separated by commas, semicolons or tabs (whichever the first line has most of).
+    """The rows of a table that are not empty, separated as `separator` tells from the first.
 
     Raises:
-        DataError: see `text`; or a field without end.
+        DataError: see `text`; or quotes without end.
     """
     content = text(path)
-    first = content.split("\n", 1)[0]
-    separator = max(",;\t", key=first.count)
     try:
-        return [row for row in csv.reader(io.StringIO(content), delimiter=separator) if any(row)]
+        rows = csv.reader(io.StringIO(content), delimiter=separator(content.split("\n", 1)[0]), strict=True)
+        return [row for row in rows if any(row)]
     except csv.Error as e:
         raise DataError(f"{path} is not a readable table: {e}") from e
+
+
+def header(path: Path) -> list[str]:
+    """The first row of a table, or of whatever file it is; empty if it cannot be read."""
+    try:
+        with open(path, encoding="utf-8-sig", errors="replace") as f:
+            first = f.readline(10_000).strip("\n")
+        return next(csv.reader([first], delimiter=separator(first)), [])
+    except (OSError, csv.Error):
+        return []
+
+
+def separator(line: str) -> str:
+    """What separates the cells of a table's first line: comma, semicolon or tab."""
+    return max(",;\t", key=line.count)

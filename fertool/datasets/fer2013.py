@@ -88,6 +88,7 @@ class Fer2013(Dataset):
     name = "fer2013"
     classes = PROTOCOLS["fer2013_7"]
     about = "FER2013, Goodfellow et al., ICONIP 2013; pictures from the web, no licence stated"
+    marks = "fer2013.csv or icml_face_data.csv"
     layout = """\
 fer2013.csv                      emotion,pixels,Usage (or icml_face_data.csv: emotion, Usage, pixels)
 The release in folders (train/angry/..., test/...) is read as the data set `folder`."""

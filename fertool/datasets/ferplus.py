@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fertool.datasets.base import Dataset, Problem, Sample, Samples, some
-from fertool.datasets.disk import entries, find, is_picture, resolve, table
+from fertool.datasets.disk import find, pictures, resolve, table
 from fertool.datasets.fer2013 import TABLES, USAGE, index_table, read_pixels
 from fertool.errors import DataError
 from fertool.labels import PROTOCOLS
@@ -126,6 +126,7 @@ class FerPlus(Dataset):
     name = "ferplus"
     classes = CLASSES
     about = "FER+, Barsoum et al., ICMI 2016; labels MIT, pictures those of FER2013 (no licence stated)"
+    marks = "fer2013new.csv or label.csv, and FER2013Train or fer2013.csv"
     layout = """\
 FER2013Train/fer0000000.png ...    48x48 faces; or, instead of the three folders,
 FER2013Valid/                      fer2013.csv: the faces as numbers, row by row those of fer2013new.csv
@@ -139,15 +140,15 @@ fer2013new.csv                     Usage, Image name and ten votes per face; or 
         if root.is_file():
             return "it is FER+'s table of votes" if root.name.lower() == "fer2013new.csv" else ""
         votes = find(root, "fer2013new.csv", *(f"{folder}/label.csv" for folder in FOLDERS.values()))
-        pictures = find(root, *FOLDERS.values(), *TABLES)
-        return f"it holds {pictures.relative_to(root)} and {votes.relative_to(root)}" if votes and pictures else ""
+        faces = find(root, *FOLDERS.values(), *TABLES)
+        return f"it holds {faces.relative_to(root)} and {votes.relative_to(root)}" if votes and faces else ""
 
     def scan(self):
         root = self.root.parent if self.root.is_file() else self.root
         problems: list[Problem] = []
         folders = {split: found for split, name in FOLDERS.items() if (found := find(root, name))}
         try:
-            files = {split: {e.name for e in entries(f) if is_picture(e.name)} for split, f in folders.items()}
+            files = {split: set(pictures(folder)) for split, folder in folders.items()}
             votes, table_of_pixels = find(root, "fer2013new.csv"), find(root, *TABLES)
             if votes and table_of_pixels and not any(files.values()):
                 faces = _last_of_each(_with_pixels(votes, table_of_pixels), problems)

@@ -1,0 +1,180 @@
+"""RAF-DB, basic emotions: photographs from the web, each labelled by about forty people.
+
+Li, Deng & Du, "Reliable crowdsourcing and deep locality-preserving learning for expression recognition in the wild",
+CVPR 2017.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from fertool.datasets.base import Dataset, Problem, Sample, Samples, some
+from fertool.datasets.disk import find, pictures, resolve, text, tops
+from fertool.errors import DataError
+from fertool.labels import PROTOCOLS
+
+LISTS = tuple(
+    f"{folder}list_{spelling}_label.txt" for folder in ("EmoLabel/", "") for spelling in ("patition", "partition")
+)
+POINTS = {"manual": 5, "auto": 37}
+GENDER = ("male", "female", "unsure")
+RACE = ("Caucasian", "African-American", "Asian")
+AGE = ("0-3", "4-19", "20-39", "40-69", "70+")
+
+
+class RafDb(Dataset):
+    name = "rafdb"
+    classes = PROTOCOLS["rafdb7"]
+    about = "RAF-DB (basic), Li et al., CVPR 2017; on request from its authors, for research only"
+    marks = "EmoLabel/list_patition_label.txt"
+    layout = """\
+EmoLabel/list_patition_label.txt                  train_00001.jpg 5
+Image/aligned/train_00001_aligned.jpg ...         100x100 faces, and/or
+Image/original/train_00001.jpg ...                photographs
+Annotation/manual/train_00001_manu_attri.txt ...  five landmarks, gender, race, age (optional)
+Annotation/auto/train_00001_auto_attri.txt ...    37 landmarks (optional)
+Annotation/boundingbox/train_00001_boundingbox.txt ...  (optional)"""
+    expect = {"train": 12_271, "test": 3_068}
+    options = {"images": ("auto", "aligned", "original"), "points": ("manual", "auto")}
+
+    @classmethod
+    def matches(cls, root: Path) -> str:
+        found = find(root, *LISTS)
+        return f"it holds {found.relative_to(root)}" if found else ""
+
+    def scan(self):
+        problems: list[Problem] = []
+        top = next((t for t in tops(self.root) if any(resolve(t, name) for name in (*LISTS, "Image"))), self.root)
+        labels = next((found for name in LISTS if (found := resolve(top, name))), None)
+        if labels is None:
+            problems.append(Problem("the list of labels is missing", str(top / LISTS[0])))
+        folder, files = self._photographs(top, problems)
+        if any(p.fatal for p in problems):
+            return [], problems
+        try:
+            listed = _read_labels(labels, self.classes, problems)
+        except DataError as e:
+            return [], [Problem(e.message)]
+
+        suffix = "_aligned" if folder.name.lower() == "aligned" else ""
+        absent = [stem for stem, _ in listed if stem.lower() + suffix not in files]
+        if absent:
+            note = f"{len(absent):,} of {len(listed):,} photographs are missing: {some(absent)}"
+            problems.append(Problem(note, str(folder), fatal=len(absent) == len(listed)))
+        problems += self._uncounted(_split(stem) for stem, _ in listed)
+        # the shipped coordinates are those of the original photographs
+        notes = _Annotation(top, [stem for stem, _ in listed], self.chosen["points"], located=not suffix)
+        problems += notes.problems
+
+        def make(i: int) -> Sample:
+            stem, label = listed[i]
+            name = files.get(stem.lower() + suffix, f"{stem}{suffix}.jpg")
+            where = {} if suffix else {"landmarks": notes.landmarks[i], "box": notes.boxes[i]}
+            return Sample(stem, folder / name, label=label, split=_split(stem), extra=notes.extra[i], **where)
+
+        return Samples(range(len(listed)), make), problems
+
+    def _photographs(self, top: Path, problems: list[Problem]) -> tuple[Path, dict[str, str]]:
+        """The folder of photographs, and stem in lower case -> file name of those in it."""
+        kinds = ("aligned", "original") if self.chosen["images"] == "auto" else (self.chosen["images"],)
+        for kind in kinds:
+            folder = resolve(top, f"Image/{kind}")
+            if folder and folder.is_dir() and (names := pictures(folder)):
+                return folder, {os.path.splitext(name)[0].lower(): name for name in names}
+        for kind in kinds:
+            problems.append(Problem("the photographs are missing", str(top / "Image" / kind / "*.jpg")))
+        return top, {}
+
+
+def _split(stem: str) -> str:
+    return stem.lower().split("_")[0]
+
+
+def _read_labels(path: Path, classes: tuple[str, ...], problems: list[Problem]) -> list[tuple[str, str]]:
+    """(stem, emotion) of every photograph; of several lines for the same one the last."""
+    found: dict[str, str] = {}
+    again, wrong = [], []
+    for n, line in enumerate(text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        name, _, code = line.strip().rpartition(" ")
+        stem = os.path.splitext(name.strip())[0]
+        if _split(stem) not in ("train", "test") or code not in map(str, range(1, 8)):
+            wrong.append(f"line {n} ({line.strip()[:40]!r})")
+            continue
+        if found.pop(stem, None):
+            again.append(stem)
+        found[stem] = classes[int(code) - 1]
+    if wrong:
+        problems.append(Problem(f"not of the form 'train_00001.jpg 5', codes 1 to 7: {some(wrong)}", str(path)))
+    if again:
+        problems.append(Problem(f"listed twice, the last line counts: {some(again)}", str(path), fatal=False))
+    if not found:
+        problems.append(Problem("the list of labels has no line", str(path)))
+    return list(found.items())
+
+
+class _Annotation:
+    """What the optional folders tell of each photograph: landmarks, box, and gender, race and age as text.
+
+    Args:
+        top: folder that holds `Annotation`.
+        stems: the photographs.
+        points: which landmarks, a key of `POINTS`.
+        located: whether landmarks and boxes are wanted, too.
+    """
+
+    def __init__(self, top: Path, stems: list[str], points: str, located: bool):
+        self.problems: list[Problem] = []
+        self.landmarks: list[np.ndarray | None] = [None] * len(stems)
+        self.boxes: list[tuple[float, ...] | None] = [None] * len(stems)
+        self.extra: list[dict[str, str]] = [{}] * len(stems)
+        manual = self._read(top, "manual", "manu_attri", stems, 13)
+        if manual is not None:
+            self.extra = [_traits(row) for row in manual]
+        if located:
+            count = POINTS[points]
+            rows = manual if points == "manual" else self._read(top, "auto", "auto_attri", stems, 2 * count)
+            self.landmarks = [
+                None if row is None else np.array(row[: 2 * count]).reshape(-1, 2) for row in rows or self.landmarks
+            ]
+            boxes = self._read(top, "boundingbox", "boundingbox", stems, 4) or self.boxes
+            turned = [stem for stem, b in zip(stems, boxes, strict=True) if b and not (b[2] > b[0] and b[3] > b[1])]
+            if turned:
+                self._report(f"{len(turned):,} boxes have no area and are left out: {some(turned)}", top, "boundingbox")
+            self.boxes = [tuple(b) if b and b[2] > b[0] and b[3] > b[1] else None for b in boxes]
+
+    def _read(self, top: Path, kind: str, ending: str, stems: list[str], count: int) -> list[list[float] | None] | None:
+        """The numbers in the file of every photograph (None where unusable); None if the folder is not there."""
+        folder = resolve(top, f"Annotation/{kind}")
+        if folder is None:
+            self._report(f"there are no {kind} annotations", top, kind)
+            return None
+        rows: list[list[float] | None] = []
+        bad = []
+        for stem in stems:
+            try:
+                with open(os.path.join(folder, f"{stem}_{ending}.txt"), encoding="utf-8-sig") as f:
+                    row = [float(number) for number in f.read().replace(",", " ").split()]
+                if len(row) < count:
+                    raise ValueError
+            except (OSError, ValueError):
+                row = None
+                bad.append(stem)
+            rows.append(row)
+        if bad:
+            self._report(f"{len(bad):,} {kind} annotations are missing or incomplete: {some(bad)}", top, kind)
+        return rows
+
+    def _report(self, note: str, top: Path, kind: str) -> None:
+        self.problems.append(Problem(note, str(top / "Annotation" / kind), fatal=False))
+
+
+def _traits(row: list[float] | None) -> dict[str, str]:
+    codes = row[10:13] if row else (-1, -1, -1)
+    meanings = {"gender": GENDER, "race": RACE, "age": AGE}
+    return {
+        trait: names[int(code)] if code in range(len(names)) else ""
+        for (trait, names), code in zip(meanings.items(), codes, strict=True)
+    }

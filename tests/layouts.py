@@ -1,0 +1,213 @@
+"""Small data sets in their true layouts, with the odd files that real copies carry; faces are drawn, not photographs.
+
+A drawn face shows its emotion by brows and mouth, so that a network can learn it; every face differs a little.
+"""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from fertool.datasets.ferplus import VOTES
+from fertool.labels import EMOTIONS, PROTOCOLS
+
+USAGE = {"train": "Training", "val": "PublicTest", "test": "PrivateTest"}
+FERPLUS_FOLDERS = {"train": "FER2013Train", "val": "FER2013Valid", "test": "FER2013Test"}
+
+#: emotion -> bend of the mouth, opening of the mouth, slope of the brows, height of the brows
+_LOOKS = {
+    "neutral": (0, 0, 0, 0),
+    "happiness": (5, 1, 0, 0),
+    "sadness": (-4, 0, -2, 0),
+    "surprise": (0, 5, 0, 2),
+    "fear": (-3, 3, -2, 2),
+    "disgust": (-3, 1, 1, -1),
+    "anger": (-2, 0, 3, -1),
+    "contempt": (2, 0, 2, 0),
+}
+
+
+def draw_face(emotion: str, seed: int, size: int = 48) -> np.ndarray:
+    """A face as (size, size) grey uint8."""
+    rng = np.random.default_rng(seed)
+    bend, opening, slope, height = _LOOKS[emotion]
+    face = np.full((96, 96), rng.integers(20, 90), np.uint8)
+    x, y = (48 + rng.integers(-3, 4, 2)).tolist()
+    cv2.ellipse(face, (x, y), (32, 42), 0, 0, 360, int(rng.integers(150, 220)), -1)
+    for side in (-1, 1):
+        eye = (x + 13 * side, y - 10)
+        cv2.circle(face, eye, 4, 30, -1)
+        brow = y - 20 - 2 * height
+        cv2.line(face, (eye[0] - 8 * side, brow + 2 * slope), (eye[0] + 8 * side, brow), 40, 2)
+    cv2.line(face, (x, y - 4), (x - 2, y + 8), 110, 2)
+    mouth = np.array([(x + t, y + 24 - round(2 * bend * (t / 14) ** 2)) for t in range(-14, 15)], np.int32)
+    cv2.polylines(face, [mouth], False, 50, 2)
+    if opening:
+        cv2.ellipse(face, (x, y + 24), (8, 2 * opening), 0, 0, 360, 50, -1)
+    face = cv2.resize(face, (size, size), interpolation=cv2.INTER_AREA)
+    return np.clip(face + rng.normal(0, 4, face.shape), 0, 255).astype(np.uint8)
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Whatever characters the path has."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(cv2.imencode(path.suffix, image)[1].tobytes())
+
+
+def litter(folder: Path) -> None:
+    """What machines leave behind in a folder of pictures."""
+    (folder / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+    (folder / "._fer0000000.png").write_bytes(b"\0\5\26\7")
+    (folder / "Thumbs.db").write_bytes(b"\xd0\xcf")
+
+
+def votes_for(emotion: str) -> list[int]:
+    """Ten votes: eight for the emotion, one for another, one for `unknown`."""
+    votes = dict.fromkeys(VOTES, 0)
+    votes[emotion] = 8
+    votes["neutral" if emotion != "neutral" else "sadness"] = 1
+    votes["unknown"] = 1
+    return list(votes.values())
+
+
+def write_ferplus(root: Path, n: dict[str, int] | None = None, layout: str = "folders") -> Path:
+    """FER+ in one of its three layouts; classes follow one another in the order of `ferplus8`.
+
+    As in the real tables, one row has no name, and one name of the training faces is used by two rows.
+
+    Args:
+        n: split -> number of faces (default 16, 8, 8).
+        layout: "folders" with fer2013new.csv, "labels" with a label.csv in each folder, or "pixels" with fer2013.csv.
+    """
+    n = n or {"train": 16, "val": 8, "test": 8}
+    root.mkdir(parents=True, exist_ok=True)
+    classes = PROTOCOLS["ferplus8"]
+    faces = [  # split, name, emotion, pixels
+        (split, f"fer{first + i:07d}.png", classes[i % 8], draw_face(classes[i % 8], first + i))
+        for split, first in (("train", 0), ("val", 28_638), ("test", 32_220))
+        for i in range(n.get(split, 0))
+    ]
+    split, name, emotion, pixels = faces[0]
+    other = "anger" if emotion != "anger" else "fear"
+    rows = [(split, name, votes_for(other), draw_face(other, 999))]
+    rows += [(split, "", [0] * 9 + [10], np.zeros((48, 48), np.uint8))]
+    rows += [(split, name, votes_for(emotion), pixels) for split, name, emotion, pixels in faces]
+    if layout != "labels":
+        with open(root / "fer2013new.csv", "w", newline="") as f:
+            table = csv.writer(f)
+            table.writerow(["Usage", "Image name", *VOTES])
+            table.writerows([USAGE[split], name, *votes] for split, name, votes, _ in rows)
+    if layout == "pixels":
+        _write_pixels(root / "fer2013.csv", [(USAGE[split], 0, pixels) for split, _, _, pixels in rows])
+        return root
+    for split, name, _, pixels in faces:
+        write_image(root / FERPLUS_FOLDERS[split] / name, pixels)
+    for split in {face[0] for face in faces}:
+        folder = root / FERPLUS_FOLDERS[split]
+        litter(folder)
+        if layout == "labels":
+            with open(folder / "label.csv", "w", newline="") as f:
+                csv.writer(f).writerows([r[1], "(0, 0, 48, 48)", *r[2]] for r in rows if r[0] == split and r[1])
+    return root
+
+
+def write_fer2013_csv(root: Path, n: dict[str, int] | None = None, name: str = "fer2013.csv") -> Path:
+    """FER2013; with the name icml_face_data.csv in that release's order and spelling of the header."""
+    root.mkdir(parents=True, exist_ok=True)
+    classes = PROTOCOLS["fer2013_7"]
+    rows = [
+        (USAGE[split], i % 7, draw_face(classes[i % 7], 100 * len(split) + i))
+        for split, count in (n or {"train": 14, "val": 7, "test": 7}).items()
+        for i in range(count)
+    ]
+    _write_pixels(root / name, rows, icml=name.startswith("icml"))
+    return root
+
+
+def _write_pixels(path: Path, rows: Sequence[tuple[str, int, np.ndarray]], icml: bool = False) -> None:
+    with open(path, "w") as f:
+        f.write("emotion, Usage, pixels\n" if icml else "emotion,pixels,Usage\n")
+        for usage, emotion, pixels in rows:
+            numbers = " ".join(map(str, pixels.ravel().tolist()))
+            f.write(f"{emotion},{usage},{numbers}\n" if icml else f"{emotion},{numbers},{usage}\n")
+
+
+def write_rafdb(root: Path, n: dict[str, int] | None = None, images: Sequence[str] = ("aligned", "original")) -> Path:
+    """RAF-DB with all its annotations; the list of labels ends its lines as Windows does."""
+    classes = PROTOCOLS["rafdb7"]
+    lines = []
+    for split, count in (n or {"train": 14, "test": 7}).items():
+        for i in range(count):
+            stem = f"{split}_{i + 1:0{5 if split == 'train' else 4}d}"
+            lines.append(f"{stem}.jpg {i % 7 + 1}\r\n")
+            face = draw_face(classes[i % 7], 100 * len(split) + i, 100)
+            if "aligned" in images:
+                write_image(root / "Image/aligned" / f"{stem}_aligned.jpg", np.dstack([face] * 3))
+            if "original" in images:
+                photograph = np.full((160, 180, 3), 90, np.uint8)
+                photograph[30:130, 40:140] = face[..., None]
+                write_image(root / "Image/original" / f"{stem}.jpg", photograph)
+            points = [(74.5, 69.0), (101.5, 69.0), (88.0, 85.0), (75.0, 105.0), (101.0, 105.0)]
+            traits = f"{i % 3}\n{i % 3}\n{i % 5}\n"
+            _write(root, "manual", f"{stem}_manu_attri", "".join(f"{x}\t{y}\n" for x, y in points) + traits)
+            outline = [(90 + 30 * np.cos(a), 80 + 40 * np.sin(a)) for a in np.linspace(0, 6, 37)]
+            _write(root, "auto", f"{stem}_auto_attri", "".join(f"{x:.3f} {y:.3f}\n" for x, y in outline))
+            _write(root, "boundingbox", f"{stem}_boundingbox", "45.0 35.5 135.0 125.5 \n")
+    (root / "EmoLabel").mkdir(parents=True, exist_ok=True)
+    (root / "EmoLabel/list_patition_label.txt").write_text("".join(lines), newline="")
+    for folder in images:
+        litter(root / "Image" / folder)
+    (root / ".DS_Store").write_bytes(b"\0")
+    return root
+
+
+def _write(root: Path, kind: str, name: str, text: str) -> None:
+    path = root / "Annotation" / kind / f"{name}.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def write_folder(
+    root: Path,
+    per_class: int = 2,
+    splits: Sequence[str] = ("train", "test"),
+    classes: Sequence[str] = ("Happy", "sad", "3_anger", "Surprise"),
+    size: int = 48,
+) -> Path:
+    """split/class/picture; with `splits=("",)` class/picture, with `classes=("",)` pictures only."""
+    for s, split in enumerate(splits):
+        for c, name in enumerate(classes):
+            emotion = _plain(name)
+            for i in range(per_class):
+                picture = ("näh, 1.jpg", "bild 2.PNG", "写真3.bmp", "d.jpeg")[i % 4].replace(".", f"-{i}.")
+                write_image(root / split / name / picture, draw_face(emotion, 1000 * s + 100 * c + i, size))
+            litter(root / split / name)
+    (root / "readme.txt").write_text("no picture\n")
+    return root
+
+
+def _plain(name: str) -> str:
+    from fertool.datasets.disk import emotion
+
+    return emotion(name) or EMOTIONS[0]
+
+
+def write_csv(root: Path, n: int = 8, separator: str = ",", name: str = "labels.csv") -> Path:
+    """A table as spreadsheets write it (BOM, CRLF) beside a folder of pictures; gives the table.
+
+    Columns: split, path, label, subject, age (numbers), light (texts), score (numbers, one missing).
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    with open(root / name, "w", encoding="utf-8-sig", newline="") as f:
+        table = csv.writer(f, delimiter=separator)
+        table.writerow(["Split", "path", "Label", "subject", "Age", "light", "score"])
+        for i in range(n):
+            emotion = ("happy", "Sadness", "anger", "surprised")[i % 4]
+            path = Path("pictures") / f"gesicht {i}, ä.png"
+            write_image(root / path, draw_face(_plain(emotion), i))
+            split = "train" if i % 4 < 3 else "Validation"
+            score = "" if i == 0 else f"{i / 2}"
+            table.writerow([split, path, emotion, f"p{i % 2}", 20 + i, "dark", score])
+    return root / name
