@@ -330,11 +330,9 @@ def up_to_date(path: Path, kind: str, params: Mapping, inputs: Iterable[Parent],
 def differences(old: Artefact, params: Mapping, inputs: Iterable[Parent], ignore: Iterable[str] = ()) -> list[str]:
     """What sets this work apart from what a file holds: one entry per setting (dotted key) and parent."""
     new = json.loads(json.dumps(params, sort_keys=True, default=str))
-    before, now = _flatten(old.params), _flatten(new)
+    before, now = flatten(old.params), flatten(new)
     keys = sorted((before.keys() | now.keys()) - set(ignore))
-    out = [
-        f"{k} {_show(before.get(k, '-'))} → {_show(now.get(k, '-'))}" for k in keys if before.get(k) != now.get(k)
-    ]
+    out = [f"{k} {_show(before.get(k, '-'))} → {_show(now.get(k, '-'))}" for k in keys if before.get(k) != now.get(k)]
     a, b = {p.role: p for p in old.inputs}, {p.role: p for p in inputs}
     for role in sorted(a.keys() | b.keys()):
         if role not in a or role not in b:
@@ -344,11 +342,12 @@ def differences(old: Artefact, params: Mapping, inputs: Iterable[Parent], ignore
     return out
 
 
-def _flatten(tree: Mapping, prefix: str = "") -> dict[str, object]:
+def flatten(tree: Mapping, prefix: str = "") -> dict[str, object]:
+    """Nested settings by dotted key."""
     flat: dict[str, object] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            flat.update(_flatten(value, f"{prefix}{key}."))
+            flat.update(flatten(value, f"{prefix}{key}."))
         else:
             flat[f"{prefix}{key}"] = value
     return flat

@@ -18,6 +18,11 @@ def configure(*, json_output: bool = False, quiet: bool = False) -> None:
     _settings.update(json=json_output, quiet=quiet)
 
 
+def is_json() -> bool:
+    """Whether stdout belongs to a JSON object."""
+    return _settings["json"]
+
+
 def _silent() -> bool:
     return _settings["quiet"] or _settings["json"] or os.environ.get("RANK", "0") != "0"
 

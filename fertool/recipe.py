@@ -4,19 +4,20 @@ Precedence: defaults < recipe < command-line option < `--set section.key=value`.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
+
 from fertool.errors import RecipeError, nearest
 from fertool.settings import STAGES, Settings
 
 S = TypeVar("S", bound=Settings)
 
 #: keys of a recipe that are not stage sections
-HEADER = ("about", "paper", "dataset", "stages", "compare")
+HEADER = ("about", "paper", "dataset", "stages", "variants", "compare")
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Recipe:
         paper: key of the paper in `fertool/papers` whose numbers stand beside the results, or "".
         dataset: data set it was written for, or "".
         stages: the commands `fertool run` walks, in order.
-        compare: which of the paper's result tables and rows belong to this recipe, see `evaluation.paper_results`.
+        variants: baselines and ablations `fertool run` trains one after the other; empty for the system itself.
+        compare: settings that pick the paper's rows, see `evaluation.paper_results`.
         sections: stage name -> raw settings.
         text: the file itself, with its comments.
     """
@@ -39,6 +41,7 @@ class Recipe:
     paper: str = ""
     dataset: str = ""
     stages: tuple[str, ...] = ()
+    variants: tuple[str, ...] = ()
     compare: Mapping[str, Any] = field(default_factory=dict)
     sections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     text: str = ""
@@ -60,6 +63,12 @@ class Recipe:
             if section == stage:
                 merged = _merge(merged, _nest(keys, value))
         return build(STAGES[stage], merged, where=f"{stage}" + (f" of recipe {self.name}" if self.name else ""))
+
+    def with_model(self, name: str) -> "Recipe":
+        """This recipe for another network, with that network's own defaults."""
+        return replace(
+            self, sections={**self.sections, "train": _merge(self.sections.get("train", {}), {"model": {"name": name}})}
+        )
 
 
 def _merge(base: Mapping, over: Mapping) -> dict:
@@ -150,7 +159,7 @@ def load(name: str | None) -> Recipe:
         if key not in STAGES and key not in HEADER:
             raise RecipeError(f"recipe {name}: unknown section {key!r}", nearest(key, [*STAGES, *HEADER]))
     header = {k: raw[k] for k in HEADER if k in raw}
-    header["stages"] = tuple(header.get("stages", ()))
+    header |= {k: tuple(header.get(k, ())) for k in ("stages", "variants")}
     recipe = Recipe(name=name, sections={k: raw[k] or {} for k in raw if k in STAGES}, text=text, **header)
     for stage in recipe.sections:
         recipe.settings(stage)

@@ -70,6 +70,14 @@ class Ran(FerModel):
         **{f"region-{i}": {"fusion": "none", "region": i, "rank_weight": 0.0} for i in range(6)},
     }
 
+    CATALOGUE = (
+        ("RAN, ResNet-18", {}, 8),
+        ("RAN, ResNet-18, with attention biases", {"attn_bias": True}, 7),
+        ("RAN, VGG-16", {"backbone": "vgg16"}, 8),
+        ("ResNet-18 baseline", VARIANTS["baseline"], 8),
+        ("RAN, tiny backbone (no paper's)", {"backbone": "tiny", "size": 64}, 7),
+    )
+
     def __init__(self, settings: RanSettings, classes: int, regions: int = 6):
         super().__init__()
         self.settings = s = settings

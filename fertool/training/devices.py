@@ -43,13 +43,22 @@ def choose(gpus: int | None, processes: int = 1, nodes: int = 1) -> Devices:
     return Devices("cuda", gpus, nodes) if gpus else Devices("cpu", processes, nodes)
 
 
+def one_device(devices: Devices, precision: str) -> Fabric:
+    """A single process on the first of the devices, for predictions."""
+    return Fabric(accelerator=devices.kind, devices=1, precision=_precision(devices, precision))
+
+
+def _precision(devices: Devices, precision: str) -> str:
+    if precision == "16" and devices.kind == "cpu":
+        raise DeviceError("precision 16 needs a GPU", "use --precision bf16 or 32")
+    return _PRECISION[precision]
+
+
 def start(devices: Devices, precision: str, work, *args):
     """Run `work(fabric, *args)` in one process per device and give what it returns on the first.
 
     Started by torchrun or Slurm, this process is one of them; otherwise the others are spawned.
     """
-    if precision == "16" and devices.kind == "cpu":
-        raise DeviceError("precision 16 needs a GPU", "use --precision bf16 or 32")
     options = {"accelerator": devices.kind, "devices": devices.count, "num_nodes": devices.nodes}
     launched = any(v in os.environ for v in ("TORCHELASTIC_RUN_ID", "SLURM_PROCID"))
     many = devices.count * devices.nodes > 1
@@ -57,7 +66,7 @@ def start(devices: Devices, precision: str, work, *args):
         backend = "nccl" if devices.kind == "cuda" else "gloo"
         method = "popen" if launched else "spawn"
         options["strategy"] = DDPStrategy(process_group_backend=backend, start_method=method)
-    fabric = Fabric(precision=_PRECISION[precision], **options)
+    fabric = Fabric(precision=_precision(devices, precision), **options)
     if many and not launched:
         return fabric.launch(_Process(work, args))
     fabric.launch()

@@ -1,0 +1,122 @@
+"""What all commands share: the app, the options every one of them has, and how errors reach the user."""
+
+import functools
+import inspect
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import typer
+
+from fertool import __version__, console
+from fertool.errors import DataError, FertoolError
+
+app = typer.Typer(
+    name="fertool",
+    help="Rerun, compare and extend attention-based facial expression recognition.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # rich help takes twice as long to appear
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+PREPARE, RUNS, TOOLS = "Prepare faces", "Train and measure", "Look around"
+
+Data = Annotated[str | None, typer.Option(help="data set in the workspace, or a faces.h5 file; default: the only one")]
+Out = Annotated[Path | None, typer.Option(help="file to write instead of the one in the workspace")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="make it again although it is there")]
+RecipeName = Annotated[
+    str | None, typer.Option("--recipe", help="recipe to take settings from: a name or a .yaml file")
+]
+Sets = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="any setting; repeatable")]
+Space = Annotated[Path | None, typer.Option("--workspace", help="folder of the artefacts; default: ./artefacts")]
+Gpus = Annotated[
+    int | None, typer.Option(min=0, help="GPUs on this machine; 0 is the CPU; default: one if there is one")
+]
+
+
+def setting(cls: type, name: str, *flags: str) -> Any:
+    """The option for a field of a settings class: its type and help, None where it is not given."""
+    declared = next(f.type for f in fields(cls) if f.name == name)
+    kind, words = declared, ""
+    while True:
+        if get_origin(kind) is Annotated:
+            words = words or next((m for m in get_args(kind)[1:] if isinstance(m, str)), "")
+            kind = get_args(kind)[0]
+        elif get_origin(kind) in (Union, UnionType):
+            kind = next(a for a in get_args(kind) if a is not type(None))
+        else:
+            break
+    return Annotated[kind | None, typer.Option(*flags, help=words.replace("`", ""))]
+
+
+_COMMON = {
+    "json_output": Annotated[bool, typer.Option("--json", help="print one JSON object on stdout")],
+    "quiet": Annotated[bool, typer.Option("--quiet", "-q", help="print nothing but errors")],
+    "debug": Annotated[bool, typer.Option("--debug", help="show the traceback of an error")],
+}
+
+
+def command(name: str, panel: str, *, to: typer.Typer | None = None) -> Callable:
+    """Register a command. What it returns is printed as JSON under --json; errors become two lines and an exit code."""
+
+    def register(function: Callable) -> Callable:
+        @functools.wraps(function)
+        def run(*, json_output: bool = False, quiet: bool = False, debug: bool = False, **options):
+            console.configure(json_output=json_output, quiet=quiet)
+            try:
+                console.emit(function(**options) or {})
+            except FertoolError as e:
+                _fail(e, debug)
+            except OSError as e:
+                where = f"{e.filename}: " if e.filename else ""
+                _fail(DataError(f"{where}{e.strerror or e}"), debug)
+            except KeyboardInterrupt:
+                console.fail("stopped", None, 130)
+                sys.exit(130)
+            except Exception as e:
+                if debug:
+                    traceback.print_exc()
+                said = " ".join(str(e).split()) or "no message"
+                console.fail(f"{type(e).__name__}: {said}", "this is a bug; --debug shows where", 1)
+                sys.exit(1)
+
+        signature = inspect.signature(function)
+        extra = [
+            inspect.Parameter(k, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=v)
+            for k, v in _COMMON.items()
+        ]
+        kept = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in signature.parameters.values()]
+        run.__signature__ = signature.replace(parameters=[*kept, *extra], return_annotation=None)
+        run.__annotations__ = {p.name: p.annotation for p in [*kept, *extra]}
+        (to or app).command(name, rich_help_panel=panel)(run)
+        return function
+
+    return register
+
+
+def _fail(error: FertoolError, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    console.fail(error.message, error.hint, error.exit_code)
+    sys.exit(error.exit_code)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"fertool {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _frame(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="show the version")
+    ] = False,
+) -> None:
+    pass

@@ -1,0 +1,151 @@
+"""Commands from photographs to faces, masks, regions and subsets."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fertool import console
+from fertool import recipe as recipes
+from fertool.cli.frame import PREPARE, Data, Out, Overwrite, RecipeName, Sets, Space, command, setting
+from fertool.settings import BuildSubsets, CropRegions, DetectAlign, MakeMasks
+from fertool.workspace import Workspace, slug
+
+
+@command("detect-align", PREPARE)
+def detect_align(
+    path: Annotated[Path, typer.Argument(help="folder (or table) of the data set")],
+    dataset: Annotated[str | None, typer.Option(help="what it is; default: recognised by its layout")] = None,
+    name: Annotated[str | None, typer.Option(help="its name in the workspace; default: the folder's name")] = None,
+    detector: setting(DetectAlign, "detector") = None,
+    landmarks: setting(DetectAlign, "landmarks") = None,
+    align: setting(DetectAlign, "align") = None,
+    template: setting(DetectAlign, "template") = None,
+    size: setting(DetectAlign, "size") = None,
+    grey: setting(DetectAlign, "grey") = None,
+    missed: setting(DetectAlign, "missed") = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="only the first so many photographs, for a trial")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="processes; default: all cores")] = None,
+    recipe: RecipeName = None,
+    sets: Sets = None,
+    workspace: Space = None,
+    out: Out = None,
+    overwrite: Overwrite = False,
+):
+    """Photographs → aligned faces (faces.h5)."""
+    from fertool.datasets import open_dataset, recognise
+    from fertool.stages import detect_align as stage
+
+    options = {
+        "detector": detector, "landmarks": landmarks, "align": align, "template": template, "size": size,
+        "grey": grey, "missed": missed,
+    }  # fmt: skip
+    settings = recipes.load(recipe).settings("detect-align", options, sets or ())
+    if dataset is None:
+        console.say(recognise(path)[1])
+    source = open_dataset(path, dataset, label_rule=settings.label_rule)
+    target = out or Workspace(workspace).path(slug(name or path.resolve().name), "faces")
+    made = stage.run(source, settings=settings, out=target, overwrite=overwrite, workers=workers, limit=limit)
+    return _close(stage, made)
+
+
+@command("make-masks", PREPARE)
+def make_masks(
+    data: Data = None,
+    grid: setting(MakeMasks, "grid") = None,
+    region_size_order: setting(MakeMasks, "region_size_order") = None,
+    preview: Annotated[Path | None, typer.Option(help="also draw the masks of some faces into this picture")] = None,
+    recipe: RecipeName = None,
+    sets: Sets = None,
+    workspace: Space = None,
+    out: Out = None,
+    overwrite: Overwrite = False,
+):
+    """Landmarks → MAN's eight region masks (masks.h5)."""
+    from fertool.stages import make_masks as stage
+
+    options = {"grid": grid, "region_size_order": region_size_order}
+    settings = recipes.load(recipe).settings("make-masks", options, sets or ())
+    faces, target = _paths(workspace, data, "masks", out)
+    return _close(stage, stage.run(faces, settings=settings, out=target, overwrite=overwrite, preview=preview))
+
+
+@command("crop-regions", PREPARE)
+def crop_regions(
+    data: Data = None,
+    mode: setting(CropRegions, "mode") = None,
+    ratio_scale: setting(CropRegions, "ratio_scale") = None,
+    random_n: setting(CropRegions, "random_n") = None,
+    landmark_radius: setting(CropRegions, "landmark_radius") = None,
+    materialize: setting(CropRegions, "materialize") = None,
+    seed: setting(CropRegions, "seed") = None,
+    preview: Annotated[Path | None, typer.Option(help="also draw the regions of some faces into this picture")] = None,
+    recipe: RecipeName = None,
+    sets: Sets = None,
+    workspace: Space = None,
+    out: Out = None,
+    overwrite: Overwrite = False,
+):
+    """Faces → the regions RAN looks at (regions.h5)."""
+    from fertool.stages import crop_regions as stage
+
+    options = {
+        "mode": mode, "ratio_scale": ratio_scale, "random_n": random_n, "landmark_radius": landmark_radius,
+        "materialize": materialize, "seed": seed,
+    }  # fmt: skip
+    settings = recipes.load(recipe).settings("crop-regions", options, sets or ())
+    faces, target = _paths(workspace, data, "regions", out)
+    return _close(stage, stage.run(faces, settings=settings, out=target, overwrite=overwrite, preview=preview))
+
+
+@command("build-subsets", PREPARE)
+def build_subsets(
+    data: Data = None,
+    lists: Annotated[Path | None, typer.Option(help="folder of RAN's released lists")] = None,
+    occlusion_table: Annotated[Path | None, typer.Option(help="CSV file: id,type of occlusion")] = None,
+    pose_source: setting(BuildSubsets, "pose_source") = None,
+    recipe: RecipeName = None,
+    sets: Sets = None,
+    workspace: Space = None,
+    out: Out = None,
+    overwrite: Overwrite = False,
+):
+    """Lists, head pose → named test subsets (subsets.h5)."""
+    from fertool.stages import build_subsets as stage
+
+    settings = recipes.load(recipe).settings("build-subsets", {"pose_source": pose_source}, sets or ())
+    faces, target = _paths(workspace, data, "subsets", out)
+    made = stage.run(
+        faces, settings=settings, lists=lists, occlusion_table=occlusion_table, out=target, overwrite=overwrite
+    )
+    return _close(stage, made)
+
+
+@command("render", PREPARE)
+def render(
+    folder: Annotated[Path, typer.Argument(help="folder to write the pictures into")],
+    people: Annotated[int, typer.Option(min=3, help="how many different people")] = 40,
+    per_person: Annotated[int, typer.Option(min=1, help="pictures of each of them")] = 21,
+    size: Annotated[int, typer.Option(min=32, help="side of a picture in pixels")] = 160,
+    seed: Annotated[int, typer.Option(min=0, help="another seed renders other people")] = 0,
+    overwrite: Overwrite = False,
+):
+    """Render labelled faces to try things on."""
+    from fertool.stages import render as stage
+
+    return _close(
+        stage, stage.run(folder, people=people, per_person=per_person, size=size, seed=seed, overwrite=overwrite)
+    )
+
+
+def _paths(workspace: Path | None, data: str | None, kind: str, out: Path | None) -> tuple[Path, Path]:
+    space = Workspace(workspace)
+    faces = space.faces(data)
+    return faces, out or space.beside(faces, kind)
+
+
+def _close(stage, made: Path) -> dict:
+    facts = stage.summary(made)
+    stage.report(facts)
+    console.say(f"→ {made}")
+    return {"out": str(made), **facts}

@@ -1,0 +1,212 @@
+"""Commands that train, measure and draw, and those that walk a whole recipe."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fertool import console
+from fertool import recipe as recipes
+from fertool.cli.frame import RUNS, Data, Gpus, Overwrite, RecipeName, Sets, Space, command, setting
+from fertool.errors import UsageError
+from fertool.settings import Evaluate, Train, Visualize
+from fertool.workspace import Workspace
+
+Runs = Annotated[
+    list[str] | None, typer.Option("--run", help="a run's name or folder; repeatable; default: the latest")
+]
+Processes = Annotated[int, typer.Option("--cpu-processes", min=1, help="processes on the CPU, where there is no GPU")]
+
+
+@command("train", RUNS)
+def train(
+    model: Annotated[str, typer.Argument(help="a network (ran) or a recipe (ran-ferplus)")],
+    data: Data = None,
+    variant: Annotated[str | None, typer.Option(help="baseline or ablation, see: fertool models NAME")] = None,
+    init: setting(Train, "init") = None,
+    labels: setting(Train, "labels") = None,
+    epochs: setting(Train, "epochs") = None,
+    batch: setting(Train, "global_batch", "--batch") = None,
+    lr: setting(Train, "lr") = None,
+    oversample: setting(Train, "oversample") = None,
+    precision: setting(Train, "precision") = None,
+    seed: setting(Train, "seed") = None,
+    gpus: Gpus = None,
+    cpu_processes: Processes = 1,
+    nodes: Annotated[
+        int, typer.Option(min=1, help="machines, each started with this command by torchrun or Slurm")
+    ] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the run that was stopped")] = False,
+    recipe: RecipeName = None,
+    sets: Sets = None,
+    workspace: Space = None,
+    out: Annotated[Path | None, typer.Option(help="folder of the run; default: the next free name")] = None,
+    overwrite: Overwrite = False,
+):
+    """Train a network on the faces (run.h5)."""
+    from fertool import artefact
+    from fertool.stages import train as stage
+    from fertool.training.devices import choose
+
+    space = Workspace(workspace)
+    faces = space.faces(data)
+    chosen = _recipe(model, recipe, artefact.read(faces, "faces").params.get("dataset", ""))
+    options = {
+        "init": init, "labels": labels, "epochs": epochs, "global_batch": batch, "lr": lr, "oversample": oversample,
+        "precision": precision, "seed": seed,
+    }  # fmt: skip
+    settings = chosen.settings("train", options, sets or ())
+    made = stage.run(
+        faces,
+        settings=settings,
+        devices=choose(gpus, cpu_processes, nodes),
+        workspace=space,
+        regions=space.beside(faces, "regions"),
+        subsets=space.beside(faces, "subsets"),
+        recipe=chosen.name,
+        variant=variant or "",
+        out=out,
+        resume=resume,
+        overwrite=overwrite,
+    )
+    facts = stage.summary(made)
+    stage.report(facts)
+    console.say(f"→ {made}")
+    return facts
+
+
+def _recipe(model: str, recipe: str | None, dataset: str) -> recipes.Recipe:
+    """The recipe meant by `fertool train MODEL`: named by option or argument, else the network's for this data set."""
+    from fertool.models.registry import MODELS, model_class
+
+    if recipe or model in recipes.names() or model.endswith((".yaml", ".yml")):
+        return recipes.load(recipe or model)
+    if model not in MODELS:
+        raise UsageError(
+            f"{model!r} is neither a network nor a recipe",
+            f"networks: {', '.join(MODELS)}; recipes: {', '.join(recipes.names())}",
+        )
+    model_class(model)
+    name = f"{model}-{dataset}"
+    if name in recipes.names():
+        console.say(f"recipe {name}")
+        return recipes.load(name)
+    console.say(f"no recipe for {model} on these faces: the paper's settings")
+    return recipes.load(None).with_model(model)
+
+
+@command("eval", RUNS)
+def evaluate(
+    run: Runs = None,
+    data: Annotated[str | None, typer.Option(help="other faces than the run was trained on")] = None,
+    subset: Annotated[
+        list[str] | None, typer.Option(help="score this subset too, e.g. pose45; repeatable; or all")
+    ] = None,
+    split: setting(Evaluate, "split") = None,
+    weights: setting(Evaluate, "weights") = None,
+    batch: setting(Evaluate, "batch") = None,
+    precision: setting(Evaluate, "precision") = None,
+    regions: Annotated[Path | None, typer.Option(help="other regions than the run's, e.g. more random crops")] = None,
+    fuse: Annotated[bool, typer.Option("--fuse", help="also score the mean of the runs' probabilities")] = False,
+    latency: Annotated[bool, typer.Option("--latency", help="also measure the time per face at batch 1")] = False,
+    classes: Annotated[
+        bool, typer.Option("--classes", help="also print classes and confusions of every subset")
+    ] = False,
+    csv: Annotated[Path | None, typer.Option(help="also write the scores as a CSV file")] = None,
+    gpus: Gpus = None,
+    recipe: RecipeName = None,
+    sets: Sets = None,
+    workspace: Space = None,
+    overwrite: Overwrite = False,
+):
+    """Score runs, beside the paper's numbers."""
+    from fertool.stages import evaluate as stage
+    from fertool.stages import scores
+    from fertool.training.devices import choose
+
+    space = Workspace(workspace)
+    folders = [space.run(name) for name in run] if run else [space.run()]
+    options = {"split": split, "weights": weights, "batch": batch, "precision": precision}
+    settings = recipes.load(recipe).settings("eval", options, sets or ())
+    devices = choose(gpus)
+    faces = space.faces(data) if data else None
+    predictions = {
+        folder.name: stage.run(
+            folder, settings=settings, devices=devices, faces=faces, regions=regions, overwrite=overwrite
+        )
+        for folder in folders
+    }
+    facts = scores.run(predictions, names=tuple(subset or ()), confidence=settings.confidence, fuse=fuse, csv=csv)
+    if latency:
+        facts["latency"] = {f.name: stage.latency(f, settings=settings, devices=devices) for f in folders}
+    scores.report(facts, every_class=classes)
+    return facts
+
+
+@command("visualize", RUNS)
+def visualize(
+    kind: Annotated[str, typer.Argument(help="regions, confusion, curves or crops")],
+    run: Runs = None,
+    subset: Annotated[str | None, typer.Option(help="only faces of this subset")] = None,
+    faces: setting(Visualize, "faces") = None,
+    dpi: setting(Visualize, "dpi") = None,
+    recipe: RecipeName = None,
+    sets: Sets = None,
+    workspace: Space = None,
+    out: Annotated[Path | None, typer.Option(help="folder for the pictures; default: figures/ of the run")] = None,
+):
+    """Draw what a run learnt and where it looks."""
+    from fertool.stages import visualize as stage
+
+    space = Workspace(workspace)
+    folders = [space.run(name) for name in run] if run else [space.run()]
+    settings = recipes.load(recipe).settings("visualize", {"faces": faces, "dpi": dpi}, sets or ())
+    target = out or folders[0] / "figures"
+    files = stage.run(kind, folders, settings=settings, out_dir=target, subset=subset)
+    for file in files:
+        console.say(f"→ {file}")
+    return {"files": [str(f) for f in files]}
+
+
+@command("run", RUNS)
+def run_recipe(
+    recipe: Annotated[str, typer.Argument(help="a recipe, see: fertool recipes")],
+    path: Annotated[Path, typer.Argument(help="folder of the data set")],
+    variant: Annotated[list[str] | None, typer.Option(help="train these instead of the recipe's; repeatable")] = None,
+    lists: Annotated[Path | None, typer.Option(help="folder of RAN's released lists, for the subsets")] = None,
+    name: Annotated[str | None, typer.Option(help="its name in the workspace; default: the folder's name")] = None,
+    gpus: Gpus = None,
+    cpu_processes: Processes = 1,
+    sets: Sets = None,
+    workspace: Space = None,
+):
+    """Walk all stages of a recipe on a data set.
+
+    What is up to date is skipped, what was stopped goes on."""
+    from fertool.stages import walk
+    from fertool.training.devices import choose
+
+    return walk.run(
+        recipes.load(recipe),
+        path,
+        workspace=Workspace(workspace),
+        devices=choose(gpus, cpu_processes),
+        variants=tuple(variant or ()),
+        lists=lists,
+        name=name,
+        sets=tuple(sets or ()),
+    )
+
+
+@command("demo", RUNS)
+def demo(
+    folder: Annotated[Path, typer.Argument(help="where the demo keeps its pictures and artefacts")] = Path(
+        "fertool-demo"
+    ),
+    people: Annotated[int, typer.Option(min=6, help="how many people are rendered")] = 48,
+    seed: Annotated[int, typer.Option(min=0, help="another seed renders other people")] = 0,
+):
+    """All seven stages on rendered faces, no data needed."""
+    from fertool.stages import demo as stage
+
+    return stage.run(folder, people=people, seed=seed)

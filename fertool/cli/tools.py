@@ -1,0 +1,96 @@
+"""Commands that look: files, data sets, networks, recipes, the machine."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fertool import console
+from fertool import recipe as recipes
+from fertool.cli.frame import TOOLS, Space, app, command
+from fertool.workspace import Workspace
+
+datasets_app = typer.Typer(
+    help="The data sets fertool reads, and a check of one.", invoke_without_command=True, rich_markup_mode=None
+)
+app.add_typer(datasets_app, name="datasets", rich_help_panel=TOOLS)
+
+
+@command("inspect", TOOLS)
+def inspect(file: Annotated[Path, typer.Argument(help="an artefact (.h5)")]):
+    """What an artefact holds and how it was made."""
+    from fertool.stages import inspect as stage
+
+    facts = stage.summary(file)
+    stage.report(facts)
+    return facts
+
+
+@datasets_app.callback()
+def datasets(
+    context: typer.Context,
+    json_output: Annotated[bool, typer.Option("--json", help="print one JSON object on stdout")] = False,
+):
+    """The data sets fertool reads, and a check of one."""
+    if context.invoked_subcommand:
+        return
+    from fertool.datasets import DATASETS
+
+    console.configure(json_output=json_output)
+    for cls in DATASETS:
+        console.say(f"{cls.name}\n  {cls.about}")
+        if cls.expect:
+            console.say("  complete: " + ", ".join(f"{split or 'all'} {n:,}" for split, n in cls.expect.items()))
+        console.say("\n".join(f"    {line}" for line in cls.layout.strip().splitlines()) + "\n")
+    console.emit({c.name: {"about": c.about, "layout": c.layout, "expect": c.expect} for c in DATASETS})
+
+
+@command("check", TOOLS, to=datasets_app)
+def check(
+    name: Annotated[str, typer.Argument(help="the data set, or 'auto' to have it recognised")],
+    path: Annotated[Path, typer.Argument(help="where it lies")],
+):
+    """List what a data set on disk has, and everything that is missing or wrong."""
+    from fertool.datasets import check as check_dataset
+    from fertool.stages import inspect as stage
+
+    facts = check_dataset(None if name == "auto" else name, path)
+    stage.report_dataset(facts)
+    return facts
+
+
+@command("models", TOOLS)
+def models(name: Annotated[str | None, typer.Argument(help="one network: its settings and variants")] = None):
+    """The networks; or one's settings and variants."""
+    from fertool.models import catalogue
+
+    if name:
+        facts = catalogue.describe(name)
+        catalogue.report_model(facts)
+    else:
+        facts = {"models": catalogue.every_network()}
+        catalogue.report(facts)
+    return facts
+
+
+@command("recipes", TOOLS)
+def show_recipes(name: Annotated[str | None, typer.Argument(help="one recipe: its text")] = None):
+    """The recipes; or the text of one."""
+    if name:
+        chosen = recipes.load(name)
+        if not console.is_json():
+            print(chosen.text, end="")
+        return {"name": chosen.name, "text": chosen.text}
+    loaded = [recipes.load(n) for n in recipes.names()]
+    console.show(console.table("Recipes", ["name", "what it is"], [[r.name, r.about] for r in loaded]))
+    return {"recipes": {r.name: r.about for r in loaded}}
+
+
+@command("doctor", TOOLS)
+def doctor(workspace: Space = None):
+    """Versions, devices, and what is missing."""
+    from fertool.stages import doctor as stage
+
+    facts = stage.summary(Workspace(workspace))
+    stage.report(facts)
+    return facts

@@ -1,0 +1,99 @@
+"""The networks as a table: parameters, input, paper; and one network's settings and variants."""
+
+from dataclasses import MISSING, fields
+from typing import Annotated, Any, get_args, get_origin
+
+import torch
+from torch import nn
+
+from fertool import console
+from fertool.evaluation import paper_results
+from fertool.models.registry import MODELS, build_model, model_class, model_settings
+
+
+def every_network() -> list[dict]:
+    """One entry per network and notable form of it (`CATALOGUE` of its class).
+
+    Returns:
+        dicts with network, classes, parameters, weights (without biases and normalisation), input (H, W), paper.
+    """
+    found = []
+    for name in MODELS:
+        cls = model_class(name)
+        for label, values, classes in cls.CATALOGUE:
+            with torch.device("meta"):
+                net = build_model(model_settings({"name": name, **values}), classes)
+            found.append(
+                {
+                    "network": label,
+                    "classes": classes,
+                    "parameters": sum(p.numel() for p in net.parameters()),
+                    "weights": count_weights(net),
+                    "input": list(net.input.size),
+                    "paper": paper_results.load(cls.paper).title,
+                }
+            )
+    return found
+
+
+def count_weights(net: nn.Module) -> int:
+    """Parameters of convolutions and linear layers without their biases: what several papers call parameters."""
+    return sum(m.weight.numel() for m in net.modules() if isinstance(m, nn.Conv2d | nn.Linear))
+
+
+def describe(name: str) -> dict:
+    """A network's settings (type, default, help) and its variants."""
+    cls = model_class(name)
+    paper = paper_results.load(cls.paper)
+    return {
+        "network": name,
+        "paper": f"{paper.authors}: {paper.title}. {paper.venue}",
+        "settings": {
+            f.name: {
+                "default": None if f.default is MISSING else f.default,
+                "values": _values(f.type),
+                "help": _help(f.type),
+            }
+            for f in fields(cls.Settings)
+        },
+        "variants": cls.VARIANTS,
+    }
+
+
+def _values(declared: Any) -> str:
+    kind = get_args(declared)[0] if get_origin(declared) is Annotated else declared
+    return " | ".join(map(str, get_args(kind))) or kind.__name__
+
+
+def _help(declared: Any) -> str:
+    parts = get_args(declared)[1:] if get_origin(declared) is Annotated else ()
+    return next((p for p in parts if isinstance(p, str)), "")
+
+
+def report(facts: dict) -> None:
+    """Print the table of all networks."""
+    rows = [
+        [
+            m["network"],
+            m["classes"],
+            f"{m['parameters']:,}",
+            f"{m['weights']:,}",
+            "×".join(map(str, m["input"])),
+            m["paper"],
+        ]
+        for m in facts["models"]
+    ]
+    columns = ["network", "classes", "parameters", "weights only", "input", "paper"]
+    console.show(console.table("Networks", columns, rows))
+    console.say("fertool models NAME shows a network's settings and variants")
+
+
+def report_model(facts: dict) -> None:
+    """Print one network's settings and variants."""
+    console.say(f"{facts['network']}: {facts['paper']}")
+    console.say("\nSettings (in a recipe below train: model:, or with --set train.model.KEY=VALUE)")
+    for name, s in facts["settings"].items():
+        console.say(f"  {name} = {s['default']}  ({s['values']})" + (f"\n      {s['help']}" if s["help"] else ""))
+    console.say("\nVariants (fertool train NAME --variant VARIANT)")
+    for name, values in facts["variants"].items():
+        console.say(f"  {name}: " + (", ".join(f"{k}={v}" for k, v in values.items()) or "the system itself"))

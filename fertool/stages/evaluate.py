@@ -1,0 +1,187 @@
+"""eval, first half: a run and faces → predictions. Scores are a pure function of these, see `evaluation.score`."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fertool import artefact, console
+from fertool.artefact import Artefact
+from fertool.errors import ArtefactError, DataError
+from fertool.faces.status import HAS_IMAGE
+from fertool.models.registry import build_model, model_settings
+from fertool.settings import Evaluate
+from fertool.training.devices import Devices, one_device
+from fertool.training.faces import Pixels, region_boxes
+from fertool.training.infer import infer, network_boxes
+from fertool.training.views import sample_views, view_transforms
+
+
+def run(
+    folder: Path,
+    *,
+    settings: Evaluate,
+    devices: Devices,
+    faces: Path | None = None,
+    regions: Path | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Predict the faces of one split with a run's weights.
+
+    Args:
+        folder: the run.
+        faces: other faces than those the run was trained on; classes are matched by name.
+        regions: other regions than those beside the faces, e.g. more random crops.
+        overwrite: predict again although it has been done.
+
+    Returns:
+        predictions.h5 in the folder; its name also says what is not the default (other faces, split, ...). Rows are
+        those of the split that have a picture; labels that the run does not know count as unlabelled.
+    """
+    trained = artefact.read(folder / "run.h5", "run")
+    source = _faces(trained, folder, faces)
+    boxes_file = _regions(trained, source, regions)
+    inputs = [trained.as_parent(), source.as_parent(), *([boxes_file.as_parent()] if boxes_file else [])]
+    subsets = _subsets(trained, source)
+    if subsets:
+        inputs.append(subsets.as_parent())
+    params = {k: v for k, v in settings.as_dict().items() if k in ("split", "weights", "precision")}
+    out = folder / _name(settings, faces, regions)
+    if out.exists() and not overwrite:
+        old = artefact.read(out, "predictions").parent("run")
+        if old and old.digest != trained.digest:
+            console.say(f"{folder.name} has been trained on since {out.name} was made: predicting again")
+            overwrite = True
+    if artefact.up_to_date(out, "predictions", params, inputs, overwrite=overwrite):
+        return out
+    rows, labels = _rows(trained, source, subsets, settings.split)
+    net, forward, device = load_network(trained, settings, devices, _region_count(boxes_file))
+    boxes = region_boxes(source, boxes_file)
+    pixels = Pixels(source["images"], rows, device)
+    logits, attention = [], {}
+    with console.progress(f"eval {folder.name}", len(rows), "face") as advance:
+        for part, output in infer(net, forward, pixels, boxes, rows, settings.batch):
+            logits.append(output.logits.float().cpu().numpy())
+            for name, weights in output.attention.items():
+                attention.setdefault(f"attention_{name}", []).append(weights.float().cpu().numpy())
+            advance(len(part))
+    index = rows.numpy()
+    columns = {
+        "id": source.ids[index],
+        "row": index.astype(np.int32),
+        "status": np.asarray(source["status"])[index],
+        "label": labels,
+        "logits": np.concatenate(logits),
+        **{name: np.concatenate(parts) for name, parts in attention.items()},
+    }
+    artefact.save(out, "predictions", columns, params=params, inputs=inputs, classes=trained.classes)
+    return out
+
+
+def load_network(trained: Artefact, settings: Evaluate, devices: Devices, regions: int = 6):
+    """A run's network with its weights, in eval mode.
+
+    Returns:
+        (network, what to call [the network in the asked precision], device)
+    """
+    model = model_settings(trained.params["model"])
+    net = build_model(model, len(trained.classes), regions=regions)
+    net.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in trained.group(_weights(trained, settings)).items()})
+    fabric = one_device(devices, settings.precision)
+    net = net.eval().to(fabric.device)
+    return net, fabric.setup_module(net, move_to_device=False), fabric.device
+
+
+def _weights(trained: Artefact, settings: Evaluate) -> str:
+    which = settings.weights
+    if which == "selected":
+        which = "last" if trained.params["train"]["select_on"] == "last" else "best"
+    if not trained.group(f"weights/{which}"):
+        raise ArtefactError(f"{trained.path} has no {which} weights", "it was trained without a validation split")
+    return f"weights/{which}"
+
+
+def _faces(trained: Artefact, folder: Path, faces: Path | None) -> Artefact:
+    if faces is not None:
+        return artefact.read(faces, "faces")
+    source = artefact.read(folder.parent.parent / "faces.h5", "faces")
+    trained.require_parent(source)
+    return source
+
+
+def _regions(trained: Artefact, source: Artefact, regions: Path | None) -> Artefact | None:
+    needed = trained.parent("regions") is not None
+    if not needed:
+        return None
+    boxes = artefact.read(regions or source.path.with_name("regions.h5"), "regions")
+    boxes.require_parent(source)
+    return boxes
+
+
+def _region_count(boxes: Artefact | None) -> int:
+    return boxes["boxes"].shape[1] if boxes else 1
+
+
+def _subsets(trained: Artefact, source: Artefact) -> Artefact | None:
+    """The released lists' labels, if the run was trained on those of these very faces."""
+    mine = trained.parent("subsets")
+    if mine is None or trained.parent("faces").digest != source.digest:
+        return None
+    subsets = artefact.read(source.path.with_name("subsets.h5"), "subsets")
+    subsets.require_parent(source)
+    return subsets
+
+
+def _rows(trained: Artefact, source: Artefact, subsets: Artefact | None, split: str) -> tuple[torch.Tensor, np.ndarray]:
+    """Rows of the split that have a picture, and their labels as the run's class indices (-1: none of them)."""
+    label, names, classes = np.asarray(source["label"], dtype=np.int64), source["split"], source.classes
+    if subsets is not None:
+        label, names = np.asarray(subsets["list_label"], dtype=np.int64), subsets["list_split"]
+    place = np.array([trained.classes.index(c) if c in trained.classes else -1 for c in classes or ()] + [-1])
+    index = np.flatnonzero((names == split) & np.isin(np.asarray(source["status"]), HAS_IMAGE))
+    if not len(index):
+        there = ", ".join(sorted({n for n in names if n})) or "none"
+        raise DataError(f"{source.path} has no faces with a picture in split {split!r}", f"it has: {there}")
+    return torch.from_numpy(index), place[label[index]].astype(np.int16)
+
+
+def _name(settings: Evaluate, faces: Path | None, regions: Path | None) -> str:
+    parts = ["predictions"]
+    parts += [faces.parent.name] if faces else []
+    parts += [settings.split] if settings.split != "test" else []
+    parts += [settings.weights] if settings.weights != "selected" else []
+    parts += [settings.precision] if settings.precision != "32" else []
+    parts += [regions.stem] if regions else []
+    return "-".join(parts) + ".h5"
+
+
+def latency(folder: Path, *, settings: Evaluate, devices: Devices, faces: int = 50, warm_up: int = 10) -> dict:
+    """Time per face at batch 1, from stored pixels to logits, after a warm-up.
+
+    Returns:
+        {"median_ms", "p90_ms", "faces", "device"}.
+    """
+    trained = artefact.read(folder / "run.h5", "run")
+    source = _faces(trained, folder, None)
+    boxes_file = _regions(trained, source, None)
+    net, forward, device = load_network(trained, settings, devices, _region_count(boxes_file))
+    boxes = region_boxes(source, boxes_file)
+    rows = torch.from_numpy(np.flatnonzero(np.isin(np.asarray(source["status"]), HAS_IMAGE)))
+    rows = rows[torch.arange(faces + warm_up) % len(rows)]
+    pixels = Pixels(source["images"], rows.unique(), device, "device")
+    times = []
+    with torch.inference_mode():
+        for row in rows.split(1):
+            started = time.perf_counter()
+            transforms = view_transforms(network_boxes(net, boxes[row]), None).to(device)
+            forward(sample_views(pixels.gather(row), transforms, net.input)).logits.cpu()
+            times.append(1000 * (time.perf_counter() - started))
+    measured = times[warm_up:]
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    return {
+        "median_ms": float(np.median(measured)),
+        "p90_ms": float(np.percentile(measured, 90)),
+        "faces": faces,
+        "device": name,
+    }

@@ -1,0 +1,91 @@
+"""inspect: what an artefact holds and how it was made; and what was found of a data set on disk."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from fertool import artefact, console
+from fertool.faces.status import NAMES
+
+
+def summary(path: Path) -> dict:
+    """Everything an artefact says about itself."""
+    a = artefact.read(path, partial=True)
+    facts = {
+        "file": str(path),
+        "kind": a.kind,
+        "schema": a.schema,
+        "complete": a.complete,
+        "rows": a.rows,
+        "uid": a.uid,
+        "digest": a.digest,
+        "classes": list(a.classes) if a.classes else None,
+        "params": a.params,
+        "inputs": [vars(p) for p in a.inputs],
+        "info": a.info,
+        "arrays": {name: {"dtype": _dtype(s), "shape": list(s.shape)} for name, s in a.stored.items()},
+    }
+    if a.kind == "faces":
+        counts = Counter(np.asarray(a["status"]).tolist())
+        facts["status"] = {NAMES.get(code, str(code)): n for code, n in sorted(counts.items())}
+        facts["splits"] = dict(Counter(a["split"].tolist()))
+        labels = Counter(np.asarray(a["label"]).tolist())
+        facts["labels"] = {name: labels[i] for i, name in enumerate(a.classes or ())} | {"none": labels[-1]}
+    if a.kind == "run":
+        facts["epochs"] = int(a["state/epoch"])
+        facts["finished"] = bool(a["state/finished"])
+    return facts
+
+
+def _dtype(stored) -> str:
+    return "text" if stored.is_text else str(stored.dtype)
+
+
+def report(facts: dict) -> None:
+    """Print a summary for people."""
+    state = "complete" if facts["complete"] else "unfinished"
+    rows = f", {facts['rows']:,} rows" if facts["rows"] else ""
+    console.say(f"{facts['file']}: {facts['kind']} (schema {facts['schema']}), {state}{rows}")
+    made = facts["info"]
+    versions = ", ".join(f"{k} {v}" for k, v in made.get("versions", {}).items())
+    console.say(f"made {made.get('created', '?')} by: {' '.join(made.get('command', []))}")
+    console.say(f"with {versions}")
+    console.say(f"uid {facts['uid']}  digest {facts['digest'] or '–'}")
+    for parent in facts["inputs"]:
+        console.say(f"from {parent['role']}: {parent['name']} ({parent['kind']}, digest {parent['digest']})")
+    if facts["classes"]:
+        console.say(f"classes: {', '.join(facts['classes'])}")
+    for title in ("status", "splits", "labels"):
+        if title in facts:
+            console.say(f"{title}: " + ", ".join(f"{k or '(none)'} {v:,}" for k, v in facts[title].items() if v))
+    if "epochs" in facts:
+        console.say(f"{facts['epochs']} epochs, {'finished' if facts['finished'] else 'unfinished'}")
+    settings = [[k, json.dumps(v)] for k, v in artefact.flatten(facts["params"]).items()]
+    console.show(console.table("Settings", ["key", "value"], settings))
+    arrays = facts["arrays"].items()
+    groups: dict[str, list] = {}
+    for name, a in arrays:
+        top = name.rpartition("/")[0]
+        groups.setdefault(top, []).append([name, a["dtype"], "×".join(map(str, a["shape"])) or "single"])
+    for top, rows in groups.items():
+        if top and len(rows) > 6:
+            rows = [*rows[:5], [f"{top}/… {len(rows) - 5} more", "", ""]]
+        console.show(console.table(top or "Columns", ["name", "type", "shape"], rows))
+
+
+def report_dataset(facts: dict) -> None:
+    """Print the check of a data set on disk."""
+    console.say(f"{facts['root']}: {facts['dataset']}, {facts['samples']:,} samples")
+    expected = facts["expected"]
+    rows = [
+        [split or "(no split)", s["samples"], s["labelled"], expected.get(split), *s["classes"].values()]
+        for split, s in facts["splits"].items()
+    ]
+    columns = ["split", "samples", "labelled", "complete has", *facts["classes"]]
+    console.show(console.table("Counts", columns, rows))
+    for problem in facts["problems"]:
+        kind = "error" if problem["fatal"] else "note"
+        console.say(f"{kind}: {problem['message']}" + (f" ({problem['path']})" if problem["path"] else ""))
+    console.say("usable" if facts["usable"] else "not usable as it is")

@@ -1,0 +1,120 @@
+"""run: all stages of a recipe, one after the other."""
+
+from pathlib import Path
+
+from fertool import artefact, console
+from fertool.datasets import open_dataset
+from fertool.errors import RecipeError
+from fertool.recipe import Recipe
+from fertool.settings import STAGES
+from fertool.stages import build_subsets, crop_regions, detect_align, evaluate, make_masks, scores, train, visualize
+from fertool.training.devices import Devices
+from fertool.workspace import Workspace, slug
+
+_FIGURES = ("curves", "confusion", "regions")
+
+
+def run(
+    recipe: Recipe,
+    path: Path,
+    *,
+    workspace: Workspace,
+    devices: Devices,
+    variants: tuple[str, ...] = (),
+    lists: Path | None = None,
+    name: str | None = None,
+    sets: tuple[str, ...] = (),
+) -> dict:
+    """Walk a recipe on the data set at `path`; work that is done is skipped, work that was stopped goes on.
+
+    Returns:
+        The facts of every stage, by its name; those of eval are the scores of all variants.
+    """
+    if not recipe.stages:
+        raise RecipeError(
+            f"recipe {recipe.name} has no list of stages to walk", "add a line: stages: [detect-align, …]"
+        )
+    faces = workspace.path(slug(name or path.resolve().name), "faces")
+    facts: dict = {}
+    runs: list[Path] = []
+    for stage in recipe.stages:
+        if stage not in STAGES:
+            raise RecipeError(f"recipe {recipe.name}: there is no stage {stage!r}")
+        console.say(f"\n{stage}")
+        settings = recipe.settings(stage, {}, sets)
+        beside = workspace.beside
+        match stage:
+            case "detect-align":
+                dataset = open_dataset(path, recipe.dataset or None, label_rule=settings.label_rule)
+                facts[stage] = _said(detect_align, detect_align.run(dataset, settings=settings, out=faces))
+            case "make-masks":
+                facts[stage] = _said(make_masks, make_masks.run(faces, settings=settings, out=beside(faces, "masks")))
+            case "crop-regions":
+                made = crop_regions.run(faces, settings=settings, out=beside(faces, "regions"))
+                facts[stage] = _said(crop_regions, made)
+            case "build-subsets":
+                made = build_subsets.run(
+                    faces, settings=settings, lists=lists, occlusion_table=None, out=beside(faces, "subsets")
+                )
+                facts[stage] = _said(build_subsets, made)
+            case "train":
+                runs = [
+                    _train(recipe, settings, variant, faces, workspace, devices)
+                    for variant in variants or recipe.variants or ("",)
+                ]
+                facts[stage] = {r.parent.name: train.summary(r) for r in runs}
+            case "eval":
+                predictions = {r.parent.name: evaluate.run(r.parent, settings=settings, devices=devices) for r in runs}
+                names = ("all",) if beside(faces, "subsets").exists() else ()
+                facts[stage] = scores.run(
+                    predictions, names=names, confidence=settings.confidence, fuse=False, csv=None
+                )
+                scores.report(facts[stage])
+            case "visualize":
+                facts[stage] = {"files": _draw(runs, settings)}
+    return facts
+
+
+def _said(stage, made: Path) -> dict:
+    facts = stage.summary(made)
+    stage.report(facts)
+    return facts
+
+
+def _train(recipe: Recipe, settings, variant: str, faces: Path, workspace: Workspace, devices: Devices) -> Path:
+    """Train one variant, going on with its unfinished run of the same settings if there is one."""
+    unfinished = [
+        r
+        for r in workspace.runs(faces.parent.name)
+        if (old := artefact.read(r / "run.h5", "run")).params["recipe"] == recipe.name
+        and old.params["variant"] == variant
+        and not old["state/finished"]
+    ]
+    return train.run(
+        faces,
+        settings=settings,
+        devices=devices,
+        workspace=workspace,
+        regions=workspace.beside(faces, "regions"),
+        subsets=workspace.beside(faces, "subsets"),
+        recipe=recipe.name,
+        variant=variant,
+        resume=bool(unfinished),
+    )
+
+
+def _draw(runs: list[Path], settings) -> list[str]:
+    """The figures that these runs can show, into the last one's folder."""
+    files = []
+    for kind in _FIGURES:
+        able = [r for r in runs if kind != "regions" or _attends(r)]
+        if able:
+            folders = [r.parent for r in able]
+            files += visualize.run(kind, folders, settings=settings, out_dir=runs[-1].parent / "figures")
+    for file in files:
+        console.say(f"→ {file}")
+    return [str(f) for f in files]
+
+
+def _attends(run: Path) -> bool:
+    return "attention_weight" in artefact.read(run.with_name("predictions.h5"), "predictions")
