@@ -1,0 +1,3 @@
+"""Which faces are occluded, turned away, listed by somebody else, or twice in a data set."""
+
+OCCLUSIONS = ("upper", "bottom", "left-right", "glasses-mask")

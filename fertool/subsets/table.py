@@ -1,0 +1,69 @@
+"""A user's own table of occlusion types."""
+
+import csv
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fertool.artefact import Parent
+from fertool.errors import DataError, nearest
+from fertool.subsets import OCCLUSIONS
+from fertool.subsets.names import Ids
+
+_TYPES = (*OCCLUSIONS, "none")
+
+
+@dataclass(frozen=True)
+class OcclusionTable:
+    """The table row by row: ids as written, types ("" for none), and the row of the faces each id means (-1)."""
+
+    names: list[str]
+    types: list[str]
+    rows: np.ndarray
+    parent: Parent
+
+
+def read_table(path: Path, ids: Ids, faces: Path) -> OcclusionTable:
+    """Read a CSV with the header `id,type`; an id may come several times.
+
+    Types are those of `OCCLUSIONS` and "none", which says that a face was looked at and is not occluded.
+
+    Args:
+        ids: of the faces. faces: their file, for messages.
+
+    Raises:
+        DataError: unreadable, without that header, with a row that is none (the message names the line), or about
+            other faces.
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+        reader = csv.reader(content.decode("utf-8-sig").splitlines(), strict=True)
+        header = [c.strip().lower() for c in next(reader, [])]
+        if header != ["id", "type"]:
+            raise DataError(f"{path} does not begin with the header id,type", f"it begins: {','.join(header)[:60]}")
+        entries = [_entry(path, reader.line_num, cells) for cells in reader if any(c.strip() for c in cells)]
+    except OSError as e:
+        raise DataError(f"cannot read the table {path}: {e.strerror}") from e
+    except (UnicodeDecodeError, csv.Error) as e:
+        raise DataError(f"{path} is no CSV file: {e}", "write it as UTF-8 with the header id,type") from e
+    names, types = [name for name, _ in entries], [kind for _, kind in entries]
+    rows = ids.rows(names)
+    if names and (rows < 0).all():
+        raise DataError(
+            f"no id in {path} is an id in {faces}: the table says {names[0]!r}, the faces {ids.example!r}",
+            "give the table that belongs to these faces",
+        )
+    digest = hashlib.blake2b(content, digest_size=16).hexdigest()
+    return OcclusionTable(names, types, rows, Parent("occlusion_table", "table", path.name, "", digest))
+
+
+def _entry(path: Path, line: int, cells: list[str]) -> tuple[str, str]:
+    if len(cells) != 2 or not cells[0].strip():
+        raise DataError(f"{path}, line {line}: {','.join(cells)[:60]!r} is not id,type")
+    kind = cells[1].strip().lower()
+    if kind not in _TYPES:
+        raise DataError(f"{path}, line {line}: {cells[1]!r} is no type of occlusion", nearest(kind, _TYPES))
+    return cells[0].strip(), kind.removeprefix("none")
