@@ -1,0 +1,74 @@
+"""Which faces make up a rendered data set: people, splits, expressions, poses, occlusion.
+
+Everything but the label is drawn without regard to it, so that nothing but the face tells the expression.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fertool.labels import PROTOCOLS
+from fertool.rendering.occluders import OCCLUSIONS
+from fertool.rendering.render import FaceSpec
+
+CLASSES = PROTOCOLS["rafdb7"]
+_OCCLUDED = 0.25
+_TURNED = 0.2  # share of faces from the wide range of poses
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A face of the data set: its id, its subject's id, its split, and what to render."""
+
+    id: str
+    subject: str
+    split: str
+    spec: FaceSpec
+
+
+def plan(people: int, per_person: int, size: int, seed: int) -> list[list[Planned]]:
+    """The faces of every person, in the order of the data set.
+
+    People are parted into train, val and test (about 70, 10 and 20 %). Every person shows every expression equally
+    often, but for one face where per_person is no multiple of seven.
+    """
+    test, val = max(1, round(0.2 * people)), max(1, round(0.1 * people))
+    splits = ["test"] * test + ["val"] * val
+    splits = ["train"] * (people - len(splits)) + splits
+    np.random.default_rng([seed, 10]).shuffle(splits)
+    return [_faces_of(number, splits[number], per_person, size, seed) for number in range(people)]
+
+
+def _faces_of(number: int, split: str, count: int, size: int, seed: int) -> list[Planned]:
+    rng = np.random.default_rng([seed, 11, number])
+    labels = [CLASSES[i % len(CLASSES)] for i in rng.permutation(len(CLASSES))]
+    labels = [labels[i % len(CLASSES)] for i in range(count)]
+    rng.shuffle(labels)
+    subject = f"p{number:03d}"
+    faces = []
+    for i, label in enumerate(labels):
+        pitch, yaw, roll = _pose(rng)
+        intensity = float(rng.uniform(0.6, 1.0))
+        occlusion = str(rng.choice(OCCLUSIONS)) if rng.random() < _OCCLUDED else ""
+        spec = FaceSpec(
+            subject=seed * 100_000 + number,
+            expression=label,
+            intensity=0.0 if label == "neutral" else round(intensity, 3),
+            pitch=pitch,
+            yaw=yaw,
+            roll=roll,
+            occlusion=occlusion,
+            seed=int(rng.integers(2**31)),
+            size=size,
+        )
+        faces.append(Planned(f"{subject}-{i:02d}", subject, split, spec))
+    return faces
+
+
+def _pose(rng: np.random.Generator) -> tuple[float, float, float]:
+    """Pitch, yaw and roll: mostly near the camera, with a tail to the sides."""
+    if rng.random() < _TURNED:
+        pitch, yaw, roll = rng.uniform([-40, -75, -20], [40, 75, 20])
+    else:
+        pitch, yaw, roll = np.clip(rng.normal(0, [8, 13, 6]), [-20, -30, -18], [20, 30, 18])
+    return round(float(pitch), 2), round(float(yaw), 2), round(float(roll), 2)

@@ -1,0 +1,215 @@
+"""render: no input → a folder of labelled rendered faces, the embedded data set."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import signal
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from fertool import console
+from fertool.errors import DataError, UsageError
+
+TABLE, LANDMARKS, SETTINGS = "rendered.csv", "landmarks.npy", "rendered.json"
+COLUMNS = ("id", "path", "label", "split", "subject", "pitch", "yaw", "roll", "occlusion", "intensity")
+
+_RENDERER = 1  # raised whenever the same settings give other pictures
+
+_README = """\
+Rendered faces
+==============
+
+These faces are computed, not photographed: they belong to nobody. fertool made them by casting rays at the MakeHuman
+head (base mesh, shape targets and Face Units, CC0 1.0), so the pictures may be used for anything.
+
+They show that a pipeline works and let a method be tried without a download. They are no benchmark: an accuracy on
+them says nothing about photographs and must not be compared with published numbers.
+
+rendered.csv    id, path, label, split, subject; head pose in degrees (yaw > 0 looks to the picture's right, pitch > 0
+                up, roll > 0 turned clockwise as seen); what covers the face; intensity of the expression (0 to 1).
+                People are disjoint between train, val and test.
+landmarks.npy   (N, 68, 2) float32: the iBUG landmarks in pixels, in the order of the rows of rendered.csv; the centre
+                of the top-left pixel is (0, 0). Points of the jaw are points of the skin: on a turned head they do not
+                slide to the visible outline.
+rendered.json   the settings they were rendered with.
+"""
+
+
+def run(
+    out_dir: Path, *, people: int = 40, per_person: int = 21, size: int = 160, seed: int = 0, overwrite: bool = False
+) -> Path:
+    """Render a data set into a folder, on all cores. What an interrupted call finished is kept.
+
+    Args:
+        out_dir: the folder; made if need be.
+        people: number of subjects, at least 3 (one for each split).
+        per_person: pictures of each. size: side in pixels. seed: the same seed gives the same pixels.
+        overwrite: replace rendered faces of other settings.
+
+    Returns:
+        out_dir.
+
+    Raises:
+        DataError: a package of the `demo` extra is missing, or the folder holds other files, or other faces.
+        UsageError: a number that makes no data set.
+    """
+    from fertool.rendering.head import data_folder
+    from fertool.rendering.plan import plan
+
+    if people < 3 or per_person < 1 or size < 32 or seed < 0:
+        raise UsageError(
+            f"people={people}, per_person={per_person}, size={size}, seed={seed} make no data set",
+            "at least 3 people, 1 picture of each, 32 pixels and seed 0",
+        )
+    out_dir = Path(out_dir)
+    settings = {"people": people, "per_person": per_person, "size": size, "seed": seed, "renderer": _RENDERER}
+    _claim(out_dir, settings, overwrite)
+    planned = plan(people, per_person, size, seed)
+    if _complete(out_dir, planned):
+        console.say(f"{out_dir} is up to date")
+        return out_dir
+
+    data_folder()  # says what is missing before any process starts
+    _render_people(out_dir, planned)
+    rows = [face for faces in planned for face in faces]
+    np.save(out_dir / LANDMARKS, np.concatenate([np.load(_marks(out_dir, faces)) for faces in planned]))
+    (out_dir / "README.txt").write_text(_README)
+    _replace(out_dir / TABLE, _table(rows).encode())  # last: where it is, all is there
+    return out_dir
+
+
+def summary(path: Path) -> dict:
+    """What a rendered data set holds."""
+    with open(Path(path) / TABLE, newline="", encoding="utf-8") as f:
+        rows = list(csv.DictReader(f))
+    return {
+        "path": str(path),
+        "settings": json.loads((Path(path) / SETTINGS).read_text()),
+        "faces": len(rows),
+        "splits": {
+            split: {
+                "faces": sum(r["split"] == split for r in rows),
+                "people": len({r["subject"] for r in rows if r["split"] == split}),
+            }
+            for split in ("train", "val", "test")
+        },
+        "labels": dict(sorted(Counter(r["label"] for r in rows).items())),
+        "occlusion": dict(sorted(Counter(r["occlusion"] or "none" for r in rows).items())),
+        "turned_over_30": sum(max(abs(float(r["yaw"])), abs(float(r["pitch"]))) > 30 for r in rows),
+    }
+
+
+def report(summary: dict) -> None:
+    """Print what `summary` says."""
+    console.show(
+        console.table(
+            f"Rendered faces in {summary['path']}",
+            ("split", "people", "faces"),
+            [(name, s["people"], s["faces"]) for name, s in summary["splits"].items()],
+        )
+    )
+    covered = ", ".join(f"{n} {kind}" for kind, n in summary["occlusion"].items() if kind != "none")
+    console.say(f"covered: {covered or 'none'}; turned by more than 30°: {summary['turned_over_30']}")
+    console.say("computed pictures of a CC0 head; accuracies on them are no benchmark")
+
+
+def _claim(out_dir: Path, settings: dict, overwrite: bool) -> None:
+    """Make the folder ours, or refuse it."""
+    kept = out_dir / SETTINGS
+    if kept.is_file():
+        before = json.loads(kept.read_text())
+        if before == settings:
+            return
+        if not overwrite:
+            differing = ", ".join(f"{k} {before.get(k)} → {v}" for k, v in settings.items() if before.get(k) != v)
+            raise DataError(f"{out_dir} holds faces rendered with other settings ({differing})", "--overwrite")
+        for name in (TABLE, LANDMARKS, "README.txt", SETTINGS):
+            (out_dir / name).unlink(missing_ok=True)
+        shutil.rmtree(out_dir / "images", ignore_errors=True)
+    elif out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
+        raise DataError(f"{out_dir} holds something else than rendered faces", "name a new or empty folder")
+    out_dir.mkdir(parents=True, exist_ok=True)
+    _replace(kept, json.dumps(settings).encode())
+
+
+def _complete(out_dir: Path, planned: list) -> bool:
+    return (
+        (out_dir / TABLE).is_file()
+        and (out_dir / LANDMARKS).is_file()
+        and all((out_dir / _path(face)).is_file() for faces in planned for face in faces)
+    )
+
+
+def _path(face) -> str:
+    return f"images/{face.subject}/{face.id}.png"
+
+
+def _marks(out_dir: Path, faces: list) -> Path:
+    """The landmarks of a person's faces; written last, it tells that the person is done."""
+    return out_dir / "images" / faces[0].subject / LANDMARKS
+
+
+def _render_people(out_dir: Path, planned: list) -> None:
+    todo = [f for f in planned if not (_marks(out_dir, f).is_file() and all((out_dir / _path(x)).is_file() for x in f))]
+    workers = max(1, min(len(os.sched_getaffinity(0)), len(todo)))
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_quiet_worker)
+    with console.progress("rendering", sum(map(len, planned)), "faces") as advance, pool:
+        advance(sum(len(f) for f in planned if f not in todo))
+        futures = [pool.submit(_render_person, out_dir, faces) for faces in todo]
+        try:
+            for future in as_completed(futures):
+                advance(future.result())
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _quiet_worker() -> None:
+    """Leave Ctrl-C to the parent, and the other cores to the other workers."""
+    import cv2
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+
+
+def _render_person(out_dir: Path, faces: list) -> int:
+    """Render all pictures of one person; returns how many."""
+    import cv2
+
+    from fertool.rendering.render import render_face
+
+    folder = out_dir / "images" / faces[0].subject
+    folder.mkdir(parents=True, exist_ok=True)
+    marks = []
+    for face in faces:
+        made = render_face(face.spec)
+        _replace(out_dir / _path(face), cv2.imencode(".png", made.pixels[..., ::-1])[1].tobytes())
+        marks.append(made.landmarks)
+    buffer = io.BytesIO()
+    np.save(buffer, np.stack(marks))
+    _replace(_marks(out_dir, faces), buffer.getvalue())
+    return len(faces)
+
+
+def _table(faces: list) -> str:
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(COLUMNS)
+    for face in faces:
+        s = face.spec
+        truth = (s.pitch, s.yaw, s.roll, s.occlusion, s.intensity)
+        rows.writerow((face.id, _path(face), s.expression, face.split, face.subject, *truth))
+    return text.getvalue()
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file so that it is either not there or whole."""
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(content)
+    os.replace(part, path)
