@@ -197,17 +197,17 @@ def _plain(name: str) -> str:
 def write_csv(root: Path, n: int = 8, separator: str = ",", name: str = "labels.csv") -> Path:
     """A table as spreadsheets write it (BOM, CRLF) beside a folder of pictures; gives the table.
 
-    Columns: split, path, label, subject, age (numbers), light (texts), score (numbers, one missing).
+    Columns: split, path, label, subject, age (numbers), light (texts), quality (numbers, one missing).
     """
     root.mkdir(parents=True, exist_ok=True)
     with open(root / name, "w", encoding="utf-8-sig", newline="") as f:
         table = csv.writer(f, delimiter=separator)
-        table.writerow(["Split", "path", "Label", "subject", "Age", "light", "score"])
+        table.writerow(["Split", "path", "Label", "subject", "Age", "light", "quality"])
         for i in range(n):
             emotion = ("happy", "Sadness", "anger", "surprised")[i % 4]
             path = Path("pictures") / f"gesicht {i}, ä.png"
             write_image(root / path, draw_face(_plain(emotion), i))
             split = "train" if i % 4 < 3 else "Validation"
-            score = "" if i == 0 else f"{i / 2}"
-            table.writerow([split, path, emotion, f"p{i % 2}", 20 + i, "dark", score])
+            quality = "" if i == 0 else f"{i / 2}"
+            table.writerow([split, path, emotion, f"p{i % 2}", 20 + i, "dark", quality])
     return root / name

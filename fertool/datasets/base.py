@@ -87,7 +87,8 @@ class Dataset:
         marks: what it is recognised by, in a few words.
         layout: the tree expected on disk, as users see it in `fertool datasets`.
         expect: sample counts per split of the complete data set (empty if there is no such thing).
-        options: what can be chosen when opening it: name -> allowed values, the default first.
+        options: what can be chosen when opening it: name -> allowed values, the default first (`auto`: the first
+            that is there).
 
     Raises:
         UsageError: an option the data set does not have, or a value it does not take.

@@ -13,7 +13,7 @@ from fertool.labels import canonical, is_emotion
 
 #: endings of the files that are taken for pictures
 PICTURES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".pgm", ".ppm", ".pnm")
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".pgm", ".ppm", ".pnm", ".jp2")
 )
 
 #: what splits are called, in lower case -> what they are called here

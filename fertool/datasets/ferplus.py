@@ -3,6 +3,10 @@
 Barsoum et al., "Training deep networks for facial expression recognition with crowd-sourced label distribution",
 ICMI 2016. A face is known by its `Image name`, which is not its row number: rows without a name have been removed
 from the data set, and the names of later rows are counted without them.
+
+FER+ ships its votes twice, in fer2013new.csv and in a label.csv per folder, and they differ for 1,602 faces. The
+released lists of RAN follow label.csv: its majority rule gives their 28,236 training and 3,137 test faces, each with
+the same label.
 """
 
 from pathlib import Path
@@ -131,9 +135,10 @@ class FerPlus(Dataset):
 FER2013Train/fer0000000.png ...    48x48 faces; or, instead of the three folders,
 FER2013Valid/                      fer2013.csv: the faces as numbers, row by row those of fer2013new.csv
 FER2013Test/
-fer2013new.csv                     Usage, Image name and ten votes per face; or label.csv in each of the folders"""
+fer2013new.csv                     Usage, Image name and ten votes per face; or, in each of the folders,
+label.csv                          Image name, box and ten votes: another count, which RAN's released lists follow"""
     expect = {"train": 28_558, "val": 3_579, "test": 3_573}
-    options = {"label_rule": ("majority", "distribution")}
+    options = {"label_rule": ("majority", "distribution"), "votes": ("auto", "label")}
 
     @classmethod
     def matches(cls, root: Path) -> str:
@@ -149,11 +154,12 @@ fer2013new.csv                     Usage, Image name and ten votes per face; or 
         folders = {split: found for split, name in FOLDERS.items() if (found := find(root, name))}
         try:
             files = {split: set(pictures(folder)) for split, folder in folders.items()}
-            votes, table_of_pixels = find(root, "fer2013new.csv"), find(root, *TABLES)
+            votes = find(root, "fer2013new.csv") if self.chosen["votes"] == "auto" else None
+            table_of_pixels = find(root, *TABLES)
             if votes and table_of_pixels and not any(files.values()):
                 faces = _last_of_each(_with_pixels(votes, table_of_pixels), problems)
             else:
-                listed = _listed(root, votes, folders, problems)
+                listed = read_votes(votes) if votes else _listed(root, folders, problems)
                 faces = _with_files(_last_of_each(listed, problems), root, folders, files, problems)
         except DataError as e:
             return [], [*problems, Problem(e.message)]
@@ -185,9 +191,8 @@ fer2013new.csv                     Usage, Image name and ten votes per face; or 
         return super().read(sample) if sample.offset < 0 else read_pixels(sample.path, sample.offset)
 
 
-def _listed(root: Path, votes: Path | None, folders: dict[str, Path], problems: list[Problem]) -> list[Face]:
-    if votes:
-        return read_votes(votes)
+def _listed(root: Path, folders: dict[str, Path], problems: list[Problem]) -> list[Face]:
+    """The rows of the folders' label.csv."""
     faces = []
     for split, folder in folders.items():
         if labels := resolve(folder, "label.csv"):
