@@ -138,18 +138,17 @@ def say(facts: dict) -> None:
 
 
 def _say_lists(lists: dict) -> None:
-    keys = ("list", "file", "entries", "unique", "found", "label_differs")
+    keys = ("list", "entries", "unique", "found", "label_differs", "label_only_in_list")
     rows = [[_number(f[k]) for k in keys] + [_of(f["entries"], f["paper"])] for f in lists["files"]]
-    columns = ("list", "file", "entries", "unique", "found", "label differs", "of the paper's")
+    columns = ("list", "entries", "unique", "found", "label differs", "no label", "of the paper's")
     console.show(console.table(f"RAN authors' lists of {lists['data_set']} in {lists['folder']}", columns, rows))
     for f in lists["files"]:
         _say_not_found(f["file"], f["not_found"])
         if f["repeated"]["count"]:
             console.say(f"{f['file']} names more than once: {_named(f['repeated'])}")
-        if f["label_only_in_list"]:
-            console.say(f"{f['file']} labels {f['label_only_in_list']:,} faces that have no label in the faces file")
         if f["no_such_class"]:
             console.say(f"{f['file']} has {f['no_such_class']:,} labels of a class that the faces do not have")
+    console.say("label differs, no label: listed faces to which the faces file gives another label, or none")
     if lists["types_are_guessed"]:
         console.say("the authors do not say what types 1 to 4 of RAF-DB mean; they are taken in the order of Table I")
     if lists["in_train_and_test"]:
