@@ -40,10 +40,12 @@ def show(table: Table) -> None:
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
-    """A plain table; the first column is text, the others are right-aligned."""
+    """A plain table; columns of text are left-aligned, columns with numbers right-aligned."""
     made = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    rows = [list(row) for row in rows]
     for i, column in enumerate(columns):
-        made.add_column(column, justify="left" if i == 0 else "right")
+        is_text = i == 0 or all(isinstance(row[i], str) and not row[i][:1].isdigit() for row in rows)
+        made.add_column(column, justify="left" if is_text else "right")
     for row in rows:
         made.add_row(*(_cell(c) for c in row))
     return made

@@ -30,10 +30,14 @@ def every_network() -> list[dict]:
                     "parameters": sum(p.numel() for p in net.parameters()),
                     "weights": count_weights(net),
                     "input": list(net.input.size),
-                    "paper": paper_results.load(cls.paper).title,
+                    "paper": _cited(paper_results.load(cls.paper)),
                 }
             )
     return found
+
+
+def _cited(paper: paper_results.Paper) -> str:
+    return f"{paper.authors.split(',')[0]} et al., {paper.venue[-4:]}"
 
 
 def count_weights(net: nn.Module) -> int:

@@ -70,6 +70,7 @@ def run(
         Stopped: Ctrl-C or SIGTERM, after the state was saved.
     """
     model = model_settings(settings.model, variant)
+    variant = "" if variant == model.name else variant  # the system itself has no suffix
     if settings.select_on == "val" and settings.val_split == "test":
         raise RecipeError(
             "select_on: val would choose the checkpoint on the test split",
