@@ -16,17 +16,20 @@ WAYS: dict[str, tuple[dict[str, float], ...]] = {
     "neutral": ({},),
     "happiness": (
         # AU 6 + 12 + 25: cheeks raised, lip corners pulled, teeth shown
-        {"mouthSmile": 1.0, "cheekSquint": 0.9, "eyeSquint": 0.4, "mouthUpperUp": 0.35, "jawOpen": 0.12},
+        {
+            "mouthSmile": 1.2, "cheekSquint": 0.8, "eyeSquint": 0.3, "mouthUpperUp": 0.5, "mouthLowerDown": 0.4,
+            "jawOpen": 0.2,
+        },
         # AU 6 + 12 + 26: a laugh
-        {"mouthSmile": 1.0, "cheekSquint": 1.0, "eyeSquint": 0.6, "mouthUpperUp": 0.4, "jawOpen": 0.38},
-        # AU 6 + 12: with closed lips
-        {"mouthSmile": 1.0, "cheekSquint": 0.9, "eyeSquint": 0.4, "mouthDimple": 0.3},
+        {"mouthSmile": 1.2, "cheekSquint": 1.0, "eyeSquint": 0.5, "mouthUpperUp": 0.4, "jawOpen": 0.42},
+        # AU 6 + 12: lips almost closed
+        {"mouthSmile": 1.1, "cheekSquint": 0.8, "eyeSquint": 0.3, "mouthDimple": 0.2, "jawOpen": 0.06},
     ),
     "sadness": (
         # AU 1 + 4 + 15 + 17
-        {"browInnerUp": 1.3, "browDown": 0.35, "mouthFrown": 1.4, "mouthShrugLower": 0.8, "eyeBlink": 0.22},
+        {"browInnerUp": 1.3, "browDown": 0.35, "mouthFrown": 1.4, "mouthShrugLower": 0.8, "eyeBlink": 0.12},
         # AU 1 + 4 + 11 + 15, lids drooping
-        {"browInnerUp": 1.4, "browDown": 0.25, "mouthFrown": 1.5, "eyeBlink": 0.38, "mouthPress": 0.3},
+        {"browInnerUp": 1.4, "browDown": 0.25, "mouthFrown": 1.5, "eyeBlink": 0.22, "mouthPress": 0.3},
     ),
     "surprise": (
         # AU 1 + 2 + 5 + 27

@@ -6,9 +6,11 @@ part of the face.
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from fertool.rendering.people import Person
+from fertool.rendering.scene import muted
 
 OCCLUSIONS = ("glasses-mask", "left-right", "upper", "bottom")
 
@@ -31,17 +33,21 @@ class Thing:
     on_head: bool
 
 
-def make(kind: str, rng: np.random.Generator, who: Person, face: np.ndarray, posed: np.ndarray) -> list[Thing]:
+def make(
+    kind: str, rng: np.random.Generator, who: Person, skin: np.ndarray, marks: np.ndarray, posed: np.ndarray
+) -> list[Thing]:
     """The things that cover a face in the way `kind`.
 
     Args:
         kind: one of `OCCLUSIONS`.
         rng: source of all variation.
         who: the subject (hands have their skin).
-        face: (68, 3) landmarks in the head's frame. posed: the same, turned as in the picture.
+        skin: (V, 3) vertices in the head's frame. marks: which of them are the 68 landmarks.
+        posed: (68, 3) the landmarks turned as in the picture.
     """
+    face = skin[marks]
     if kind == "glasses-mask":
-        return _mask(rng, face) if rng.random() < 0.5 else _glasses(rng, face)
+        return _mask(rng, face, skin) if rng.random() < 0.5 else _glasses(rng, face)
     if kind == "upper" and rng.random() < 0.35:
         return [_hat(rng, face)]
     if kind == "bottom" and rng.random() < 0.35:
@@ -69,7 +75,7 @@ def _object(kind: str, rng: np.random.Generator, who: Person, posed: np.ndarray)
         return _hand(rng, who, centre, half, turn)
     exponent = rng.choice([0.25, 0.4, 1.0])
     vertices, triangles = _solid(np.array([*half, depth]), exponent)
-    return [Thing(_turned(vertices, turn) + centre, triangles, _colour(rng), rng.uniform(0, 0.6), False)]
+    return [Thing(_turned(vertices, turn) + centre, triangles, muted(rng), rng.uniform(0, 0.6), False)]
 
 
 def _hand(rng: np.random.Generator, who: Person, centre: np.ndarray, half: np.ndarray, turn: float) -> list[Thing]:
@@ -104,31 +110,29 @@ def _hat(rng: np.random.Generator, face: np.ndarray) -> Thing:
     vertices, triangles = _solid(np.array([1.42, 1.75, 1.75]), 0.85)
     vertices = vertices + [0, -0.45, 0.98]
     vertices[:, 1] = np.minimum(vertices[:, 1], edge)
-    return Thing(vertices, triangles, _colour(rng), 0.0, True)
+    return Thing(vertices, triangles, muted(rng), 0.0, True)
 
 
 def _scarf(rng: np.random.Generator, face: np.ndarray) -> Thing:
     """A scarf drawn up over the mouth."""
     edge = face[33, 1] + rng.uniform(-0.1, 0.12)
-    front = face[48:68, 2].min() - 0.12
+    front = face[27:68, 2].min() - 0.05
     vertices, triangles = _solid(np.array([1.32, 1.6, 0.9 - front]), 0.8)
     vertices = vertices + [0, 1.9, 0.9]
     vertices[:, 1] = np.maximum(vertices[:, 1], edge)
-    return Thing(vertices, triangles, _colour(rng), 0.0, True)
+    return Thing(vertices, triangles, muted(rng), 0.0, True)
 
 
-def _mask(rng: np.random.Generator, face: np.ndarray) -> list[Thing]:
+def _mask(rng: np.random.Generator, face: np.ndarray, skin: np.ndarray) -> list[Thing]:
     """A medical mask from the bridge of the nose to below the chin, with its ear loops."""
     top = face[28, 1] + rng.uniform(-0.05, 0.12)
-    nose, chin = face[30], face[8]
-    u, v = np.meshgrid(np.linspace(-1, 1, 25), np.linspace(0, 1, 17))
-    side = np.ptp(face[[2, 14], 0]) / 2
-    reach = side * (0.98 - 0.25 * np.abs(v - 0.35) ** 1.5)
-    y = top + 0.28 * np.abs(u) ** 1.5 * (1 - v) + (chin[1] + 0.1 - top - 0.25 * np.abs(u) ** 1.5) * v
-    ridge = np.interp(v, [0, 0.28, 0.55, 1], [face[28, 2], nose[2], nose[2] + 0.05, chin[2] - 0.03]) - 0.07
-    back = face[[2, 14], 2].mean() - 0.15
-    z = ridge + (back - ridge) * np.abs(u) ** (2.0 - 0.35 * np.cos(np.pi * v))
-    sheet = np.stack([u * reach, y, z], -1).reshape(-1, 3)
+    chin, side = face[8, 1] + 0.1, np.ptp(face[[2, 14], 0]) / 2
+    u, v = np.meshgrid(np.linspace(-1, 1, 41), np.linspace(0, 1, 33))
+    x = u * side * (1.0 - 0.28 * np.abs(v - 0.35) ** 1.5)
+    bend = 0.3 * np.abs(u) ** 1.5
+    y = top + bend + (chin - 0.8 * bend - top - bend) * v
+    z = _draped(x, y, skin) - 0.05
+    sheet = np.stack([x, y, z], -1).reshape(-1, 3)
     at = np.arange(u.size).reshape(u.shape)
     a, b, c, d = at[:-1, :-1], at[:-1, 1:], at[1:, 1:], at[1:, :-1]
     triangles = np.concatenate([np.stack(t, -1).reshape(-1, 3) for t in ((a, b, c), (a, c, d))])
@@ -137,9 +141,22 @@ def _mask(rng: np.random.Generator, face: np.ndarray) -> list[Thing]:
     things = [Thing(sheet, triangles, colour, 0.0, True)]
     for x in (-1, 1):
         for start in (0.3, 0.85):
-            ends = np.array([[x * side * 0.95, top + 0.28 + start * 0.5, back], [x * (side + 0.08), start * 0.5, 1.2]])
-            things.append(Thing(*_tube(ends, 0.016, closed=False), colour, 0.0, True))
+            edge = sheet[at[int(start * 32), -1]] * [x, 1, 1]
+            ear = np.array([x * (side + 0.08), start * 0.5, 1.2])
+            things.append(Thing(*_tube(np.array([edge, ear]), 0.016, closed=False), colour, 0.0, True))
     return things
+
+
+def _draped(x: np.ndarray, y: np.ndarray, skin: np.ndarray) -> np.ndarray:
+    """Depth of a cloth over the front of the face at (x, y): it lies on what stands out and spans the rest."""
+    cells, reach = 64, 2.2
+    at = ((skin[:, :2] + reach) / (2 * reach) * cells).astype(int)
+    near = (at >= 0).all(1) & (at < cells).all(1) & (skin[:, 2] < 1.0)
+    depth = np.full((cells, cells), 1.0, np.float32)
+    np.minimum.at(depth, (at[near, 1], at[near, 0]), skin[near, 2])
+    depth = cv2.GaussianBlur(cv2.erode(depth, np.ones((5, 5))), (0, 0), 1.6)
+    u, v = (((p + reach) / (2 * reach) * cells - 0.5).astype(np.float32) for p in (x, y))
+    return cv2.remap(depth, u, v, cv2.INTER_LINEAR)
 
 
 def _glasses(rng: np.random.Generator, face: np.ndarray) -> list[Thing]:
@@ -214,7 +231,3 @@ def _turned(points: np.ndarray, angle: float) -> np.ndarray:
 
 def _power(values: np.ndarray, exponent: float) -> np.ndarray:
     return np.sign(values) * np.abs(values) ** exponent
-
-
-def _colour(rng: np.random.Generator) -> np.ndarray:
-    return rng.uniform(0.02, 0.85, 3) ** 1.6

@@ -10,10 +10,11 @@ import numpy as np
 
 from fertool.faces.head_points import VERTICES
 from fertool.rendering.head import load_head
-from fertool.rendering.people import person
+from fertool.rendering.people import Person, person
 
 SCALE = 160  # painted pixels per interocular distance
 _LEFT, _TOP, _RIGHT, _BOTTOM = -1.35, -1.4, 1.35, 2.0
+_WIDTH, _HEIGHT = round((_RIGHT - _LEFT) * SCALE), round((_BOTTOM - _TOP) * SCALE)
 
 # folds: (points for the picture's right half, half width, units that deepen it, depth it has with age)
 _FOLDS = (
@@ -24,8 +25,8 @@ _FOLDS = (
     ([(0.0, -0.02), (0.13, 0.05)], 0.018, ("noseSneerLeft", "noseSneerRight"), 0.0),
     ([(0.0, 0.08), (0.14, 0.15)], 0.018, ("noseSneerLeft", "noseSneerRight"), 0.0),
     ([(0.09, 0.2), (0.19, 0.32)], 0.018, ("noseSneerLeft", "noseSneerRight"), 0.0),
-    ([(0.26, 0.66), (0.38, 0.8), (0.48, 1.0)], 0.03, ("mouthSmileLeft", "mouthSmileRight"), 0.45),
-    ([(0.26, 0.64), (0.36, 0.76), (0.44, 0.95)], 0.03, ("noseSneerLeft", "mouthUpperUpRight"), 0.2),
+    ([(0.27, 0.66), (0.38, 0.78), (0.47, 0.95)], 0.022, ("mouthSmileLeft", "mouthSmileRight"), 0.4),
+    ([(0.26, 0.62), (0.36, 0.74), (0.44, 0.95)], 0.03, ("noseSneerLeft", "noseSneerRight"), 0.2),
     ([(0.8, 0.0), (0.94, -0.06)], 0.014, ("cheekSquintLeft", "cheekSquintRight"), 0.35),
     ([(0.8, 0.05), (0.95, 0.06)], 0.014, ("cheekSquintLeft", "cheekSquintRight"), 0.35),
     ([(0.3, 0.2), (0.5, 0.27), (0.68, 0.2)], 0.025, ("cheekSquintLeft", "eyeSquintRight"), 0.35),
@@ -33,8 +34,8 @@ _FOLDS = (
 
 
 def sample(painting: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The (N, 3) colours of a painting at points of the base head."""
-    width = 256
+    """The (N, C) values of a painting (H, W, C) at points of the base head."""
+    width = 256  # OpenCV samples at pictures of points, none of whose sides may be very long
     count = -(-len(x) // width) * width
     u = np.zeros(count, np.float32)
     v = np.zeros(count, np.float32)
@@ -46,46 +47,48 @@ def sample(painting: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return got.reshape(count, -1)[: len(x)]
 
 
-def paint(seed: int, units: dict[str, float]) -> np.ndarray:
-    """Linear RGB reflectance (H, W, 3) float32 of a subject's skin while the face units are at these strengths."""
-    painting = _bare(seed)
-    age = person(seed).age
-    shade = np.zeros(painting.shape[:2], np.float32)
+def folds(age: float, units: dict[str, float]) -> np.ndarray:
+    """(H, W, 1) float32: how deep the skin is folded, 0 to 1, by age and by face units of these strengths."""
+    lines = []
     for points, width, names, aged in _FOLDS:
-        depth = 0.75 * np.mean([max(0.0, units.get(n, 0.0)) for n in names]) + 0.5 * aged * age
+        depth = 0.6 * np.mean([max(0.0, units.get(n, 0.0)) for n in names]) + 0.5 * aged * age
         if depth > 0.08:
-            _fold(shade, points, width, min(depth, 1.0))
-    shade = cv2.GaussianBlur(shade, (0, 0), 1.3)
-    return painting * (1 - shade[..., None] * np.array([0.40, 0.48, 0.5], np.float32))
+            lines.append((min(depth, 1.0), width, points))
+    depths = np.zeros((_HEIGHT, _WIDTH), np.uint8)
+    for depth, width, points in sorted(lines):
+        for mirror in (-1, 1):
+            line = ((np.array(points) * [mirror, 1] - [_LEFT, _TOP]) * SCALE * 16).astype(np.int32)
+            thick = max(1, int(width * SCALE))
+            cv2.polylines(depths, [line], False, round(255 * depth), thick, cv2.LINE_AA, shift=4)
+    return cv2.GaussianBlur(depths, (0, 0), 1.3)[..., None] / np.float32(255)
 
 
 @lru_cache(64)
-def _bare(seed: int) -> np.ndarray:
-    """The skin of a subject at rest."""
+def skin(seed: int) -> np.ndarray:
+    """(H, W, 4) float32: a subject's skin at rest, linear RGB reflectance, and how much beard covers it."""
     who = person(seed)
     rng = np.random.default_rng([seed, 2])
-    height, width = int((_BOTTOM - _TOP) * SCALE), int((_RIGHT - _LEFT) * SCALE)
-    x = _LEFT + np.arange(width, dtype=np.float32) / SCALE
-    y = (_TOP + np.arange(height, dtype=np.float32) / SCALE)[:, None]
+    x = _LEFT + np.arange(_WIDTH, dtype=np.float32) / SCALE
+    y = (_TOP + np.arange(_HEIGHT, dtype=np.float32) / SCALE)[:, None]
 
-    grain = rng.normal(0, 1, (height, width)).astype(np.float32)
+    grain = rng.normal(0, 1, (_HEIGHT, _WIDTH)).astype(np.float32)
     tone = 1 + 0.018 * grain + 0.5 * cv2.GaussianBlur(grain, (0, 0), 12)
-    skin = who.skin.astype(np.float32) * tone[..., None]
+    bare = who.skin.astype(np.float32) * tone[..., None]
 
     def spot(cx: float, cy: float, rx: float, ry: float) -> np.ndarray:
         return np.exp(-(((np.abs(x) - cx) / rx) ** 2) - ((y - cy) / ry) ** 2)
 
     red = who.blush * (spot(0.66, 0.55, 0.3, 0.26) + 0.7 * spot(0, 0.6, 0.22, 0.16) + 0.3 * spot(0, 1.6, 0.3, 0.2))
-    skin *= 1 - red[..., None] * np.array([0.04, 0.2, 0.18], np.float32)
+    bare *= 1 - red[..., None] * np.array([0.04, 0.2, 0.18], np.float32)
     socket = 0.14 * spot(0.45, 0.16, 0.3, 0.1) + 0.12 * spot(0.3, -0.05, 0.12, 0.16)
-    skin *= 1 - (1 + who.age) * socket[..., None]
+    bare *= 1 - (1 + who.age) * socket[..., None]
     if who.freckles > 0.02:
-        dots = cv2.GaussianBlur((rng.random((height, width)) < 0.012).astype(np.float32), (0, 0), 1.0)
-        amount = np.clip(dots * 8, 0, 1) * who.freckles * 2 * np.clip(spot(0.4, 0.45, 0.55, 0.35), 0, 1)
-        skin *= 1 - amount[..., None] * np.array([0.35, 0.5, 0.6], np.float32)
-    if who.beard:
-        skin = _blend(skin, who.hair, _beard(x, y, grain) * who.beard)
-    return np.ascontiguousarray(_blend(skin, who.hair * 0.75, _eyebrows(who, height, width, rng)), np.float32)
+        dots = cv2.GaussianBlur((rng.random((_HEIGHT, _WIDTH)) < 0.012).astype(np.float32), (0, 0), 1.0)
+        amount = np.clip(dots * 8, 0, 1) * who.freckles * np.clip(spot(0.4, 0.45, 0.55, 0.35), 0, 1)
+        bare *= 1 - amount[..., None] * np.array([0.35, 0.5, 0.6], np.float32)
+    brows = _eyebrows(who, rng)[..., None]
+    bare += brows * (who.hair * 0.75 - bare)
+    return np.dstack([bare, _beard(x, y, grain) * who.beard]).astype(np.float32)
 
 
 def _beard(x: np.ndarray, y: np.ndarray, grain: np.ndarray) -> np.ndarray:
@@ -96,34 +99,21 @@ def _beard(x: np.ndarray, y: np.ndarray, grain: np.ndarray) -> np.ndarray:
     return np.clip(lower * (1 - bare) * (0.75 + 0.2 * grain), 0, 1)
 
 
-def _eyebrows(who, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+def _eyebrows(who: Person, rng: np.random.Generator) -> np.ndarray:
     """How much eyebrow covers the skin, 0..1: single hairs along the brow landmarks, over a soft shadow."""
     head = load_head()
     points = head.rest[head.vertex(np.array(VERTICES[22:27]))][:, :2]  # inner to outer end, the picture's right brow
-    cover = np.zeros((height, width), np.float32)
+    hairs = np.zeros((_HEIGHT, _WIDTH), np.uint8)
     for mirror in (-1, 1):
         curve = points * [mirror, 1]
-        hairs = 150
-        for t in rng.random(hairs):
+        for t in rng.random(150):
             at = np.array([np.interp(t * 4, range(5), curve[:, k]) for k in range(2)])
             ahead = np.array([np.interp(min(t * 4 + 0.3, 4), range(5), curve[:, k]) for k in range(2)]) - at
             half = who.brow * (1.15 if t < 0.65 else 1.15 * (1 - 0.75 * (t - 0.65) / 0.35))
             root = at + [0, rng.uniform(-1, 1) * half]
             tip = root + ahead * rng.uniform(0.6, 1.4) + [0, -0.035 * (1 - t)]
             ends = [tuple(int(c) for c in ((p - [_LEFT, _TOP]) * SCALE * 16)) for p in (root, tip)]
-            cv2.line(cover, ends[0], ends[1], float(rng.uniform(0.5, 1.0)), 2, cv2.LINE_AA, shift=4)
+            cv2.line(hairs, ends[0], ends[1], int(rng.integers(128, 256)), 2, cv2.LINE_AA, shift=4)
+    cover = hairs / np.float32(255)
     soft = cv2.GaussianBlur(cover, (0, 0), 2.5)
     return np.clip(0.65 * cover + 0.6 * soft, 0, 1) * who.brow_density
-
-
-def _fold(shade: np.ndarray, points: list[tuple[float, float]], width: float, depth: float) -> None:
-    """Darken both sides' line through `points`, deepest in its middle."""
-    layer = np.zeros_like(shade)
-    for mirror in (-1, 1):
-        line = ((np.array(points) * [mirror, 1] - [_LEFT, _TOP]) * SCALE * 16).astype(np.int32)
-        cv2.polylines(layer, [line], False, 1.0, max(1, int(width * SCALE)), cv2.LINE_AA, shift=4)
-    np.maximum(shade, layer * np.float32(depth), out=shade)
-
-
-def _blend(below: np.ndarray, colour: np.ndarray, cover: np.ndarray) -> np.ndarray:
-    return below + cover[..., None] * (colour.astype(np.float32) - below)

@@ -6,6 +6,7 @@ from functools import lru_cache
 import numpy as np
 
 from fertool.rendering.head import load_head
+from fertool.rendering.scene import muted
 
 # skin of young adults in sRGB, light to dark, and where on that scale the peoples of the shape targets lie
 _SKINS = np.array(
@@ -68,7 +69,7 @@ def person(seed: int) -> Person:
             for time, a in (("old", age), ("young", 1 - age)):
                 shape += race * g * a * head.macros[name, sex, time]
     for low, high in head.sliders.values():
-        amount = float(np.clip(rng.normal(0, 0.3), -0.9, 0.9))
+        amount = float(np.clip(rng.normal(0, 0.27), -0.8, 0.8))
         shape += abs(amount) * (high if amount > 0 else low)
     shape = _centred(shape, head)
 
@@ -99,7 +100,7 @@ def person(seed: int) -> Person:
         lips=lips,
         iris=iris,
         hair=hair,
-        cloth=_linear(rng.uniform(20, 225, 3)),
+        cloth=muted(rng),
         hairline=hairline,
         long_hair=_long_hair(shape, thickness, rng) if long else None,
         brow=float(rng.uniform(0.032, 0.055) if man else rng.uniform(0.022, 0.042)),
@@ -138,17 +139,17 @@ def _scalp(rest: np.ndarray, hairline: float) -> np.ndarray:
 def _long_hair(shape: np.ndarray, thickness: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """A sheet around the back and sides of the head that hangs from above the ears."""
     length = rng.uniform(1.3, 3.6)
-    reach = np.radians(rng.uniform(95, 112))
-    around, down = 33, 14
+    reach = np.radians(rng.uniform(93, 108))
+    around, down = 41, 18
     angle = np.linspace(-reach, reach, around)
     level = np.linspace(0, 1, down)[:, None]
     half = np.abs(shape[(np.abs(shape[:, 1] + 0.6) < 0.2), 0]).max() + thickness
-    swing = rng.uniform(0.05, 0.25)
-    x = (half + 0.06 + swing * level**1.5 + 0.12 * np.sin(np.pi * level)) * np.sin(angle)
+    # it leaves the hair on the skull from inside, passes over the ears, then falls
+    out = 0.07 - 0.35 * np.exp(-level / 0.12) + rng.uniform(0.0, 0.2) * level**1.5 + 0.14 * np.sin(np.pi * level)
+    wave = 1 + 0.02 * np.sin(14 * angle + rng.uniform(0, 6)) * level
+    x = (half + out) * np.sin(angle) * wave
     y = -0.9 + (length + 0.9) * level + 0.04 * np.sin(9 * angle + rng.uniform(0, 6)) * level
-    z = 1.05 + (1.5 + thickness - 0.35 * level) * np.cos(angle)
-    wave = 0.025 * np.sin(14 * angle + rng.uniform(0, 6)) * level
-    x = x * (1 + wave)
+    z = 1.05 + (1.45 + thickness + out - 0.45 * level) * np.cos(angle)
     vertices = np.stack(np.broadcast_arrays(x, y, z), -1).reshape(-1, 3)
     at = np.arange(down * around).reshape(down, around)
     a, b, c, d = at[:-1, :-1], at[:-1, 1:], at[1:, 1:], at[1:, :-1]

@@ -68,7 +68,7 @@ def _faces_of(number: int, split: str, count: int, size: int, seed: int) -> list
 def _pose(rng: np.random.Generator) -> tuple[float, float, float]:
     """Pitch, yaw and roll: mostly near the camera, with a tail to the sides."""
     if rng.random() < _TURNED:
-        pitch, yaw, roll = rng.uniform([-40, -75, -20], [40, 75, 20])
+        pitch, yaw, roll = rng.triangular(-40, 0, 40), rng.uniform(-75, 75), rng.uniform(-20, 20)
     else:
         pitch, yaw, roll = np.clip(rng.normal(0, [8, 13, 6]), [-20, -30, -18], [20, 30, 18])
     return round(float(pitch), 2), round(float(yaw), 2), round(float(roll), 2)

@@ -12,7 +12,7 @@ _AIM = np.array([0.0, -0.1, 0.45])
 
 @dataclass(frozen=True)
 class Light:
-    """Directions point from the face to the light; colours are linear RGB."""
+    """Directions point from the face to the light; colours are linear RGB; softness: pixels of a 160-pixel picture."""
 
     key: np.ndarray
     key_colour: np.ndarray
@@ -41,10 +41,11 @@ class Camera:
 
     def rays(self, size: int) -> np.ndarray:
         """(size * size, 3) unit directions through the pixel centres, row by row."""
-        at = ((np.arange(size) + 0.5) / size - 0.5) / self.focal
-        x, y = np.meshgrid(at, at)
-        directions = np.stack([x, y, np.ones_like(x)], -1).reshape(-1, 3)
-        return (directions / np.linalg.norm(directions, axis=1, keepdims=True)).astype(np.float32)
+        at = (((np.arange(size) + 0.5) / size - 0.5) / self.focal).astype(np.float32)
+        directions = np.ones((size, size, 3), np.float32)
+        directions[..., 0], directions[..., 1] = at, at[:, None]
+        directions /= np.sqrt(1 + at**2 + (at**2)[:, None])[..., None]
+        return directions.reshape(-1, 3)
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def _light(rng: np.random.Generator) -> Light:
     return Light(
         key=towards(azimuth, rng.uniform(5, 60)),
         key_colour=tinted(warmth, rng.uniform(0.9, 1.6)),
-        softness=rng.uniform(0.03, 0.25),
+        softness=float(rng.uniform(0.4, 2.0)),
         fill=towards(-azimuth + rng.normal(0, 30), rng.uniform(-10, 30)),
         fill_colour=tinted(rng.normal(0, 0.6), rng.uniform(0.0, 0.35)),
         sky=tinted(rng.normal(-0.3, 0.4), ambient),
@@ -103,13 +104,13 @@ def _light(rng: np.random.Generator) -> Light:
 def background(rng: np.random.Generator, size: int) -> np.ndarray:
     """A (size, size, 3) linear RGB picture: a wall, or an out-of-focus room or garden."""
     small = 48
-    first, second = rng.uniform(0.02, 0.8, (2, 3)) ** 1.5
+    first, second = muted(rng), muted(rng)
     ramp = np.linspace(0, 1, small)[:, None, None]
     picture = np.broadcast_to(first + (second - first) * ramp, (small, small, 3)).astype(np.float32).copy()
     if rng.random() < 0.5:
         picture = np.ascontiguousarray(picture.transpose(1, 0, 2))
     for _ in range(rng.choice([0, rng.integers(4, 16)], p=[0.35, 0.65])):
-        colour = tuple(float(c) for c in rng.uniform(0.01, 0.9, 3) ** 1.5)
+        colour = muted(rng).tolist()
         corner, extent = rng.integers(-8, small, 2), rng.integers(3, 26, 2)
         if rng.random() < 0.5:
             cv2.rectangle(picture, corner.tolist(), (corner + extent).tolist(), colour, -1)
@@ -117,3 +118,9 @@ def background(rng: np.random.Generator, size: int) -> np.ndarray:
             cv2.ellipse(picture, corner.tolist(), (extent // 2 + 1).tolist(), 0, 0, 360, colour, -1)
     picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.8, 4))
     return cv2.resize(picture, (size, size), interpolation=cv2.INTER_CUBIC).clip(0, 1)
+
+
+def muted(rng: np.random.Generator) -> np.ndarray:
+    """(3,) linear RGB of a wall, a cloth or a thing: any brightness, mostly not very colourful."""
+    grey = rng.uniform(0.03, 0.8) ** 1.5
+    return np.clip(grey * (1 + rng.beta(1, 2.5) * rng.uniform(-1, 1, 3)), 0.01, 1)
