@@ -57,7 +57,7 @@ def make_run(
     params = {
         "recipe": recipe,
         "variant": variant,
-        "train": {"train_splits": ["train"], "labels": "majority", "oversample": False},
+        "train": {"train_splits": ["train"], "labels": "majority", "oversample": False, "select_on": "last"},
         "model": {"name": "ran", "backbone": "resnet18", "region": 0} | model,
     }
     return artefact.save(

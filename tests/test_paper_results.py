@@ -158,6 +158,13 @@ def test_fusion_of_one_network_per_region_is_the_papers_score_fusion(tmp_path):
     assert paper_results.fused([*setups, None]) is None
 
 
+def test_fusion_of_equal_runs_is_not_the_single_run(tmp_path):
+    faces = make_faces(tmp_path / "ferplus", [0, 1, 2])
+    setups = [paper_results.setup_of(make_run(faces, f"ran-{i}"), faces, "test") for i in (1, 2)]
+    assert compare(setups[0]).reported.value == 88.55
+    assert compare(paper_results.fused(setups)).reported is None
+
+
 def test_fusion_of_two_backbones_on_sfew():
     pair = [Setup("ran", "sfew", "ran", {"backbone": b}) for b in ("vgg16", "resnet18")]
     assert compare(pair[1]).reported.value == 54.19

@@ -84,7 +84,7 @@ def test_an_empty_subset_is_said_and_not_a_crash(faces, subsets):
     s = result["subsets"]["occlusion-upper"]
     assert s["n_total"] == 0
     assert s["accuracy"] is s["low"] is s["macro_accuracy"] is None
-    assert "occlusion-upper: no face of this split is in it" in tables.notes(result)
+    assert "occlusion-upper: no face of this split is in it" in tables.notes({"ran-1": result})
 
 
 def test_an_unknown_subset_names_the_nearest(faces, subsets):
@@ -157,14 +157,16 @@ def test_tables_show_the_numbers(faces, subsets):
     run = make_run(faces, "ran-1")
     result = score(make_predictions(run, faces, PREDICTED), subsets, ["pose45", "occlusion-upper"])
     result = beside(result, setup_of(run, faces, "test"))
-    out = _printed(tables.scores(result, "ran-1"), tables.classes(result), tables.confusion(result, "pose45"))
+    out = _printed(
+        tables.scores({"ran-1": result}, "ran-1"), tables.classes(result), tables.confusion(result, "pose45")
+    )
     whole = next(line for line in out.splitlines() if line.startswith("whole split"))
     assert whole.split()[2:6] == ["9", "7", "77.78", "45.26–93.68"]
     assert whole.split()[-2:] == ["88.55", "-10.77"]
     assert "+19.60" in out
     assert "happiness" in out
-    assert any("88.55" not in n and "Table II" in n and "pose45" in n for n in tables.notes(result))
-    assert any("left out for want of a label: 1 of 10" in n for n in tables.notes(result))
+    assert any("88.55" not in n and "Table II" in n and "pose45" in n for n in tables.notes({"ran-1": result}))
+    assert any("left out for want of a label: 1 of 10" in n for n in tables.notes({"ran-1": result}))
 
 
 def test_comparison_table_names_gains_and_losses(faces):

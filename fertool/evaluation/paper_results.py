@@ -236,14 +236,14 @@ def setup_of(run: Artefact, faces: Artefact, split: str) -> Setup | None:
 def fused(setups: list[Setup | None]) -> Setup | None:
     """What the mean of the scores of several runs is in their paper's terms.
 
-    Settings in which the runs differ are joined: the fusion of one network per region has `region: 0+1+2+3+4+5`.
+    Their variants are joined, and so are settings in which they differ: the fusion of two backbones has variant
+    `ran+ran` and `backbone: resnet18+vgg16`.
     """
     if not setups or None in setups or len({(s.paper, s.dataset) for s in setups}) > 1:
         return None
     keys = setups[0].settings.keys()
     settings = {k: _joined([s.settings.get(k) for s in setups]) for k in keys}
-    variants = {s.variant for s in setups}
-    variant = variants.pop() if len(variants) == 1 else "score-fusion"
+    variant = "+".join(sorted(s.variant for s in setups))
     return Setup(setups[0].paper, setups[0].dataset, variant, settings)
 
 

@@ -135,16 +135,30 @@ def members(predictions: Artefact, subsets: Artefact | None, names: Sequence[str
             f"{subsets.path} holds subsets of other faces than {predictions.path} was made from",
             "run fertool build-subsets on the faces of this run, or name the right file",
         )
-    known = [c for c in subsets.columns if subsets.stored[c].dtype == bool]
     row = np.asarray(predictions["row"])
     for name in names:
-        if name != ALL and name not in known:
-            raise UsageError(f"there is no subset {name!r}", nearest(name, [*known, ALL]))
-        for column in known if name == ALL else [name]:
-            inside = np.asarray(subsets[column])[row]
+        for column in subset_names(subsets) if name == ALL else [name]:
+            inside = membership(subsets, column)[row]
             if name != ALL or inside.any():
                 found[column] = inside
     return found
+
+
+def subset_names(subsets: Artefact) -> list[str]:
+    """Names of the subsets in a file."""
+    return [c for c in subsets.columns if subsets.stored[c].dtype == bool]
+
+
+def membership(subsets: Artefact, name: str) -> np.ndarray:
+    """Which faces are in a subset, bool (rows of the faces,).
+
+    Raises:
+        UsageError: no such subset.
+    """
+    known = subset_names(subsets)
+    if name not in known:
+        raise UsageError(f"there is no subset {name!r}", nearest(name, [*known, ALL]))
+    return np.asarray(subsets[name])
 
 
 def _same_faces(files: list[Artefact]) -> Scored:

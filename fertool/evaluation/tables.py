@@ -10,51 +10,60 @@ from fertool import console
 from fertool.errors import DataError
 from fertool.evaluation.score import ALL
 
+Results = Mapping[str, Mapping]  # run name -> result of `score.score`, with the paper's numbers if they are in it
 
-def scores(result: Mapping, title: str) -> Table:
-    """One line per subset of a result of `score.score`, with the paper's numbers if they are in it."""
-    level = f"{100 * result['confidence']:g} % interval"
-    columns = ["subset", "faces", "right", "accuracy", level, "macro"]
-    with_paper = any(s.get("paper") for s in result["subsets"].values())
+
+def scores(results: Results, title: str) -> Table:
+    """One line per subset, under the name of its run if there are several, with the paper's numbers."""
+    confidence = next(iter(results.values()))["confidence"]
+    columns = ["subset", "faces", "right", "accuracy", f"{100 * confidence:g} % interval", "macro"]
+    with_paper = any(s.get("paper") for r in results.values() for s in r["subsets"].values())
     if with_paper:
-        columns += ["paper", "difference"]
-    rows = []
-    for name, s in result["subsets"].items():
-        row = [_called(name), s["n_total"], s["n_correct"], s["accuracy"], _interval(s), s["macro_accuracy"]]
-        if with_paper:
-            paper = s["paper"] or {"value": None, "difference": None}
-            row += [paper["value"], _signed(paper["difference"])]
-        rows.append(row)
-    return console.table(title, columns, rows)
+        columns += ["paper", "diff."]
+    several, rows = len(results) > 1, []
+    for run, result in results.items():
+        if several:
+            rows.append([run, *[""] * (len(columns) - 1)])
+        for name, s in result["subsets"].items():
+            called = "  " * several + _called(name)
+            row = [called, s["n_total"], s["n_correct"], s["accuracy"], _interval(s), s["macro_accuracy"]]
+            if with_paper:
+                paper = s.get("paper") or {"value": None, "difference": None}
+                row += [paper["value"], _signed(paper["difference"])]
+            rows.append(row)
+    return _numbers_right(console.table(title, columns, rows))
 
 
-def notes(result: Mapping) -> list[str]:
-    """What has to be said below the table of scores, one line each."""
-    lines = []
-    for name, s in result["subsets"].items():
-        if not s["n_rows"]:
-            lines.append(f"{name}: no face of this split is in it")
+def notes(results: Results) -> list[str]:
+    """What has to be said below the table of scores, one line each; what holds for all runs is said once."""
+    runs_of: dict[str, list[str]] = {}
+    for run, result in results.items():
+        for line in [*_counts(result, rates=len(results) == 1), *_paper_lines(result)]:
+            runs_of.setdefault(line, []).append(run)
+    papers = dict.fromkeys(f"{r['paper']['title']} ({r['paper']['venue']})" for r in results.values() if r.get("paper"))
+    lines = [line if len(runs) == len(results) else f"{', '.join(runs)}: {line}" for line, runs in runs_of.items()]
+    return [*lines, *(f"paper: {p}" for p in papers)]
+
+
+def _counts(result: Mapping, rates: bool) -> list[str]:
+    lines = [f"{name}: no face of this split is in it" for name, s in result["subsets"].items() if not s["n_rows"]]
     whole = result["subsets"][ALL]
     if whole["n_unlabelled"]:
         lines.append(f"left out for want of a label: {whole['n_unlabelled']:,} of {whole['n_rows']:,}")
     if whole["n_missed"]:
-        lines.append(
-            f"no face found and the whole picture taken: {whole['n_missed']:,} of {whole['n_total']:,}, "
-            f"{whole['missed']['accuracy']:.2f} % right"
-            + (f" ({whole['found']['accuracy']:.2f} % of the others)" if whole["found"]["n_total"] else "")
-        )
-    lines += _paper_notes(result)
+        line = f"no face found and the whole picture taken: {whole['n_missed']:,} of {whole['n_total']:,}"
+        if rates:
+            line += f", {whole['missed']['accuracy']:.2f} % right"
+            line += f" ({whole['found']['accuracy']:.2f} % of the others)" if whole["found"]["n_total"] else ""
+        lines.append(line)
     return lines
 
 
-def _paper_notes(result: Mapping) -> list[str]:
-    if "paper" not in result:
-        return []
+def _paper_lines(result: Mapping) -> list[str]:
     where: dict[str, list[str]] = {}
     lines = []
     for name, s in result["subsets"].items():
-        paper = s["paper"]
-        if not paper:
+        if not (paper := s.get("paper")):
             continue
         if paper["source"]:
             said = paper["source"] + (f", {paper['note']}" if paper["note"] else "")
@@ -63,9 +72,7 @@ def _paper_notes(result: Mapping) -> list[str]:
         if others:
             only = "also" if paper["source"] else "for these settings nothing, but"
             lines.append(f"{_called(name)}: the paper has {only} {others}")
-    sources = [f"{', '.join(subsets)}: {said}" for said, subsets in where.items()]
-    head = f"paper: {result['paper']['title']} ({result['paper']['venue']})"
-    return [head, *sources, *lines] if sources or lines else []
+    return [*(f"{', '.join(subsets)}: {said}" for said, subsets in where.items()), *lines]
 
 
 def classes(result: Mapping, subset: str = ALL) -> Table:
@@ -88,22 +95,23 @@ def confusion(result: Mapping, subset: str = ALL) -> Table:
 
 
 def comparison(result: Mapping) -> Table:
-    """Runs against the first of them, from `score.compare`: a block of lines per subset, one line per run.
+    """Runs against the first of them, from `score.compare`: a block per subset, one line per run.
 
     "gained" and "lost" are the faces that only this run, or only the first, got right; p is McNemar's exact one.
     """
     reference = result["reference"]
     rows = []
     for subset, s in result["subsets"].items():
+        if not s["n_total"]:
+            continue
+        rows.append([f"{_called(subset)}, {s['n_total']:,} faces", *[""] * 5])
         for name, r in s["runs"].items():
-            row = [_called(subset) if name == reference else "", s["n_total"], name, r["accuracy"]]
-            if name == reference:
-                row += ["", "", "", ""]
-            else:
-                row += [_signed(r["difference"]), r["only_this"], r["only_reference"], _p(r["p_exact"])]
-            rows.append(row)
-    columns = ["subset", "faces", "run", "accuracy", "diff.", "gained", "lost", "p"]
-    return console.table(f"Face by face against {reference} (p: McNemar, exact)", columns, rows)
+            compared = [""] * 4
+            if name != reference:
+                compared = [_signed(r["difference"]), r["only_this"], r["only_reference"], _p(r["p_exact"])]
+            rows.append([f"  {name}", r["accuracy"], *compared])
+    columns = ["run", "accuracy", "diff.", "gained", "lost", "p"]
+    return _numbers_right(console.table(f"Face by face against {reference} (p: McNemar, exact)", columns, rows))
 
 
 def score_rows(result: Mapping, run: str) -> list[dict]:
@@ -146,6 +154,13 @@ def write_csv(path: Path, rows: Iterable[Mapping]) -> Path:
     except OSError as e:
         raise DataError(f"cannot write {path}: {e.strerror}", "choose another place for the CSV file") from e
     return path
+
+
+def _numbers_right(table: Table) -> Table:
+    """Right-align all columns but the first, also where a number is a dash, a blank or has a sign."""
+    for column in table.columns[1:]:
+        column.justify = "right"
+    return table
 
 
 def _called(subset: str) -> str:

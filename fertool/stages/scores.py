@@ -75,21 +75,20 @@ def _subsets(faces: Artefact | None) -> Artefact | None:
 
 def report(facts: dict, *, every_class: bool = False) -> None:
     """Print tables: scores per run, classes, comparison, fusion, latency."""
+    results = dict(facts["runs"])
+    if "fused" in facts:
+        results[f"mean of {facts['fused']['fused']} runs"] = facts["fused"]
+    console.show(tables.scores(results, next(iter(results)) if len(results) == 1 else "Scores"))
+    for line in tables.notes(results):
+        console.say(line)
     for name, result in facts["runs"].items():
-        console.show(tables.scores(result, name))
-        for line in tables.notes(result):
-            console.say(line)
         if result["select_on"] == "test":
-            console.say("note: the checkpoint was chosen on the test split; these numbers are optimistic")
+            console.say(f"note: the checkpoint of {name} was chosen on the test split; its numbers are optimistic")
         if len(facts["runs"]) == 1 or every_class:
             for subset in result["subsets"] if every_class else ["all"]:
                 console.show(tables.classes(result, subset))
                 if every_class:
                     console.show(tables.confusion(result, subset))
-    if "fused" in facts:
-        console.show(tables.scores(facts["fused"], f"mean probabilities of {facts['fused']['fused']} runs"))
-        for line in tables.notes(facts["fused"]):
-            console.say(line)
     if "comparison" in facts:
         console.show(tables.comparison(facts["comparison"]))
     for name, time in facts.get("latency", {}).items():

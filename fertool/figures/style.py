@@ -1,0 +1,71 @@
+"""One look for all figures: sizes that fit a paper's columns, colours that survive print and colour-blindness."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from fertool.errors import DataError
+
+COLUMN, PAGE = 3.5, 7.16  # inches: one column and the full width of an IEEE page
+
+#: Okabe and Ito's palette without its yellow, which is lost on white
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES = ("-", "--", "-.", ":")
+HIGHEST, LOWEST = "#D62728", "#1F4FD8"  # RAN's red and blue frames, told apart by their darkness too
+WRONG, QUIET = "#B02A1A", "#666666"
+SEQUENTIAL = "Blues"  # light to dark in one hue
+
+_LOOK = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
+    "font.size": 7,
+    "axes.titlesize": 8,
+    "axes.labelsize": 7,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "legend.fontsize": 6.5,
+    "legend.edgecolor": "none",
+    "lines.linewidth": 1.2,
+    "text.parse_math": False,  # names are shown as they are, dollar signs too
+}
+
+
+@contextmanager
+def look() -> Iterator[None]:
+    """Draw and save inside this."""
+    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **_LOOK, "backend": matplotlib.rcParams["backend"]}):
+        yield
+
+
+def line(i: int) -> dict:
+    """Colour and dash of the i-th of many lines; repeats only after 28."""
+    return {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i // len(COLOURS) % len(DASHES)]}
+
+
+def shorten(name: str, most: int = 18) -> str:
+    """A name cut in its middle if it is longer than there is room for."""
+    if len(name) <= most:
+        return name
+    tail = (most - 1) // 3
+    return f"{name[: most - 1 - tail]}…{name[-tail:]}"
+
+
+def save(figure: Figure, path: Path, dpi: int) -> Path:
+    """Write a PNG.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=dpi, bbox_inches="tight", pad_inches=0.03)
+    except OSError as e:
+        raise DataError(f"cannot write {path}: {e.strerror or e}", "choose another place with --out") from e
+    return path
