@@ -178,8 +178,9 @@ class Visualize(Settings):
 
     faces: Annotated[int, Gt(0), "how many faces a panel shows"] = 6
     ids: Annotated[tuple[str, ...], "these faces instead of chosen ones"] = ()
-    dpi: Annotated[int, Gt(0)] = 150
-    seed: Annotated[int, Ge(0)] = 0
+    counts: Annotated[bool, "confusion matrices in counts instead of percent"] = False
+    dpi: Annotated[int, Gt(0), "dots per inch of the pictures"] = 300
+    seed: Annotated[int, Ge(0), "decides which faces are chosen"] = 0
 
 
 #: recipe section (as the command is written) -> settings class
