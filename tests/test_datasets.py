@@ -582,7 +582,7 @@ def test_table_of_paths_only(tmp_path):
 
 
 def test_table_further_columns(tmp_path):
-    text = f"path,frame,sequence,code,pose,Eye colour,story\na.png,3,s1,007,1,blue,{'x' * 65}\nb.png,4,s1,12,2,,\n"
+    text = f",path,frame,sequence,code,pose,Eye colour,story\n0,a.png,3,s1,007,1,blue,{'x' * 65}\n1,b.png,4,s1,12,2,,\n"
     dataset = table(tmp_path, text)
     first = dataset.samples()[0]
     assert (first.frame, first.sequence) == (3, "s1")

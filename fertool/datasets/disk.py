@@ -80,8 +80,8 @@ def resolve(root: Path, name: str) -> Path | None:
     path = root
     for part in name.split("/"):
         exact = path / part
-        if not exact.exists():
-            if not path.is_dir():
+        if not os.path.exists(exact):
+            if not os.path.isdir(path):
                 return None
             exact = next((p for p in few(path) if p.name.lower() == part.lower()), None)
             if exact is None:
@@ -93,8 +93,8 @@ def resolve(root: Path, name: str) -> Path | None:
 def tops(root: Path) -> Iterator[Path]:
     """`root` and the folders directly in it: unpacking often adds one folder on top."""
     yield root
-    if root.is_dir():
-        yield from (p for p in few(root) if p.is_dir())
+    if os.path.isdir(root):
+        yield from (p for p in few(root) if os.path.isdir(p))
 
 
 def find(root: Path, *names: str) -> Path | None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fertool.datasets.base import Dataset, Problem, Sample, Samples, some
-from fertool.datasets.disk import find
+from fertool.datasets.disk import find, header
 from fertool.errors import DataError
 from fertool.labels import PROTOCOLS
 
@@ -36,12 +36,12 @@ def index_table(path: Path) -> list[Row]:
     rows = []
     try:
         with open(path, "rb") as f:
-            header = f.readline()
-            columns = [c.strip(b' "\r\n\xef\xbb\xbf').decode("latin-1").lower() for c in header.split(b",")]
+            first = f.readline()
+            columns = [c.strip(b' "\r\n\xef\xbb\xbf').decode("latin-1").lower() for c in first.split(b",")]
             if "pixels" not in columns:
                 raise DataError(f"{path} has no column 'pixels'", "expected header: emotion,pixels,Usage")
             places = {name: columns.index(name) if name in columns else None for name in ("emotion", "pixels", "usage")}
-            start = len(header)
+            start = len(first)
             for line in f:
                 fields = line.split(b",")
                 if line.strip() and len(fields) > places["pixels"]:
@@ -97,8 +97,8 @@ The release in folders (train/angry/..., test/...) is read as the data set `fold
     @classmethod
     def matches(cls, root: Path) -> str:
         if root.is_file():
-            with open(root, "rb") as f:
-                return f"{root.name} has a column 'pixels'" if b"pixels" in f.readline(1000).lower() else ""
+            columns = [name.strip().lower() for name in header(root)]
+            return f"{root.name} has a column 'pixels'" if "pixels" in columns else ""
         table = find(root, *TABLES)
         return f"it holds {table.relative_to(root)}" if table else ""
 

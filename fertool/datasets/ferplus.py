@@ -210,7 +210,7 @@ def _last_of_each(faces: list[Face], problems: list[Problem]) -> list[Face]:
     again = []
     for face in faces:
         if face.name:
-            if last.pop(face.name, None):
+            if face.name in last:
                 again.append(face.name)
             last[face.name] = face
     if again:

@@ -103,7 +103,7 @@ def _read_labels(path: Path, classes: tuple[str, ...], problems: list[Problem]) 
         if _split(stem) not in ("train", "test") or code not in map(str, range(1, 8)):
             wrong.append(f"line {n} ({line.strip()[:40]!r})")
             continue
-        if found.pop(stem, None):
+        if stem in found:
             again.append(stem)
         found[stem] = classes[int(code) - 1]
     if wrong:

@@ -69,10 +69,12 @@ semicolons or tabs, in UTF-8."""
         labels = translate("label", emotion, "names of emotions")
         splits = translate("split", lambda cell: SPLITS.get(cell.lower()), "train, val or test")
         frames = translate("frame", lambda cell: int(cell) if cell.isdecimal() else None, "whole numbers")
-        paths = [_locate(source.parent, cell) for cell in columns["path"]]
-        ids = columns.get("id") or _names(paths, source.parent)
+        folder, nothing = str(source.parent), [""] * len(labels)
+        paths = [_locate(folder, cell) for cell in columns["path"]]
+        ids = columns.get("id") or _names(paths, folder)
+        subjects, sequences = columns.get("subject", nothing), columns.get("sequence", nothing)
         extra = {}
-        for key in (key for key in columns if key not in KNOWN):
+        for key in (key for key in columns if key and key not in KNOWN):  # pandas writes a column without a name
             values = _values(columns[key])
             if values is None:
                 report(f"column {key!r} holds texts of more than {LONGEST} characters and is left out", fatal=False)
@@ -95,8 +97,8 @@ semicolons or tabs, in UTF-8."""
                 path=Path(paths[row]),
                 label=labels[row],
                 split=splits[row] or "",
-                subject=columns["subject"][row] if "subject" in columns else "",
-                sequence=columns["sequence"][row] if "sequence" in columns else "",
+                subject=subjects[row],
+                sequence=sequences[row],
                 frame=-1 if frames[row] is None else frames[row],
                 extra={key: values[row] for key, values in extra.items()},
             )
@@ -138,16 +140,16 @@ def _columns(path: Path) -> dict[str, list[str]]:
     return columns
 
 
-def _locate(folder: Path, written: str) -> str:
+def _locate(folder: str, written: str) -> str:
     """The file that a cell names, relative to the table's folder; written on Windows or not."""
     path = os.path.join(folder, written)
     return path if "\\" not in written or os.path.exists(path) else path.replace("\\", "/")
 
 
-def _names(paths: list[str], folder: Path) -> list[str]:
+def _names(paths: list[str], folder: str) -> list[str]:
     """Names of files that do not depend on where the data lie: relative to the table, or to what they share."""
     inside = all(path.startswith(f"{folder}{os.sep}") for path in paths)
-    base = str(folder) if inside else os.path.commonpath([os.path.dirname(path) for path in paths])
+    base = folder if inside else os.path.commonpath([os.path.dirname(path) for path in paths])
     return [printable(os.path.normpath(path).removeprefix(base).lstrip(os.sep)) for path in paths]
 
 
