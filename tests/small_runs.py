@@ -39,8 +39,11 @@ def make_faces(folder: Path, labels, *, side: int = 16, seed: int = 0, dataset: 
 
 
 def make_regions(faces: Artefact, boxes: np.ndarray = BOXES) -> Artefact:
+    names = ["face", *(f"crop-{i}" for i in range(1, len(boxes)))]
     columns = {"id": faces.ids, "boxes": np.repeat(boxes[None], faces.rows, axis=0)}
-    return artefact.save(faces.path.with_name("regions.h5"), "regions", columns, params={}, inputs=[faces.as_parent()])
+    return artefact.save(
+        faces.path.with_name("regions.h5"), "regions", columns, params={"regions": names}, inputs=[faces.as_parent()]
+    )
 
 
 def make_subsets(faces: Artefact, **members: np.ndarray) -> Artefact:
@@ -70,7 +73,9 @@ def make_run(
     )
 
 
-def make_predictions(run: Artefact, faces: Artefact, predicted, *, rows=None, attention=None, sure=5.0) -> Artefact:
+def make_predictions(
+    run: Artefact, faces: Artefact, predicted, *, rows=None, attention=None, sure=5.0, parents=()
+) -> Artefact:
     """Predictions that say `predicted` (class indices) about the given rows of the faces."""
     rows = np.arange(faces.rows) if rows is None else np.asarray(rows)
     logits = np.zeros((len(rows), len(CLASSES)), "f4")
@@ -84,6 +89,6 @@ def make_predictions(run: Artefact, faces: Artefact, predicted, *, rows=None, at
     }
     if attention is not None:
         columns["attention_weight"] = np.asarray(attention, "f4")
-    inputs = [run.as_parent(), faces.as_parent()]
+    inputs = [run.as_parent(), faces.as_parent(), *parents]
     path = run.path.with_name("predictions.h5")
     return artefact.save(path, "predictions", columns, params={"split": "test"}, inputs=inputs, classes=CLASSES)

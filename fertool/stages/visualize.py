@@ -82,8 +82,7 @@ def run(
     named, subset = _named(runs), None if subset == ALL else subset
     parts = [kind, *([subset] if subset else []), *((r.name for r in named) if len(named) > 1 else [])]
     path = (out_dir or named[0].folder / "figures") / ("-".join(parts) + ".png")
-    with style.look():
-        drawn = KINDS[kind](named, path, settings, subset)
+    drawn = KINDS[kind](named, path, settings, subset)
     about = {"kind": kind, "runs": [r.name for r in named], "subset": subset, "settings": settings.as_dict()}
     return [path, _keep(path, drawn, about)]
 
@@ -140,7 +139,7 @@ def _draw_regions(runs: list[Run], path: Path, settings: Visualize, subset: str 
         if "attention_weight" not in p:
             raise UsageError(
                 f"{r.name} has no attention: its network does not weigh regions",
-                "name a run whose network does, e.g. one of: fertool train ran",
+                "name a run whose network does; fertool train ran makes one",
             )
         p.require_parent(b)
     place = [{name: i for i, name in enumerate(p.ids)} for p in predictions]
@@ -163,7 +162,8 @@ def _draw_regions(runs: list[Run], path: Path, settings: Visualize, subset: str 
         mine = np.asarray(b["boxes"])[np.asarray(p["row"])[i]]
         panels.append(regions.Panel(r.name, mine, weights, said))
         arrays |= {f"{r.name}/weight": weights, f"{r.name}/boxes": mine, f"{r.name}/predicted": np.array(said, object)}
-    style.save(regions.draw(images, true, panels), path, settings.dpi)
+    with style.look():
+        style.save(regions.draw(images, true, panels), path, settings.dpi)
     return Drawn(arrays, [faces, *predictions, *boxes])
 
 
@@ -198,7 +198,8 @@ def _draw_confusion(runs: list[Run], path: Path, settings: Visualize, subset: st
         matrices.append(np.array(result["confusion"]))
         titles.append(f"{r.name}{f', {subset}' if subset else ''}: {result['accuracy']:.2f} %")
         parents += [predictions, *([subsets] if subsets else [])]
-    style.save(confusion.draw(matrices, titles, classes, counts=settings.counts), path, settings.dpi)
+    with style.look():
+        style.save(confusion.draw(matrices, titles, classes, counts=settings.counts), path, settings.dpi)
     arrays = {"classes": np.array(classes, object)}
     return Drawn(arrays | {f"{r.name}/counts": m for r, m in zip(runs, matrices, strict=True)}, parents)
 
@@ -212,7 +213,8 @@ def _draw_curves(runs: list[Run], path: Path, settings: Visualize, subset: str |
     for name, history in histories.items():
         if not len(history.get("loss", ())):
             raise DataError(f"{name} has not finished an epoch yet")
-    style.save(curves.draw(histories), path, settings.dpi)
+    with style.look():
+        style.save(curves.draw(histories), path, settings.dpi)
     return Drawn({f"{name}/{k}": v for name, h in histories.items() for k, v in h.items()}, opened)
 
 
