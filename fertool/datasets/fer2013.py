@@ -3,6 +3,7 @@
 Goodfellow et al., "Challenges in representation learning", ICONIP 2013.
 """
 
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -71,15 +72,19 @@ def read_pixels(path: Path, offset: int) -> np.ndarray:
     try:
         with open(path, "rb") as f:
             f.seek(offset)
-            numbers = f.readline().split(b",")[0].strip(b' "\r\n').split()
-        pixels = bytearray(map(int, numbers))
+            numbers = f.readline().split(b",")[0].strip(b' "\r\n')
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # numpy only warns where the numbers end early
+            pixels = np.fromstring(numbers, dtype=np.int64, sep=" ")
     except OSError as e:
         raise UnreadableImage(f"{path}: {e.strerror}") from e
-    except ValueError as e:
-        raise UnreadableImage(f"{path}, byte {offset}: the pixels are not all numbers from 0 to 255") from e
-    if len(pixels) != SIDE * SIDE:
-        raise UnreadableImage(f"{path}, byte {offset}: {len(pixels):,} pixels instead of {SIDE * SIDE:,}")
-    return np.frombuffer(pixels, np.uint8).reshape(SIDE, SIDE)
+    except (ValueError, DeprecationWarning) as e:
+        raise UnreadableImage(f"{path}, byte {offset}: the pixels are not all numbers") from e
+    if pixels.size != SIDE * SIDE:
+        raise UnreadableImage(f"{path}, byte {offset}: {pixels.size:,} pixels instead of {SIDE * SIDE:,}")
+    if pixels.min() < 0 or pixels.max() > 255:
+        raise UnreadableImage(f"{path}, byte {offset}: pixels outside 0..255")
+    return pixels.astype(np.uint8).reshape(SIDE, SIDE)
 
 
 class Fer2013(Dataset):
