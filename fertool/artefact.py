@@ -22,16 +22,18 @@ another one, and nothing is ever unpickled.
 History: 1, first release.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import platform
+import re
 import sys
 import time
 import uuid
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -142,9 +144,12 @@ class Artefact:
                 array = np.asarray(h5[name][()])
         else:
             array = np.memmap(self.path, dtype=s.dtype, mode="r", offset=s.offset, shape=s.shape)
-        if s.is_text:
+        if not s.is_text:
+            return array
+        try:
             return np.array([v.decode() for v in np.asarray(array).ravel()], dtype=object).reshape(s.shape)
-        return array
+        except UnicodeDecodeError as e:
+            raise ArtefactError(f"{self.path}: the text in {name} is not UTF-8", _damage_hint(self.path)) from e
 
     @cached_property
     def ids(self) -> np.ndarray:
@@ -209,10 +214,10 @@ def read(path: str | Path, kind: str | tuple[str, ...] | None = None, *, partial
                 uid=str(attrs["uid"]),
                 digest=str(attrs["digest"]).strip(),
                 complete=bool(attrs["complete"]),
-                params=json.loads(attrs["params"]),
-                inputs=tuple(Parent(**p) for p in json.loads(attrs["inputs"])),
-                classes=tuple(c) if (c := json.loads(attrs["classes"])) else None,
-                info=json.loads(attrs["info"]),
+                params=_json(attrs, "params", dict),
+                inputs=tuple(Parent(**p) for p in _json(attrs, "inputs", list)),
+                classes=tuple(map(str, _json(attrs, "classes", list | None) or ())) or None,
+                info=_json(attrs, "info", dict),
                 stored=stored,
             )
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as e:
@@ -232,6 +237,13 @@ def read(path: str | Path, kind: str | tuple[str, ...] | None = None, *, partial
     if artefact.kind in REQUIRED and len(lengths) > 1:
         raise ArtefactError(f"{path} has columns of different lengths: {sorted(lengths)}")
     return artefact
+
+
+def _json(attrs: Mapping, name: str, kind) -> object:
+    value = json.loads(attrs[name])
+    if not isinstance(value, kind):
+        raise ValueError(f"its attribute {name} is malformed")
+    return value
 
 
 def _survey(h5: h5py.File, path: Path) -> dict[str, _Stored]:
@@ -255,8 +267,11 @@ def _survey(h5: h5py.File, path: Path) -> dict[str, _Stored]:
             is_text = item.dtype.kind in "SO"
             if item.dtype.hasobject and h5py.check_string_dtype(item.dtype) is None:
                 raise ArtefactError(f"{path} contains objects in {prefix}{name}; such files are refused")
-            contiguous = item.chunks is None and item.id.get_create_plist().get_layout() == h5py.h5d.CONTIGUOUS
-            offset = item.id.get_offset() if contiguous else None
+            if item.shape is None:
+                raise ArtefactError(f"{path} contains {prefix}{name}, which has no shape")
+            contiguous = item.id.get_create_plist().get_layout() == h5py.h5d.CONTIGUOUS
+            # text of any length is stored as pointers, which must never be mapped
+            offset = item.id.get_offset() if contiguous and not item.dtype.hasobject else None
             if offset is not None and offset + item.nbytes > size:
                 raise ArtefactError(f"{path} is truncated: {prefix}{name} ends behind the end of the file")
             found[prefix + name] = _Stored(item.dtype, item.shape, offset, is_text)
@@ -389,7 +404,7 @@ def _seal(path: Path) -> None:
             if s.offset is None or 0 in s.shape:
                 h.update(np.ascontiguousarray(h5[name][()]).tobytes())
             else:
-                h.update(np.memmap(path, dtype=np.uint8, mode="r", offset=s.offset, shape=(h5[name].nbytes,)))
+                _hash_bytes(h, path, s.offset, h5[name].nbytes)
     with _h5(path, "r+") as h5:
         h5.attrs.modify("digest", h.hexdigest())
         h5.attrs.modify("complete", True)
@@ -398,6 +413,18 @@ def _seal(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _hash_bytes(h, path: Path, offset: int, count: int) -> None:
+    """Feed a stretch of a file to a hash, in pieces: a mapped file of many gigabytes would count as memory."""
+    with open(path, "rb") as f:
+        f.seek(offset)
+        while count:
+            piece = f.read(min(count, 1 << 22))
+            if not piece:
+                raise OSError(f"{path} ends too early")
+            h.update(piece)
+            count -= len(piece)
 
 
 def _replace(tmp: Path, path: Path) -> None:
@@ -410,20 +437,24 @@ def _replace(tmp: Path, path: Path) -> None:
         os.close(fd)
 
 
-def _make_parent(path: Path) -> None:
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turns a full disk, a missing permission and the like into a DataError."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise _cannot_write(path, e) from e
-
-
-def _cannot_write(path: Path, e: OSError) -> DataError:
-    return DataError(
-        f"cannot write {path}: {e.strerror or _one_line(e)}",
-        "make room and run the same command again: it goes on where it stopped"
-        if e.errno == 28
-        else "choose another place with --workspace or --out",
-    )
+        yield
+    except (OSError, RuntimeError) as e:
+        # h5py raises either, and both carry HDF5's whole story with the number somewhere inside
+        told = re.search(r"errno = (\d+)", str(e))
+        number = getattr(e, "errno", None) or (int(told[1]) if told else None)
+        if number is None:
+            raise
+        full = number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        raise DataError(
+            f"cannot write {path}: {os.strerror(number)}",
+            "make room and run the same command again: it goes on where it stopped"
+            if full
+            else "choose another place with --workspace or --out",
+        ) from e
 
 
 def save(
@@ -442,27 +473,30 @@ def save(
         arrays: column name, or group path such as "weights/last/fc.weight", to array. Text as str or bytes arrays.
     """
     path = Path(path)
-    _make_parent(path)
     tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with _h5(tmp, "w") as h5:
-            _set_attrs(h5, kind, params, inputs, classes, info or make_info())
-            for name, array in arrays.items():
-                array = np.asarray(array)
-                if array.dtype.kind in "UO":
-                    array = text(array.ravel()).reshape(array.shape)
-                if array.dtype.kind == "S":
-                    dtype = h5py.string_dtype("utf-8", max(1, array.dtype.itemsize))
-                    h5.create_dataset(name, data=array.astype(dtype), dtype=dtype)
-                else:
-                    h5.create_dataset(name, data=array)
-        _seal(tmp)
-        _replace(tmp, path)
-    except OSError as e:
-        raise _cannot_write(path, e) from e
-    finally:
-        tmp.unlink(missing_ok=True)
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with _h5(tmp, "w") as h5:
+                _set_attrs(h5, kind, params, inputs, classes, info or make_info())
+                for name, array in arrays.items():
+                    _store(h5, name, array)
+            _seal(tmp)
+            _replace(tmp, path)
+        finally:
+            tmp.unlink(missing_ok=True)
     return read(path, kind)
+
+
+def _store(h5: h5py.File, name: str, array: np.ndarray) -> None:
+    array = np.asarray(array)
+    if array.dtype.kind in "UO":
+        array = text(array.ravel()).reshape(array.shape)
+    if array.dtype.kind == "S":
+        dtype = h5py.string_dtype("utf-8", max(1, array.dtype.itemsize))
+        h5.create_dataset(name, data=array.astype(dtype), dtype=dtype)
+    else:
+        h5.create_dataset(name, data=array)
 
 
 class Writer:
@@ -478,12 +512,7 @@ class Writer:
         self.partial = artefact.path
         self.stored = artefact.stored
         self.rows = artefact.rows
-        self._fd = os.open(self.partial, os.O_RDWR)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as e:
-            os.close(self._fd)
-            raise ArtefactError(f"another fertool is writing {path}", "wait for it, or choose another --out") from e
+        self._fd = _lock(self.partial, path)
         self.status = np.array(artefact["status"])
 
     @property
@@ -493,24 +522,24 @@ class Writer:
 
     def write(self, row: int, status: int, **values: np.ndarray) -> None:
         """Write one row: its values, then its status."""
-        try:
+        with _writing(self.path):
             for name, value in values.items():
                 self._put(name, row, value)
             self._put("status", row, status)
-        except OSError as e:
-            raise _cannot_write(self.path, e) from e
         self.status[row] = status
 
     def _put(self, name: str, row: int, value) -> None:
         s = self.stored[name]
         if s.is_text:
-            data = str(value).encode()[: s.dtype.itemsize].ljust(s.dtype.itemsize, b"\0")
+            whole = str(value).encode()[: s.dtype.itemsize].decode(errors="ignore")  # never half a character
+            data = whole.encode().ljust(s.dtype.itemsize, b"\0")
         else:
             data = np.asarray(value, dtype=s.dtype)
             if data.shape != s.shape[1:]:
                 raise ValueError(f"{name}: a row has shape {s.shape[1:]}, not {data.shape}")
             data = data.tobytes()
-        os.pwrite(self._fd, data, s.offset + row * len(data))
+        if os.pwrite(self._fd, data, s.offset + row * len(data)) < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def close(self) -> None:
         os.close(self._fd)
@@ -520,13 +549,27 @@ class Writer:
         if len(self.pending):
             raise RuntimeError(f"{len(self.pending)} rows of {self.path} are still pending")
         try:
-            _seal(self.partial)
-            _replace(self.partial, self.path)
-        except OSError as e:
-            raise _cannot_write(self.path, e) from e
+            with _writing(self.path):
+                if os.fstat(self._fd).st_ino != self.partial.stat().st_ino:
+                    raise ArtefactError(f"another fertool began {self.path} anew meanwhile", "run the command again")
+                _seal(self.partial)
+                _replace(self.partial, self.path)
         finally:
             self.close()
         return read(self.path)
+
+
+def _lock(partial: Path, path: Path) -> int:
+    """Open an unfinished file for this process alone; the lock goes with the descriptor."""
+    fd = os.open(partial, os.O_RDWR)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as e:
+        os.close(fd)
+        raise ArtefactError(f"another fertool is writing {path}", "wait for it, or choose another --out") from e
+    except OSError:
+        pass  # a file system without locks
+    return fd
 
 
 def begin(
@@ -553,23 +596,30 @@ def begin(
         DataError: no room or no permission.
     """
     path = Path(path)
-    _make_parent(path)
     partial, inputs = partial_path(path), tuple(inputs)
-    if partial.exists() and not overwrite:
-        try:
-            old = read(partial, kind, partial=True)
-        except ArtefactError:
-            old = None  # killed while the file was being laid out: nothing to keep
-        if old is not None:
-            different = differences(old, params, inputs)
-            if not different:
-                return Writer(path, old)
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not partial.exists():
+            _lay_out(partial, kind, columns, known, params, inputs, classes, info)
+        elif overwrite or (old := _unfinished(partial, kind)) is None:
+            held = _lock(partial, path)  # nobody may be writing it
+            try:
+                _lay_out(partial, kind, columns, known, params, inputs, classes, info)
+            finally:
+                os.close(held)
+        elif different := differences(old, params, inputs):
             raise ArtefactError(
                 f"{partial} is unfinished and has other settings: " + "; ".join(different),
                 "add --overwrite to start again",
             )
-    _lay_out(partial, kind, columns, known, params, inputs, classes, info)
-    return Writer(path, read(partial, kind, partial=True))
+        return Writer(path, read(partial, kind, partial=True))
+
+
+def _unfinished(partial: Path, kind: str) -> Artefact | None:
+    try:
+        return read(partial, kind, partial=True)
+    except ArtefactError:
+        return None  # damaged: nothing to keep
 
 
 def _lay_out(partial: Path, kind, columns, known, params, inputs, classes, info) -> None:
@@ -579,13 +629,7 @@ def _lay_out(partial: Path, kind, columns, known, params, inputs, classes, info)
         with _h5(tmp, "w") as h5:
             _set_attrs(h5, kind, params, inputs, classes, info or make_info())
             for name, array in known.items():
-                array = np.asarray(array)
-                if array.dtype.kind in "UOS":
-                    array = text(array) if array.dtype.kind != "S" else array
-                    dtype = h5py.string_dtype("utf-8", max(1, array.dtype.itemsize))
-                    h5.create_dataset(name, data=array.astype(dtype), dtype=dtype)
-                else:
-                    h5.create_dataset(name, data=array)
+                _store(h5, name, array)
             for name, column in {**columns, "status": Column("u1")}.items():
                 create = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
                 create.set_layout(h5py.h5d.CONTIGUOUS)
@@ -600,7 +644,5 @@ def _lay_out(partial: Path, kind, columns, known, params, inputs, classes, info)
                 os.posix_fallocate(f.fileno(), 0, size)  # a full disk shows here, not hours later
             os.fsync(f.fileno())
         os.replace(tmp, partial)
-    except OSError as e:
-        raise _cannot_write(partial, e) from e
     finally:
         tmp.unlink(missing_ok=True)
