@@ -1,0 +1,213 @@
+"""Face detectors: dlib's CNN and HOG, and MTCNN.
+
+All take RGB photographs and give boxes in their pixels: edges x0, y0, x1, y1, the centre of the top-left pixel being
+(0, 0), so that the whole photograph is (-0.5, -0.5, W - 0.5, H - 0.5).
+
+A photograph is shown to a detector as it is unless it is very small or very large. Tiny pictures are mostly crops
+filled by a face: if their shorter side is under `smallest` they are enlarged to that and get a border of a repeated
+edge, because detectors want some surroundings. Photographs over `LARGEST` pixels wide or high are shrunk to that.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from fertool.errors import DeviceError
+
+#: longest side at which photographs are searched; dlib's doubling stops there, too
+LARGEST = 1600
+
+#: border of enlarged pictures, as a fraction of their shorter side
+BORDER = 0.15
+
+
+@dataclass(frozen=True)
+class Faces:
+    """What a detector found in one photograph.
+
+    Attributes:
+        boxes: (n, 4) x0, y0, x1, y1 in pixels.
+        scores: (n,) the detector's own confidence.
+        points: (n, 5, 2) eye centres, nose tip and mouth corners, left to right, or None.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    points: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def over(self, score: float) -> "Faces":
+        """Only the faces with at least this score."""
+        keep = self.scores >= score
+        return Faces(self.boxes[keep], self.scores[keep], None if self.points is None else self.points[keep])
+
+    def largest(self) -> int:
+        """Index of the face with the largest box."""
+        return int(((self.boxes[:, 2] - self.boxes[:, 0]) * (self.boxes[:, 3] - self.boxes[:, 1])).argmax())
+
+
+class Detector(Protocol):
+    """Finds faces. `batch` is how many photographs of one size are worth showing at once."""
+
+    batch: int
+
+    def detect(self, images: Sequence[np.ndarray]) -> Iterator[Faces]:
+        """The faces in each of some (H, W, 3) RGB photographs, which have one size."""
+        ...
+
+
+def make(name: str, *, upsample: int = 1, device: str = "cpu") -> Detector:
+    """A detector by name: "dlib-cnn", "dlib-hog" or "mtcnn".
+
+    Args:
+        upsample: how often dlib's detectors double a photograph (tiny pictures are enlarged instead).
+        device: where MTCNN runs; dlib's CNN runs on the GPU if dlib was built for it.
+
+    Raises:
+        DeviceError: a package or model file is missing.
+    """
+    if name == "mtcnn":
+        return Mtcnn(device)
+    return DlibCnn(upsample) if name == "dlib-cnn" else DlibHog(upsample)
+
+
+def model_file(name: str) -> Path:
+    """A model of the package face_recognition_models, found without importing it (it needs pkg_resources).
+
+    Raises:
+        DeviceError: the package or the file is missing.
+    """
+    from importlib.util import find_spec
+
+    spec = find_spec("face_recognition_models")
+    for folder in spec.submodule_search_locations or () if spec else ():
+        path = Path(folder) / "models" / name
+        if path.is_file():
+            return path
+    raise DeviceError(f"the model {name} is missing", "run: pip install face_recognition_models")
+
+
+@dataclass(frozen=True)
+class View:
+    """A photograph as a detector is shown it: scaled, then with a border of some pixels."""
+
+    pixels: np.ndarray
+    scale: float
+    border: int
+
+    @property
+    def enlarged(self) -> bool:
+        return self.scale > 1
+
+    def back(self, xy: np.ndarray) -> np.ndarray:
+        """Points (..., 2) of the view in the photograph."""
+        return (xy - self.border + 0.5) / self.scale - 0.5
+
+
+def view(image: np.ndarray, smallest: int) -> View:
+    """A photograph prepared for a detector, see the module's docstring."""
+    import cv2
+
+    height, width = image.shape[:2]
+    short, long = min(height, width), max(height, width)
+    scale = min(max(1.0, smallest / short), LARGEST / long)
+    if scale == 1:
+        return View(image, 1.0, 0)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    pixels = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA)
+    border = round(BORDER * min(size)) if scale > 1 else 0
+    if border:
+        pixels = cv2.copyMakeBorder(pixels, border, border, border, border, cv2.BORDER_REPLICATE)
+    return View(pixels, scale, border)
+
+
+class Mtcnn:
+    """MTCNN (Zhang et al., 2016) as packaged by facenet-pytorch, with its weights and thresholds.
+
+    Of 1,000 faces of FER+ (48 x 48) it finds 91 %.
+    """
+
+    smallest = 64
+
+    def __init__(self, device: str = "cpu"):
+        from facenet_pytorch import MTCNN
+
+        self.batch = 16 if device == "cpu" else 64
+        self._net = MTCNN(keep_all=True, device=device)
+
+    def detect(self, images: Sequence[np.ndarray]) -> Iterator[Faces]:
+        views = [view(image, self.smallest) for image in images]
+        if min(views[0].pixels.shape[:2]) < self._net.min_face_size:
+            yield from (_NOTHING for _ in views)
+            return
+        boxes, scores, points = self._net.detect(np.stack([v.pixels for v in views]), landmarks=True)
+        for v, b, s, p in zip(views, boxes, scores, points, strict=True):
+            if b is None:
+                yield _NOTHING
+                continue
+            b, s, p = (np.asarray(values, dtype=np.float64) for values in (b, s, p))
+            yield Faces(v.back(b.reshape(-1, 2, 2)).reshape(-1, 4), s, v.back(p))
+
+
+class DlibHog:
+    """dlib's frontal face detector: histograms of oriented gradients and linear filters. Wants faces of 80 pixels.
+
+    Of 1,000 faces of FER+ (48 x 48) it finds 81 %.
+    """
+
+    smallest = 192
+    batch = 1
+
+    def __init__(self, upsample: int = 1):
+        import dlib
+
+        self._upsample = upsample
+        self._net = dlib.get_frontal_face_detector()
+
+    def detect(self, images: Sequence[np.ndarray]) -> Iterator[Faces]:
+        for image in images:
+            v = view(image, self.smallest)
+            rectangles, scores, _ = self._net.run(v.pixels, _doublings(v, self._upsample), 0.0)
+            yield _from_dlib(v, rectangles, scores)
+
+
+class DlibCnn:
+    """dlib's max-margin CNN (King, 2015). Slow without a GPU. Of 200 faces of FER+ (48 x 48) it finds 95 %."""
+
+    smallest = 144
+    batch = 1
+
+    def __init__(self, upsample: int = 1):
+        import dlib
+
+        self._upsample = upsample
+        self._net = dlib.cnn_face_detection_model_v1(str(model_file("mmod_human_face_detector.dat")))
+
+    def detect(self, images: Sequence[np.ndarray]) -> Iterator[Faces]:
+        for image in images:
+            v = view(image, self.smallest)
+            found = self._net(v.pixels, _doublings(v, self._upsample))
+            yield _from_dlib(v, [f.rect for f in found], [f.confidence for f in found])
+
+
+_NOTHING = Faces(np.empty((0, 4)), np.empty(0), np.empty((0, 5, 2)))
+
+
+def _doublings(v: View, wanted: int) -> int:
+    """How often dlib doubles a view: not if it was enlarged for it already, and not beyond LARGEST."""
+    if v.enlarged:
+        return 0
+    room = int(np.log2(LARGEST / max(v.pixels.shape[:2])))
+    return min(wanted, max(room, 0))
+
+
+def _from_dlib(v: View, rectangles: Sequence, scores: Sequence[float]) -> Faces:
+    """dlib's rectangles name the first and the last pixel inside."""
+    edges = [((r.left() - 0.5, r.top() - 0.5), (r.right() + 0.5, r.bottom() + 0.5)) for r in rectangles]
+    boxes = v.back(np.array(edges, dtype=np.float64).reshape(-1, 2, 2)).reshape(-1, 4)
+    return Faces(boxes, np.array(scores, dtype=np.float64))

@@ -1,0 +1,126 @@
+"""Landmarks inside a found face: dlib's 68 points, MTCNN's five.
+
+Each is placed on the face cut out at a fixed size, so that a face of 40 pixels is located to fractions of a pixel and
+one of 4,000 is not slower. Coordinates are pixels of the photograph, the centre of the top-left one being (0, 0).
+"""
+
+from typing import Protocol
+
+import numpy as np
+
+from fertool.faces.align import apply, crop, invert, warp
+from fertool.faces.detect import model_file
+
+#: how many points each kind has
+COUNTS = {"ert68": 68, "mtcnn5": 5}
+
+
+class Placer(Protocol):
+    """Places landmarks."""
+
+    def place(self, image: np.ndarray, box: np.ndarray, points: np.ndarray | None, detector: str) -> np.ndarray:
+        """(K, 2) landmarks of a face in an (H, W, 3) RGB photograph.
+
+        Args:
+            box: x0, y0, x1, y1 of the face, as `detector` draws it.
+            points: (5, 2) eye centres, nose tip and mouth corners, or None.
+        """
+        ...
+
+
+def make(name: str, device: str = "cpu") -> Placer:
+    """Who places landmarks, by name: "ert68" or "mtcnn5".
+
+    Raises:
+        DeviceError: a package or model file is missing.
+    """
+    return Ert68() if name == "ert68" else Mtcnn5(device)
+
+
+class Ert68:
+    """An ensemble of regression trees (Kazemi & Sullivan, CVPR 2014): dlib's predictor of the 68 iBUG points.
+
+    The trees were grown on the squares that dlib's HOG detector draws around upright faces, and are as good as what
+    they get. So the first square is put where that detector would have drawn it, and landmarks are placed again on the
+    square and turned upright by the first ones. On 250 photographs of HELEN and AFW with MTCNN's boxes this brings
+    the faces whose mean error is over a tenth of the distance between the outer eye corners from 16 % to 1 %.
+    """
+
+    # dlib's square: shift and side, relative to where another detector's box or the landmarks are (medians)
+    _OF_BOX = {"mtcnn": (0.067, 0.951), "dlib-cnn": (0.078, 1.095), "none": (0.05, 0.85)}
+    _OF_FIVE = (-0.019, 1.652)
+    _OF_68 = (0.035, 1.377)
+    _SIDE, _SIZE = 150, 225  # of dlib's square in the cut-out, and of the cut-out
+
+    def __init__(self):
+        import dlib
+
+        self._predict = dlib.shape_predictor(str(model_file("shape_predictor_68_face_landmarks.dat")))
+        first = (self._SIZE - self._SIDE) // 2
+        self._box = dlib.rectangle(first, first, first + self._SIDE - 1, first + self._SIDE - 1)
+
+    def place(self, image: np.ndarray, box: np.ndarray, points: np.ndarray | None, detector: str) -> np.ndarray:
+        import cv2
+
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        if points is None:
+            down, side = self._OF_BOX.get(detector, (0.0, 1.0))
+            unit = np.sqrt((box[2] - box[0]) * (box[3] - box[1]))
+            first = self._place(image, (box[:2] + box[2:]) / 2, (0.0, down * unit), side * unit, 0.0)
+        else:
+            first = self._place(image, *self._by_five(points))
+        return self._place(image, *self._by_68(first))
+
+    def _by_five(self, points: np.ndarray):
+        eyes, mouth = points[:2].mean(axis=0), points[3:].mean(axis=0)
+        unit = np.hypot(np.linalg.norm(points[1] - points[0]), np.linalg.norm(mouth - eyes))
+        down, side = self._OF_FIVE
+        return (eyes + mouth) / 2, (0.0, down * unit), side * unit, _tilt(points[0], points[1])
+
+    def _by_68(self, points: np.ndarray):
+        tilt = _tilt(points[36:42].mean(axis=0), points[42:48].mean(axis=0))
+        upright = points[17:] @ _turn(-tilt).T
+        low, high = upright.min(axis=0), upright.max(axis=0)
+        unit = np.sqrt(np.prod(high - low))
+        down, side = self._OF_68
+        return _turn(tilt) @ ((low + high) / 2), (0.0, down * unit), side * unit, tilt
+
+    def _place(self, image, centre, shift, side: float, tilt: float) -> np.ndarray:
+        """Landmarks on a square about `centre + shift`, the shift and the square being turned by `tilt`."""
+        back = _turn(tilt) * (side / self._SIDE)
+        middle = (self._SIZE - 1) / 2
+        to_photo = np.column_stack([back, centre + _turn(tilt) @ shift - back @ (middle, middle)])
+        found = self._predict(warp(image, invert(to_photo), self._SIZE), self._box)
+        return apply(to_photo, np.array([(p.x, p.y) for p in found.parts()], dtype=np.float64))
+
+
+def _tilt(left: np.ndarray, right: np.ndarray) -> float:
+    """The angle of the line from one point to another, in radians, clockwise as seen."""
+    return float(np.arctan2(right[1] - left[1], right[0] - left[0]))
+
+
+def _turn(angle: float) -> np.ndarray:
+    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+
+
+class Mtcnn5:
+    """The last of MTCNN's three networks, which refines a box and places eye centres, nose tip and mouth corners."""
+
+    _SIZE = 48
+
+    def __init__(self, device: str = "cpu"):
+        from facenet_pytorch.models.mtcnn import ONet
+
+        self._net, self._device = ONet().eval().to(device), device
+
+    def place(self, image: np.ndarray, box: np.ndarray, points: np.ndarray | None, detector: str) -> np.ndarray:
+        if points is not None:
+            return points
+        import torch
+
+        to_cut_out = crop(box, self._SIZE)
+        pixels = torch.from_numpy(warp(image, to_cut_out, self._SIZE)).to(self._device)
+        with torch.no_grad():
+            _, points, _ = self._net((pixels.permute(2, 0, 1)[None].float() - 127.5) / 128)
+        fractions = points[0].cpu().numpy().reshape(2, 5).T.astype(np.float64)
+        return apply(invert(to_cut_out), fractions * self._SIZE - 0.5)

@@ -1,0 +1,311 @@
+"""detect-align: photographs → aligned faces."""
+
+import hashlib
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from glob import glob
+from pathlib import Path
+
+import numpy as np
+
+from fertool import artefact, console, pool
+from fertool.artefact import Column, Parent
+from fertool.datasets.base import Dataset, Sample, Samples, some
+from fertool.errors import DataError, Stopped, UsageError
+from fertool.faces import align, aligner, landmarks
+from fertool.faces.status import HAS_IMAGE, NAMES, NO_FACE, PENDING, UNREADABLE
+from fertool.settings import DetectAlign
+
+_CHUNK = 16  # photographs a worker is given at once
+_GPU_WORKERS = 4  # processes that share a GPU
+_NAMED = 20  # files named in the report
+
+# how long this process worked on a file, in seconds, and on how many photographs
+_worked: dict[Path, tuple[float, int]] = {}
+
+
+def run(
+    dataset: Dataset,
+    *,
+    settings: DetectAlign,
+    out: Path,
+    overwrite: bool = False,
+    workers: int | None = None,
+    limit: int | None = None,
+) -> Path:
+    """Write one row for every photograph that the data set lists, found or not.
+
+    Stopped or killed at any moment, the same call goes on where it was.
+
+    Args:
+        workers: processes; None takes all cores (or a few, where the detector runs on a GPU).
+        limit: only so many photographs, spread evenly over the listing.
+
+    Raises:
+        UsageError: settings that do not fit together, or boxes and landmarks the data set does not ship.
+        DataError: the data set is empty or incomplete, a worker died, or a face was missed and `missed` is "refuse".
+        ArtefactError: the file holds other work and `overwrite` is not set.
+        Stopped: Ctrl-C or SIGTERM; what was done is kept.
+    """
+    out = Path(out)
+    samples = dataset.samples()
+    if not len(samples):
+        raise DataError(f"{dataset.root} lists no photographs")
+    if limit is not None and limit < len(samples):
+        samples = Samples(np.linspace(0, len(samples) - 1, limit).round().astype(int).tolist(), samples.__getitem__)
+    listing = _Listing(dataset, samples, settings)
+    params = {k: v for k, v in settings.as_dict().items() if k != "label_rule"}
+    params |= {**dataset.chosen, "dataset": dataset.name, "limit": limit}
+    if settings.align != "none":
+        params["template_points"] = [list(p) for p in align.TEMPLATES[settings.template].points]
+    parent = Parent("dataset", dataset.name, dataset.root.resolve().name, "", listing.digest)
+    if artefact.up_to_date(out, "faces", params, [parent], overwrite=overwrite):
+        console.say(f"{out} is up to date")
+    else:
+        classes, columns = dataset.classes, _columns(settings, listing.landmarks)
+        made = {"params": params, "inputs": [parent], "classes": classes, "known": listing.columns, "columns": columns}
+        writer = artefact.begin(out, "faces", overwrite=overwrite, **made)
+        try:
+            _fill(writer, dataset, samples, settings, listing.landmarks, workers)
+            if settings.missed == "refuse":
+                _refuse(writer, samples)
+        except BaseException:
+            writer.close()
+            raise
+        writer.finish()
+    return out
+
+
+def _columns(settings: DetectAlign, points: int) -> dict[str, Column]:
+    columns = {
+        "images": Column("u1", (settings.size, settings.size, 1 if settings.grey else 3)),
+        "faces_found": Column("u1"),
+        "bbox": Column("f4", (4,)),
+        "score": Column("f4"),
+        "transform": Column("f8", (2, 3)),
+        "pose": Column("f4", (3,)),
+        "pose_error": Column("f4"),
+        "problem": Column("U96"),
+    }
+    return columns | ({"landmarks": Column("f4", (points, 2))} if points else {})
+
+
+class _Listing:
+    """What the data set tells beforehand: columns, a digest of it all, and how many landmarks a face will have."""
+
+    def __init__(self, dataset: Dataset, samples: Sequence[Sample], settings: DetectAlign):
+        index = {name: i for i, name in enumerate(dataset.classes)}
+        digest = hashlib.blake2b(digest_size=16)
+        shipped_points, shipped_boxes, no_share = set(), 0, (np.nan,) * len(index)
+        shares: list[tuple[float, ...]] = []
+        rows: dict[str, list] = {n: [] for n in ("id", "split", "label", "subject", "sequence", "frame")}
+        extra: dict[str, list] = {name: [] for name in samples[0].extra}
+        sizes: dict[Path, int] = {}
+        for s in samples:
+            label = -1 if s.label is None else index[s.label]
+            for name, value in zip(rows, (s.id, s.split, label, s.subject, s.sequence, s.frame), strict=True):
+                rows[name].append(value)
+            for name in extra:
+                extra[name].append(s.extra[name])
+            shares.append(s.distribution or no_share)
+            shipped_boxes += s.box is not None
+            if s.landmarks is not None:
+                shipped_points.add(len(s.landmarks))
+            facts = (s.id, s.label, s.split, s.subject, s.sequence, s.frame, s.distribution, s.box, s.extra)
+            digest.update(repr((*facts, _size(s.path, sizes))).encode())
+            if s.landmarks is not None:
+                digest.update(np.ascontiguousarray(s.landmarks, dtype=np.float64).tobytes())
+        self.digest = digest.hexdigest()
+        self.columns = {
+            **{name: np.array(rows[name], dtype=object) for name in ("id", "split", "subject", "sequence")},
+            "label": np.array(rows["label"], dtype=np.int16),
+            "frame": np.array(rows["frame"], dtype=np.int32),
+            **{name: _typed(values) for name, values in extra.items()},
+        }
+        if any(share is not no_share for share in shares):
+            self.columns["label_distribution"] = np.array(shares, dtype=np.float32)
+        self.landmarks = _check(dataset, settings, shipped_points, shipped_boxes)
+
+
+def _size(path: Path | None, known: dict[Path, int]) -> int:
+    """Bytes of a file, -1 if there is none; asked once for a table that holds many photographs."""
+    if path is None:
+        return 0
+    if len(known) > 1:
+        known.clear()
+    if path not in known:
+        try:
+            known[path] = path.stat().st_size
+        except OSError:
+            known[path] = -1
+    return known[path]
+
+
+def _typed(values: list) -> np.ndarray:
+    if all(isinstance(v, int) for v in values):
+        return np.array(values, dtype=np.int64)
+    if all(isinstance(v, int | float) for v in values):
+        return np.array(values, dtype=np.float64)
+    return np.array([str(v) for v in values], dtype=object)
+
+
+def _check(dataset: Dataset, settings: DetectAlign, shipped_points: set[int], shipped_boxes: int) -> int:
+    """How many landmarks a face will have, settings and data set fitting together."""
+    if settings.detector == "shipped" and not shipped_boxes:
+        raise UsageError(
+            f"{dataset.root} ships no boxes of faces", "use --detector mtcnn, or none for the whole picture"
+        )
+    if settings.landmarks == "shipped" and not shipped_points:
+        raise UsageError(f"{dataset.root} ships no landmarks", "use --landmarks ert68")
+    if settings.landmarks == "shipped" and len(shipped_points) > 1:
+        raise DataError(f"{dataset.root} ships landmarks of several kinds: {sorted(shipped_points)} points")
+    points = shipped_points.pop() if settings.landmarks == "shipped" else landmarks.COUNTS.get(settings.landmarks, 0)
+    if settings.align != "none":
+        if not points:
+            raise UsageError(
+                f"--align {settings.align} needs landmarks", "use --landmarks ert68, or --align none to crop the box"
+            )
+        align.check(settings.template, points, settings.align)
+    return points
+
+
+def _fill(writer: artefact.Writer, dataset, samples, settings: DetectAlign, points: int, workers: int | None) -> None:
+    pending = writer.pending
+    if done := writer.rows - len(pending):
+        console.say(f"going on: {done:,} of {writer.rows:,} photographs are done")
+    device = _device(settings)
+    most = _GPU_WORKERS if device == "cuda" else pool.cores()
+    count = min(workers or min(most, pool.cores()), -(-len(pending) // _CHUNK))
+    tasks = ((row, samples[row]) for row in map(int, pending))
+    began = time.monotonic()
+    done = 0
+    try:
+        with (
+            _stoppable(),
+            console.progress("detect-align", len(pending), "photos") as advance,
+            closing(
+                pool.process(aligner.make, (dataset, settings, points, device), tasks, workers=count, chunk=_CHUNK)
+            ) as results,
+        ):
+            for (row, sample), columns in results:
+                writer.write(row, columns.pop("status"), **columns)
+                done += 1
+                advance(note=sample.id)
+    except pool.WorkerDied as e:
+        at = some((sample.id for _, sample in e.items), 3)
+        raise DataError(
+            f"a worker died ({e.how}) at {at}",
+            "the same command goes on; if it dies there again, take that photograph out, "
+            "or use fewer --workers if memory ran out",
+        ) from e
+    except KeyboardInterrupt as e:
+        left = len(writer.pending)
+        raise Stopped(
+            f"stopped after {writer.rows - left:,} of {writer.rows:,} photographs", "the same command goes on"
+        ) from e
+    _worked[writer.path] = time.monotonic() - began, done
+
+
+def _device(settings: DetectAlign) -> str:
+    """Where MTCNN runs. torch is asked only where there may be a GPU at all: to import it takes seconds."""
+    if "mtcnn" not in settings.detector + settings.landmarks or not glob("/dev/nvidia[0-9]*") + glob("/dev/dxg"):
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """A SIGTERM ends the work as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _refuse(writer: artefact.Writer, samples: Sequence[Sample]) -> None:
+    rows = np.flatnonzero(np.isin(writer.status, (NO_FACE, UNREADABLE)))
+    if len(rows):
+        raise DataError(
+            f"no face in {len(rows):,} of {writer.rows:,} photographs: {some((samples[int(r)].id for r in rows), 5)}",
+            "take them out, or go on without them: --missed keep (or mark) --overwrite",
+        )
+
+
+# ------------------------------------------------------------------------------------------------------ summary
+
+
+def summary(path: Path) -> dict:
+    """Facts about a faces file.
+
+    Returns:
+        rows, statuses {name: n}, splits {name: {rows, with_face}}, classes {name: n}, unlabelled, several (how many
+        had more than one face), size, channels, settings, unreadable [{id, problem}] (the first 20), pose_known,
+        median_pose_error, and if this process made the file seconds and photographs_per_second.
+    """
+    faces = artefact.read(path, "faces")
+    status, split, label = np.asarray(faces["status"]), faces["split"], np.asarray(faces["label"])
+    found = np.isin(status, HAS_IMAGE)
+    unreadable = np.flatnonzero(status == UNREADABLE)
+    error = np.asarray(faces["pose_error"])
+    facts = {
+        "path": str(path),
+        "dataset": faces.params["dataset"],
+        "rows": faces.rows,
+        "statuses": {name: int((status == code).sum()) for code, name in NAMES.items() if code != PENDING},
+        "splits": {
+            name: {"rows": int((split == name).sum()), "with_picture": int((found & (split == name)).sum())}
+            for name in dict.fromkeys(split)
+        },
+        "classes": {name: int((label == i).sum()) for i, name in enumerate(faces.classes or ())},
+        "unlabelled": int((label < 0).sum()),
+        "size": faces["images"].shape[1],
+        "channels": faces["images"].shape[3],
+        "settings": {k: faces.params[k] for k in ("detector", "landmarks", "align", "template", "missed")},
+        "unreadable": [{"id": faces.ids[r], "problem": faces["problem"][r]} for r in unreadable[:_NAMED]],
+        "pose_known": int(np.isfinite(error).sum()),
+        "median_pose_error": float(np.nanmedian(error)) if np.isfinite(error).any() else None,
+    }
+    if Path(path) in _worked:
+        seconds, done = _worked[Path(path)]
+        facts |= {"seconds": round(seconds, 2), "photographs_per_second": round(done / max(seconds, 1e-9), 2)}
+    return facts
+
+
+def report(summary: dict) -> None:
+    """Print the counts of every status, split and class, and the files that could not be read."""
+    how = summary["settings"]
+    placed = f"{how['align']} to {how['template']}" if how["align"] != "none" else "cropped, not turned"
+    kind = "grey" if summary["channels"] == 1 else "RGB"
+    console.say(
+        f"{summary['path']}: {summary['rows']:,} photographs of {summary['dataset']}, faces {summary['size']} × "
+        f"{summary['size']} {kind} ({how['detector']}, {how['landmarks']}, {placed})"
+    )
+    shares = [(name, f"{n:,}", f"{100 * n / summary['rows']:.1f} %") for name, n in summary["statuses"].items() if n]
+    console.show(console.table("photographs", ("status", "number", "share"), shares))
+    if any(summary["splits"]):
+        splits = [(n or "(none)", f"{s['rows']:,}", f"{s['with_picture']:,}") for n, s in summary["splits"].items()]
+        console.show(console.table("splits", ("split", "photographs", "with picture"), splits))
+    if any(summary["classes"].values()):
+        classes = [(name, f"{n:,}") for name, n in summary["classes"].items()]
+        classes += [("(no label)", f"{summary['unlabelled']:,}")] if summary["unlabelled"] else []
+        console.show(console.table("labels", ("class", "photographs"), classes))
+    if summary["pose_known"]:
+        console.say(
+            f"head pose of {summary['pose_known']:,} faces; median distance of landmarks from the fitted head "
+            f"{100 * summary['median_pose_error']:.1f} % of the distance between the eyes"
+        )
+    if bad := summary["unreadable"]:
+        console.show(console.table("unreadable", ("photograph", "why"), [(b["id"], b["problem"]) for b in bad]))
+        if (more := summary["statuses"][NAMES[UNREADABLE]] - len(bad)) > 0:
+            console.say(f"and {more:,} more")
+    if "seconds" in summary:
+        console.say(f"{summary['seconds']:.0f} s, {summary['photographs_per_second']:.1f} photographs per second")
