@@ -110,6 +110,13 @@ def test_fusion_sides_with_the_surer_run(faces):
     assert result["subsets"]["all"]["n_correct"] == 4  # all called class 0
 
 
+def test_fusion_is_of_probabilities(faces):
+    # the sum of logits would be 30 for class 0 and 10 for class 1
+    very_sure = _predict(faces, np.zeros(10, int), "a-1", sure=30.0)
+    two = [_predict(faces, np.ones(10, int), name, sure=5.0) for name in ("b-1", "c-1")]
+    assert score([very_sure, *two])["subsets"]["all"]["classes"]["happiness"]["n_predicted"] == 9
+
+
 def test_fusion_matches_faces_by_id(faces):
     a = _predict(faces, PREDICTED, "a-1")
     b = _predict(faces, PREDICTED[::-1], "b-1", rows=np.arange(10)[::-1])
