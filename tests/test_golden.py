@@ -165,7 +165,7 @@ def test_inspect_tells_about_old_files(kind, schema, capsys):
 def test_every_kind_and_schema_is_kept_and_small():
     assert set(DIGESTS) == {(kind, schema) for kind in artefact.KINDS for schema in range(1, SCHEMA + 1)}
     assert {f.name for f in GOLDEN.iterdir()} == {f"{kind}-{schema}.h5" for kind, schema in DIGESTS}
-    assert max(f.stat().st_size for f in GOLDEN.iterdir()) <= 20_000
+    assert max(f.stat().st_size for f in GOLDEN.iterdir()) <= 20 * 1024
 
 
 def test_columns_lie_in_one_piece():
