@@ -58,6 +58,21 @@ class DetectAlign(Settings):
         Literal["majority", "distribution"],
         "FERPlus only: which rule turns ten votes into `label`; the distribution is always stored beside it",
     ] = "majority"
+    votes: Annotated[
+        Literal["auto", "label"],
+        "FERPlus only: votes of fer2013new.csv if it is there, or of the label.csv files, which RAN's lists follow",
+    ] = "auto"
+    images: Annotated[
+        Literal["auto", "aligned", "original"], "RAF-DB only: the aligned pictures, if they are there, or the originals"
+    ] = "auto"
+    points: Annotated[
+        Literal["manual", "auto"], "RAF-DB only: which shipped landmarks, five by hand or 37 automatic ones"
+    ] = "manual"
+
+    @property
+    def dataset_options(self) -> dict[str, str]:
+        """What the data set's adapter has to know."""
+        return {name: getattr(self, name) for name in ("label_rule", "votes", "images", "points")}
 
 
 @dataclass(frozen=True, kw_only=True)

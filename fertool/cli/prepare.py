@@ -43,7 +43,7 @@ def detect_align(
     settings = recipes.load(recipe).settings("detect-align", options, sets or ())
     if dataset is None:
         console.say(recognise(path)[1])
-    source = open_dataset(path, dataset, label_rule=settings.label_rule)
+    source = open_dataset(path, dataset, **settings.dataset_options)
     target = out or Workspace(workspace).path(slug(name or path.resolve().name), "faces")
     made = stage.run(source, settings=settings, out=target, overwrite=overwrite, workers=workers, limit=limit)
     return _close(stage, made)

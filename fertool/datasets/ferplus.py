@@ -200,7 +200,10 @@ def _listed(root: Path, folders: dict[str, Path], problems: list[Problem]) -> li
         else:
             problems.append(Problem("the table of votes is missing", str(folder / "label.csv"), fatal=False))
     if not faces:
-        problems.append(Problem("the table of votes is missing", str(root / "fer2013new.csv")))
+        wanted = [str(root / name / "label.csv") for name in FOLDERS.values()]
+        if not find(root, "fer2013new.csv"):
+            wanted.append(str(root / "fer2013new.csv"))
+        problems.append(Problem("the tables of votes are missing", " or ".join(wanted)))
     return faces
 
 

@@ -57,7 +57,7 @@ def run(
     if limit is not None and limit < len(samples):
         samples = Samples(np.linspace(0, len(samples) - 1, limit).round().astype(int).tolist(), samples.__getitem__)
     listing = _Listing(dataset, samples, settings)
-    params = {k: v for k, v in settings.as_dict().items() if k != "label_rule"}
+    params = {k: v for k, v in settings.as_dict().items() if k not in settings.dataset_options}
     params |= {**dataset.chosen, "dataset": dataset.name, "limit": limit}
     if settings.align != "none":
         params["template_points"] = [list(p) for p in align.TEMPLATES[settings.template].points]

@@ -45,7 +45,7 @@ def run(
         beside = workspace.beside
         match stage:
             case "detect-align":
-                dataset = open_dataset(path, recipe.dataset or None, label_rule=settings.label_rule)
+                dataset = open_dataset(path, recipe.dataset or None, **settings.dataset_options)
                 facts[stage] = _said(detect_align, detect_align.run(dataset, settings=settings, out=faces))
             case "make-masks":
                 facts[stage] = _said(make_masks, make_masks.run(faces, settings=settings, out=beside(faces, "masks")))
