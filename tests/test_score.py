@@ -176,6 +176,27 @@ def test_tables_show_the_numbers(faces, subsets):
     assert any("left out for want of a label: 1 of 10" in n for n in tables.notes({"ran-1": result}))
 
 
+def test_no_paper_is_named_where_it_has_no_number(tmp_path):
+    faces = make_faces(tmp_path / "rendered", LABELS, dataset="rendered")
+    run = make_run(faces, "ran-1")
+    result = beside(score(make_predictions(run, faces, PREDICTED)), setup_of(run, faces, "test"))
+    assert not any("paper" in line for line in tables.notes({"ran-1": result}))
+
+
+def test_several_runs_share_a_table_and_its_notes(faces, subsets):
+    results = {}
+    for name in ("ran-1", "baseline-1"):
+        run = make_run(faces, name, variant=name.split("-")[0])
+        result = score(make_predictions(run, faces, PREDICTED), subsets, ["pose45"])
+        results[name] = beside(result, setup_of(run, faces, "test"))
+    lines = _printed(tables.scores(results, "Scores")).splitlines()
+    assert [line.split()[0] for line in lines[2:]] == ["ran-1", "whole", "pose45", "baseline-1", "whole", "pose45"]
+    assert [line.split()[-2] for line in lines if line.startswith("  pose45")] == ["80.40", "75.50"]
+    said = tables.notes(results)
+    assert len(said) == len(set(said))
+    assert not any(line.startswith(("ran-1:", "baseline-1:")) for line in said)
+
+
 def test_comparison_table_names_gains_and_losses(faces):
     runs = {"ran-1": _predict(faces), "self-1": _predict(faces, np.zeros(10, int), "self-1")}
     out = _printed(tables.comparison(compare(runs)))

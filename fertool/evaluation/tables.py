@@ -40,7 +40,8 @@ def notes(results: Results) -> list[str]:
     for run, result in results.items():
         for line in [*_counts(result, rates=len(results) == 1), *_paper_lines(result)]:
             runs_of.setdefault(line, []).append(run)
-    papers = dict.fromkeys(f"{r['paper']['title']} ({r['paper']['venue']})" for r in results.values() if r.get("paper"))
+    compared = [r["paper"] for r in results.values() if any(s.get("paper") for s in r["subsets"].values())]
+    papers = dict.fromkeys(f"{p['title']} ({p['venue']})" for p in compared)
     lines = [line if len(runs) == len(results) else f"{', '.join(runs)}: {line}" for line, runs in runs_of.items()]
     return [*lines, *(f"paper: {p}" for p in papers)]
 

@@ -32,11 +32,11 @@ def run(
         paper_results.setup_of(trained[n], faces[n], files[n].params["split"]) if faces[n] else None for n in files
     ]
     first = next(iter(files))
-    subsets = _subsets(faces[first]) if names else None
+    subsets = {name: _subsets(f) if names else None for name, f in faces.items()}
     facts: dict = {
         "runs": {
             name: {
-                **paper_results.beside(score.score(file, subsets, names, confidence=confidence), setup),
+                **paper_results.beside(score.score(file, subsets[name], names, confidence=confidence), setup),
                 "select_on": trained[name].params["train"]["select_on"],
                 "predictions": str(file.path),
             }
@@ -44,9 +44,9 @@ def run(
         }
     }
     if len(files) > 1:
-        facts["comparison"] = score.compare(files, subsets, names)
+        facts["comparison"] = score.compare(files, subsets[first], names)
     if fuse:
-        fused = score.score(list(files.values()), subsets, names, confidence=confidence)
+        fused = score.score(list(files.values()), subsets[first], names, confidence=confidence)
         facts["fused"] = paper_results.beside(fused, paper_results.fused(setups))
     if csv:
         results = {**facts["runs"], **({"fused": facts["fused"]} if fuse else {})}
