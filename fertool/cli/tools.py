@@ -62,7 +62,7 @@ def check(
 @command("models", TOOLS)
 def models(name: Annotated[str | None, typer.Argument(help="one network: its settings and variants")] = None):
     """The networks; or one's settings and variants."""
-    from fertool.models import catalogue
+    from fertool.stages import catalogue
 
     if name:
         facts = catalogue.describe(name)
