@@ -52,12 +52,12 @@ WAYS: dict[str, tuple[dict[str, float], ...]] = {
     "disgust": (
         # AU 9 + 16 + 25
         {
-            "noseSneer": 1.5, "browDown": 0.7, "eyeSquint": 0.9, "cheekSquint": 0.8, "mouthUpperUp": 1.1,
+            "noseSneer": 1.7, "browDown": 0.45, "eyeSquint": 0.9, "cheekSquint": 0.8, "mouthUpperUp": 1.1,
             "mouthLowerDown": 0.5, "jawOpen": 0.06, "mouthFrown": 0.4,
         },
         # AU 9 + 10 + 17
         {
-            "noseSneer": 1.5, "browDown": 0.6, "eyeSquint": 0.8, "cheekSquint": 0.9, "mouthUpperUp": 1.0,
+            "noseSneer": 1.7, "browDown": 0.4, "eyeSquint": 0.8, "cheekSquint": 0.9, "mouthUpperUp": 1.0,
             "mouthShrugLower": 0.9, "mouthFrown": 0.7,
         },
     ),
@@ -65,12 +65,12 @@ WAYS: dict[str, tuple[dict[str, float], ...]] = {
         # AU 4 + 5 + 7 + 24
         {
             "browDown": 1.5, "eyeSquint": 0.5, "eyeWide": 0.4, "mouthPress": 1.0, "mouthRollUpper": 0.3,
-            "mouthRollLower": 0.4, "noseSneer": 0.25, "jawForward": 0.3,
+            "mouthRollLower": 0.4, "jawForward": 0.3,
         },
         # AU 4 + 5 + 7 + 23 + 25: teeth bared
         {
             "browDown": 1.6, "eyeSquint": 0.4, "eyeWide": 0.6, "mouthFunnel": 0.5, "mouthUpperUp": 0.5,
-            "mouthLowerDown": 0.8, "noseSneer": 0.6, "jawOpen": 0.15, "jawForward": 0.3,
+            "mouthLowerDown": 0.8, "noseSneer": 0.2, "jawOpen": 0.15, "jawForward": 0.3,
         },
     ),
 }  # fmt: skip

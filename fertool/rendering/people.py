@@ -131,9 +131,10 @@ def above_hairline(rest: np.ndarray, hairline: float) -> np.ndarray:
 
 
 def _scalp(rest: np.ndarray, hairline: float) -> np.ndarray:
-    """(V,) 0..1: where hair grows, rising from the hairline; none on the ears."""
+    """(V,) 0..1: where hair stands off the skull, rising from the hairline; not at the ears and sideburns."""
     ears = (np.abs(rest[:, 0]) > 1.1) & (rest[:, 1] > -0.15) & (rest[:, 2] > 0.9) & (rest[:, 2] < 1.6)
-    return np.clip(above_hairline(rest, hairline) / 0.35, 0, 1) * ~ears
+    above_ears = np.where(rest[:, 2] < 1.1, np.clip(-(rest[:, 1] + 0.1) / 0.4, 0, 1), 1)
+    return np.clip(above_hairline(rest, hairline) / 0.35, 0, 1) * above_ears * ~ears
 
 
 def _long_hair(shape: np.ndarray, thickness: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -48,7 +48,7 @@ def _faces_of(number: int, split: str, count: int, size: int, seed: int) -> list
     faces = []
     for i, label in enumerate(labels):
         pitch, yaw, roll = _pose(rng)
-        intensity = float(rng.uniform(0.6, 1.0))
+        intensity = float(rng.uniform(0.7, 1.0))
         occlusion = str(rng.choice(OCCLUSIONS)) if rng.random() < _OCCLUDED else ""
         spec = FaceSpec(
             subject=seed * 100_000 + number,

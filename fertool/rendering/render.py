@@ -18,7 +18,7 @@ from fertool.rendering.head import LASH, load_head
 from fertool.rendering.people import normals, person
 from fertool.rendering.shading import PARTS, SKIN_PARTS, Surface, lit, mask_columns, noise
 
-_FINE = 320  # rays along a side of small pictures; several fall into each pixel
+_FINE = 256  # rays along a side at least, so that several fall into a pixel of a small picture
 _SKY_RAYS = 8  # per vertex, to find how open it lies
 
 
@@ -100,7 +100,7 @@ def render_face(spec: FaceSpec) -> RenderedFace:
 
     colours, parts, seen = _cast(meshes, things, who, units, setting, spec, meshes[0][0][marks])
     return RenderedFace(
-        pixels=_developed(colours, setting, _stream(spec, 4)),
+        pixels=_developed(colours, setting, who.skin.mean(), _stream(spec, 4)),
         landmarks=setting.camera.project(meshes[0][0][marks], spec.size).astype(np.float32),
         visible=seen,
         parts=parts,
@@ -133,8 +133,7 @@ def _cast(meshes, things, who, units, setting, spec, marks):
     for vertices, triangles in meshes:
         TriangleMesh(rays, vertices, triangles)
 
-    per_pixel = max(1, round(_FINE / spec.size))
-    fine = spec.size * per_pixel
+    fine = max(_FINE, spec.size)
     ahead = setting.camera.rays(fine)
     found = rays.run(np.zeros_like(ahead), ahead, output=True)
     hit = np.flatnonzero(found["primID"] >= 0)
@@ -156,13 +155,13 @@ def _cast(meshes, things, who, units, setting, spec, marks):
             head = load_head()
             sky = _openness(rays, vertices, around)
             columns = np.concatenate([around, head.rest, sky[:, None], mask_columns(head)], 1)
-            values = np.einsum("nk,nkc->nc", weights[here], columns[corners])
+            values = _between(columns, corners, weights[here])
             normal[here], open_sky[here] = values[:, :3], values[:, 6]
             material = head.material[head.material != LASH][triangle[here]]
             surface = Surface(who, units, values[:, 3:6], values[:, 7:], material)
             albedo[here], gloss[here], part[here] = surface.albedo, surface.gloss, surface.part
             continue
-        normal[here] = np.einsum("nk,nkc->nc", weights[here], around[corners])
+        normal[here] = _between(around, corners, weights[here])
         if number < first_thing:
             part[here] = PARTS.index("hair")
             strand = noise((weights[here, 1] + corners[:, 0]) * 0.9, corners[:, 1] * 0.003, 0.3)
@@ -182,11 +181,22 @@ def _cast(meshes, things, who, units, setting, spec, marks):
     parts = np.zeros(fine * fine, np.uint8)
     parts[hit] = part
 
-    blocks = (spec.size, per_pixel, spec.size, per_pixel)
     distance = np.linalg.norm(marks, axis=1).astype(np.float32)
     reached = rays.run(np.zeros_like(marks), marks / distance[:, None], output=True)["tfar"]
-    middle = parts.reshape(blocks)[:, per_pixel // 2, :, per_pixel // 2]
-    return colours.reshape(*blocks, 3).mean((1, 3)), np.ascontiguousarray(middle), reached > distance - 0.03
+    size = (spec.size, spec.size)
+    return (
+        cv2.resize(colours.reshape(fine, fine, 3), size, interpolation=cv2.INTER_AREA),
+        cv2.resize(parts.reshape(fine, fine), size, interpolation=cv2.INTER_NEAREST_EXACT),
+        reached > distance - 0.03,
+    )
+
+
+def _between(columns: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(N, C) values inside triangles, from those at their corners (V, C) and barycentric weights (N, 3)."""
+    values = weights[:, :1] * columns[corners[:, 0]]
+    values += weights[:, 1:2] * columns[corners[:, 1]]
+    values += weights[:, 2:] * columns[corners[:, 2]]
+    return values
 
 
 def _openness(rays, vertices: np.ndarray, around: np.ndarray) -> np.ndarray:
@@ -229,11 +239,13 @@ def _lit_share(
     return unshadowed / np.maximum(known, 1e-3)
 
 
-def _developed(linear: np.ndarray, setting: scene.Scene, random: np.random.Generator) -> np.ndarray:
-    """Exposure, lens blur, highlights that roll off, the sRGB curve (a power of 1/2.2) and sensor noise."""
+def _developed(linear: np.ndarray, setting: scene.Scene, skin: float, random: np.random.Generator) -> np.ndarray:
+    """Exposure, lens blur, highlights that roll off, the sRGB curve (a power of 1/2.2) and sensor noise.
+
+    The exposure is chosen for the light and in part for the skin, not measured: an expression must not change it.
+    """
     size = len(linear)
-    middle = linear[size // 5 : -size // 5, size // 5 : -size // 5].mean()
-    linear = linear * (setting.exposure / max(middle, 1e-3)) ** 0.75
+    linear = linear * (setting.exposure / (0.8 * setting.light.strength * (0.5 * skin + 0.12)))
     if setting.blur:
         linear = cv2.GaussianBlur(linear, (0, 0), setting.blur * size / 160)
     linear = linear / (1 + 0.6 * np.maximum(linear - 0.6, 0))

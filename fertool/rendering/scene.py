@@ -22,6 +22,12 @@ class Light:
     sky: np.ndarray
     ground: np.ndarray
 
+    @property
+    def strength(self) -> float:
+        """About how much light falls on a face turned to the camera."""
+        key = self.key_colour.mean() * (0.15 + 0.5 * max(0.0, -self.key[2]))
+        return float(key + 0.3 * self.fill_colour.mean() + 0.35 * (self.sky + self.ground).mean())
+
 
 @dataclass(frozen=True)
 class Camera:
@@ -53,7 +59,7 @@ class Scene:
     """Everything about a picture but the person, the expression and what covers it.
 
     Attributes:
-        exposure: brightness the picture is brought towards.
+        exposure: brightness that a face of middling tone is brought towards.
         blur: standard deviation in pixels of a 160-pixel picture. noise: that of the sensor, 0..1.
     """
 

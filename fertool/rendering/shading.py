@@ -144,10 +144,11 @@ def lit(
     half = key - ahead
     half /= np.sqrt(np.einsum("nc,nc->n", half, half))[:, None]
     shine = np.clip(np.einsum("nc,nc->n", normal, half), 0, 1)
-    tight = shine**16
-    tight = np.where(gloss > 0.5, tight**8, tight)
+    for _ in range(4):
+        shine = shine * shine
+    tight = np.where(gloss > 0.5, shine**8, shine)
     edge = 1 - np.clip(-np.einsum("nc,nc->n", normal, ahead), 0, 1)
-    highlight = gloss * (tight * lit_share + 0.2 * edge**4 * open_sky)
+    highlight = gloss * (tight * lit_share + 0.2 * (edge * edge) ** 2 * open_sky)
     return albedo * total * np.float32(0.8) + highlight[:, None] * light.key_colour.astype(np.float32)
 
 
