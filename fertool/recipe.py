@@ -52,16 +52,21 @@ class Recipe:
         Args:
             stage: section name, e.g. "train".
             options: values given on the command line; None values were not given.
-            sets: "section.key=value" strings; those of other sections are ignored here (see `check_sets`).
+            sets: "section.key=value" strings, all of this stage's section.
 
         Raises:
-            RecipeError: an unknown key or an impossible value, with the nearest known key or what is allowed.
+            RecipeError: an unknown key, an impossible value or a setting of another stage, with the nearest known key
+                or what is allowed.
         """
         merged = _merge({}, self.sections.get(stage, {}))
         merged = _merge(merged, {k: v for k, v in (options or {}).items() if v is not None})
         for section, keys, value in parse_sets(sets):
-            if section == stage:
-                merged = _merge(merged, _nest(keys, value))
+            if section != stage:
+                raise RecipeError(
+                    f"--set {section}.{'.'.join(keys)}: {stage} does not use the settings of {section}",
+                    f"say it to fertool {section}, or to fertool run",
+                )
+            merged = _merge(merged, _nest(keys, value))
         return build(STAGES[stage], merged, where=f"{stage}" + (f" of recipe {self.name}" if self.name else ""))
 
     def with_model(self, name: str) -> "Recipe":
@@ -144,23 +149,41 @@ def load(name: str | None) -> Recipe:
         path = Path(name)
         if not path.is_file():
             raise RecipeError(f"there is no recipe file {name}")
-        text, name = path.read_text(encoding="utf-8"), path.stem
+        data, name = path.read_bytes(), path.stem
     elif name in names():
-        text = (resources.files("fertool") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
+        data = (resources.files("fertool") / "recipes" / f"{name}.yaml").read_bytes()
     else:
         raise RecipeError(f"there is no recipe {name!r}", nearest(name, names()))
     try:
+        text = data.decode()
         raw = yaml.safe_load(text) or {}
-    except yaml.YAMLError as e:
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
         raise RecipeError(f"recipe {name} is not valid YAML: {' '.join(str(e).split())}") from e
     if not isinstance(raw, dict):
-        raise RecipeError(f"recipe {name} is not a list of sections")
-    for key in raw:
-        if key not in STAGES and key not in HEADER:
-            raise RecipeError(f"recipe {name}: unknown section {key!r}", nearest(key, [*STAGES, *HEADER]))
-    header = {k: raw[k] for k in HEADER if k in raw}
-    header |= {k: tuple(header.get(k, ())) for k in ("stages", "variants")}
-    recipe = Recipe(name=name, sections={k: raw[k] or {} for k in raw if k in STAGES}, text=text, **header)
+        raise RecipeError(f"recipe {name} does not consist of sections", "fertool recipes ran-ferplus shows one")
+    recipe = Recipe(
+        name=name,
+        sections={k: v or {} for k, v in raw.items() if k in STAGES},
+        text=text,
+        **_header(name, raw),
+    )
     for stage in recipe.sections:
         recipe.settings(stage)
     return recipe
+
+
+def _header(name: str, raw: dict) -> dict:
+    """The keys of a recipe beside its sections, checked; also that there are no others."""
+    for key, value in raw.items():
+        if key not in STAGES and key not in HEADER:
+            raise RecipeError(f"recipe {name}: unknown section {str(key)!r}", nearest(str(key), [*STAGES, *HEADER]))
+        if key in STAGES and not isinstance(value, dict | None):
+            raise RecipeError(f"recipe {name}: section {key} holds no settings", f"write: {key}: {{key: value}}")
+        if key in ("stages", "variants") and not isinstance(value, list):
+            raise RecipeError(f"recipe {name}: {key} is not a list", f"write: {key}: [one, another]")
+    header = {k: raw[k] for k in HEADER if k in raw}
+    header |= {k: tuple(map(str, raw.get(k, ()))) for k in ("stages", "variants")}
+    for stage in header["stages"]:
+        if stage not in STAGES:
+            raise RecipeError(f"recipe {name}: there is no stage {stage!r}", nearest(stage, STAGES))
+    return header

@@ -32,7 +32,7 @@ def model_settings(values: dict[str, Any], variant: str | None = None) -> Any:
 
     if "name" not in values:
         raise RecipeError("the model section has no name", nearest("", MODELS))
-    cls = model_class(values["name"])
+    cls = model_class(str(values["name"]))
     if variant:
         if variant not in cls.VARIANTS:
             raise RecipeError(f"{values['name']} has no variant {variant!r}", nearest(variant, cls.VARIANTS))
