@@ -4,9 +4,9 @@ from pathlib import Path
 
 from fertool import artefact, console
 from fertool.datasets import open_dataset
-from fertool.errors import RecipeError
-from fertool.recipe import Recipe
-from fertool.settings import STAGES
+from fertool.errors import RecipeError, nearest
+from fertool.models.registry import model_settings
+from fertool.recipe import Recipe, parse_sets
 from fertool.stages import build_subsets, crop_regions, detect_align, evaluate, make_masks, scores, train, visualize
 from fertool.training.devices import Devices
 from fertool.workspace import Workspace, slug
@@ -35,13 +35,12 @@ def run(
             f"recipe {recipe.name} has no list of stages to walk", "add a line: stages: [detect-align, …]"
         )
     faces = workspace.path(slug(name or path.resolve().name), "faces")
+    variants = variants or recipe.variants or ("",)
+    plan = _settings(recipe, variants, sets)
     facts: dict = {}
     runs: list[Path] = []
-    for stage in recipe.stages:
-        if stage not in STAGES:
-            raise RecipeError(f"recipe {recipe.name}: there is no stage {stage!r}")
+    for stage, settings in plan.items():
         console.say(f"\n{stage}")
-        settings = recipe.settings(stage, {}, sets)
         beside = workspace.beside
         match stage:
             case "detect-align":
@@ -58,10 +57,7 @@ def run(
                 )
                 facts[stage] = _said(build_subsets, made)
             case "train":
-                runs = [
-                    _train(recipe, settings, variant, faces, workspace, devices)
-                    for variant in variants or recipe.variants or ("",)
-                ]
+                runs = [_train(recipe, settings, variant, faces, workspace, devices) for variant in variants]
                 facts[stage] = {r.parent.name: train.summary(r) for r in runs}
             case "eval":
                 predictions = {r.parent.name: evaluate.run(r.parent, settings=settings, devices=devices) for r in runs}
@@ -73,6 +69,21 @@ def run(
             case "visualize":
                 facts[stage] = {"files": _draw(runs, settings)}
     return facts
+
+
+def _settings(recipe: Recipe, variants: tuple[str, ...], sets: tuple[str, ...]) -> dict:
+    """The settings of every stage, all checked before the first one starts."""
+    given: dict[str, list[str]] = {stage: [] for stage in recipe.stages}
+    for entry in sets:
+        section = parse_sets([entry])[0][0]
+        if section not in given:
+            raise RecipeError(f"--set {entry}: recipe {recipe.name} has no stage {section}", nearest(section, given))
+        given[section].append(entry)
+    settings = {stage: recipe.settings(stage, {}, given[stage]) for stage in recipe.stages}
+    if "train" in settings:
+        for variant in variants:
+            model_settings(settings["train"].model, variant)
+    return settings
 
 
 def _said(stage, made: Path) -> dict:
