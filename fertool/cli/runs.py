@@ -77,16 +77,19 @@ def train(
 
 def _recipe(model: str, recipe: str | None, dataset: str) -> recipes.Recipe:
     """The recipe meant by `fertool train MODEL`: named by option or argument, else the network's for this data set."""
-    from fertool.models.registry import MODELS, model_class
+    from fertool.models.registry import MODELS
 
-    if recipe or model in recipes.names() or model.endswith((".yaml", ".yml")):
-        return recipes.load(recipe or model)
+    if model in recipes.names() or model.endswith((".yaml", ".yml")):
+        if recipe:
+            raise UsageError(f"two recipes: {model} and {recipe}", "name one of them, or a network and a recipe")
+        return recipes.load(model)
     if model not in MODELS:
         raise UsageError(
             f"{model!r} is neither a network nor a recipe",
             f"networks: {', '.join(MODELS)}; recipes: {', '.join(recipes.names())}",
         )
-    model_class(model)
+    if recipe:
+        return recipes.load(recipe).with_model(model)
     name = f"{model}-{dataset}"
     if name in recipes.names():
         console.say(f"recipe {name}")
