@@ -16,7 +16,7 @@ from annotated_types import Ge, Gt, Le, Lt
 class Settings:
     """Base of all settings. A field is `name: Annotated[type, bounds..., "help"] = default`."""
 
-    __pydantic_config__: ClassVar[dict] = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[dict] = {"extra": "forbid", "allow_inf_nan": False}
 
     def as_dict(self) -> dict[str, Any]:
         """All settings as plain JSON values."""
