@@ -133,17 +133,26 @@ def evaluate(
     settings = recipes.load(recipe).settings("eval", options, sets or ())
     devices = choose(gpus)
     faces = space.faces(data) if data else None
+    names = tuple(subset or ())
+    for folder in folders:
+        scores.check_subsets(faces or folder.parent.parent / "faces.h5", names)
     predictions = {
-        folder.name: stage.run(
-            folder, settings=settings, devices=devices, faces=faces, regions=regions, overwrite=overwrite
-        )
-        for folder in folders
+        name: stage.run(folder, settings=settings, devices=devices, faces=faces, regions=regions, overwrite=overwrite)
+        for name, folder in _named(folders).items()
     }
-    facts = scores.run(predictions, names=tuple(subset or ()), confidence=settings.confidence, fuse=fuse, csv=csv)
+    facts = scores.run(predictions, names=names, confidence=settings.confidence, fuse=fuse, csv=csv)
     if latency:
-        facts["latency"] = {f.name: stage.latency(f, settings=settings, devices=devices) for f in folders}
+        facts["latency"] = {
+            name: stage.latency(folder, settings=settings, devices=devices) for name, folder in _named(folders).items()
+        }
     scores.report(facts, every_class=classes)
     return facts
+
+
+def _named(folders: list[Path]) -> dict[str, Path]:
+    """Runs by name; by data set and name where two data sets have runs of one name."""
+    names = [f.name for f in folders]
+    return {f.name if names.count(f.name) == 1 else f"{f.parent.parent.name}/{f.name}": f for f in folders}
 
 
 @command("visualize", RUNS)
@@ -152,6 +161,10 @@ def visualize(
     run: Runs = None,
     subset: Annotated[str | None, typer.Option(help="only faces of this subset")] = None,
     faces: setting(Visualize, "faces") = None,
+    face: Annotated[
+        list[str] | None, typer.Option("--id", help="draw this face instead of chosen ones; repeatable")
+    ] = None,
+    counts: setting(Visualize, "counts") = None,
     dpi: setting(Visualize, "dpi") = None,
     recipe: RecipeName = None,
     sets: Sets = None,
@@ -163,7 +176,8 @@ def visualize(
 
     space = Workspace(workspace)
     folders = [space.run(name) for name in run] if run else [space.run()]
-    settings = recipes.load(recipe).settings("visualize", {"faces": faces, "dpi": dpi}, sets or ())
+    options = {"faces": faces, "ids": tuple(face) if face else None, "counts": counts, "dpi": dpi}
+    settings = recipes.load(recipe).settings("visualize", options, sets or ())
     target = out or folders[0] / "figures"
     files = stage.run(kind, folders, settings=settings, out_dir=target, subset=subset)
     for file in files:

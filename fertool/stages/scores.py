@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fertool import artefact, console
 from fertool.artefact import Artefact
-from fertool.errors import UsageError
+from fertool.errors import ArtefactError, UsageError
 from fertool.evaluation import paper_results, score, tables
 
 
@@ -55,6 +55,23 @@ def run(
         tables.write_csv(beside, [row for name, r in results.items() for row in tables.class_rows(r, name)])
         facts["csv"] = [str(csv), str(beside)]
     return facts
+
+
+def check_subsets(faces: Path, names: tuple[str, ...]) -> None:
+    """Refuse a subset that does not exist, before a network has run for it.
+
+    Raises:
+        ArtefactError: these faces have no subsets.
+        UsageError: no subset of that name.
+    """
+    if names:
+        path = faces.with_name("subsets.h5")
+        if not path.exists():
+            raise ArtefactError(f"there are no subsets beside {faces}", "run: fertool build-subsets")
+        subsets = artefact.read(path, "subsets")
+        for name in names:
+            if name != score.ALL:
+                score.membership(subsets, name)
 
 
 def _faces(path: Path, predictions: Artefact) -> Artefact | None:
