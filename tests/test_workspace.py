@@ -1,0 +1,126 @@
+"""The workspace: which artefact a command means when none is named, and what it says when that is not clear."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from fertool.errors import ArtefactError, DataError, UsageError
+from fertool.workspace import Workspace, slug
+
+
+def place(root: Path, *files: str) -> Workspace:
+    """Empty files, each a second younger than the one before."""
+    for i, name in enumerate(files):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, (1_000_000 + i, 1_000_000 + i))
+    return Workspace(root)
+
+
+def test_where_it_is(tmp_path, monkeypatch):
+    monkeypatch.delenv("FERTOOL_WORKSPACE", raising=False)
+    assert Workspace().root == Path("artefacts")
+    monkeypatch.setenv("FERTOOL_WORKSPACE", str(tmp_path / "mine"))
+    assert Workspace().root == tmp_path / "mine"
+    assert Workspace(tmp_path).root == tmp_path
+    assert Workspace(tmp_path).path("raf", "masks") == tmp_path / "raf" / "masks.h5"
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("RAF-DB_1.0", "RAF-DB_1.0"),
+        ("my faces, 2nd", "my-faces-2nd"),
+        ("gesichter-ä", "gesichter-ä"),
+        ("写真", "写真"),
+        ("../..", "data"),
+        (".hidden", "hidden"),
+        ("", "data"),
+    ],
+)
+def test_names_of_folders(name, folder):
+    assert slug(name) == folder
+
+
+def test_the_only_data_set_is_meant(tmp_path):
+    space = place(tmp_path, "raf/faces.h5", "unfinished/faces.h5.partial", "notes.txt")
+    assert space.data_sets() == ["raf"]
+    assert space.faces(None) == tmp_path / "raf/faces.h5"
+    assert space.faces("raf") == tmp_path / "raf/faces.h5"
+    assert space.beside(space.faces(None), "regions") == tmp_path / "raf/regions.h5"
+
+
+def test_several_data_sets_have_to_be_named(tmp_path):
+    space = place(tmp_path, "raf/faces.h5", "fer/faces.h5")
+    with pytest.raises(UsageError, match="several data sets: fer, raf") as e:
+        space.faces(None)
+    assert "--data NAME" in e.value.hint
+    assert space.faces("fer") == tmp_path / "fer/faces.h5"
+    with pytest.raises(ArtefactError, match="no faces of 'rafd'") as e:
+        space.faces("rafd")
+    assert e.value.hint == "did you mean 'raf'?"
+
+
+@pytest.mark.parametrize("root", [".", "not/there"])
+def test_no_data_set(tmp_path, root):
+    space = Workspace(tmp_path / root)
+    for name in (None, "raf"):
+        with pytest.raises(ArtefactError, match="there are no faces") as e:
+            space.faces(name)
+        assert e.value.hint == "run: fertool detect-align FOLDER"
+    with pytest.raises(ArtefactError, match="there is no run") as e:
+        space.run()
+    assert e.value.hint == "run: fertool train MODEL"
+
+
+def test_faces_by_path(tmp_path, monkeypatch):
+    place(tmp_path, "elsewhere/faces.h5", "odd/my.h5")
+    space = Workspace(tmp_path / "empty")
+    assert space.faces(str(tmp_path / "elsewhere/faces.h5")) == tmp_path / "elsewhere/faces.h5"
+    monkeypatch.chdir(tmp_path / "odd")
+    assert space.faces("my.h5") == Path("my.h5")
+    with pytest.raises(ArtefactError, match="no faces of '/not/there.h5'"):
+        space.faces("/not/there.h5")
+
+
+def test_the_latest_run_is_meant(tmp_path):
+    space = place(tmp_path, "raf/runs/ran-2/run.h5", "fer/runs/ran-9/run.h5", "raf/runs/ran-1/run.h5")
+    (tmp_path / "raf/runs/ran-3").mkdir()  # begun, and nothing saved yet
+    assert [r.name for r in space.runs()] == ["ran-2", "ran-9", "ran-1"]
+    assert space.run() == tmp_path / "raf/runs/ran-1"
+    assert space.run(data="fer") == tmp_path / "fer/runs/ran-9"
+    os.utime(tmp_path / "raf/runs/ran-2/run.h5")
+    assert space.run() == tmp_path / "raf/runs/ran-2"
+
+
+def test_runs_by_name_and_path(tmp_path):
+    space = place(tmp_path, "raf/runs/ran-1/run.h5", "fer/runs/ran-1/run.h5", "fer/runs/ran-baseline-1/run.h5")
+    assert space.run("ran-baseline-1") == tmp_path / "fer/runs/ran-baseline-1"
+    with pytest.raises(UsageError, match="several data sets have a run 'ran-1': .*raf.*fer") as e:
+        space.run("ran-1")
+    assert "path" in e.value.hint
+    for path in (tmp_path / "raf/runs/ran-1", tmp_path / "raf/runs/ran-1/run.h5"):
+        assert space.run(str(path)) == tmp_path / "raf/runs/ran-1"
+    assert space.run("ran-1", data="raf") == tmp_path / "raf/runs/ran-1"
+    with pytest.raises(ArtefactError, match="no run 'ran-baslin-1'") as e:
+        space.run("ran-baslin-1")
+    assert e.value.hint == "did you mean 'ran-baseline-1'?"
+
+
+def test_new_runs_are_numbered(tmp_path):
+    space, faces = Workspace(tmp_path), tmp_path / "raf" / "faces.h5"
+    first, second = space.new_run(faces, "ran"), space.new_run(faces, "ran")
+    assert (first, second) == (tmp_path / "raf/runs/ran-1", tmp_path / "raf/runs/ran-2")
+    assert space.new_run(faces, "ran-baseline").name == "ran-baseline-1"
+    first.rmdir()
+    assert space.new_run(faces, "ran") == first
+    assert second.is_dir()
+
+
+def test_a_workspace_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot write .*file/raf/runs") as e:
+        Workspace(tmp_path).new_run(tmp_path / "file/raf/faces.h5", "ran")
+    assert "--workspace" in e.value.hint
