@@ -44,8 +44,11 @@ _OPPOSITE = {
     "uncompress": "compress",
 }
 _FOLDERS = ("head", "forehead", "eyebrows", "eyes", "nose", "mouth", "chin", "cheek", "ears", "neck")
-# sliders that move whole parts about, or that belong to an expression rather than to a person
-_NOT_IDENTITY = ("head-trans", "neck-trans", "neck-scale-vert", "measure-neck", "head-age", "mouth-angles", "dimples")
+# sliders that move or turn whole parts, make a face lopsided, or belong to an expression rather than to a person
+_NOT_IDENTITY = (
+    "head-trans", "head-angle", "neck-trans", "neck-scale-vert", "measure-neck", "head-age", "mouth-angles",
+)  # fmt: skip
+_LOPSIDED = ("mouth-trans-out", "nose-trans-out")
 _RACES, _GENDERS, _AGES = ("caucasian", "african", "asian"), ("female", "male"), ("young", "old")
 
 
@@ -195,12 +198,12 @@ def _sliders(targets: Path, target) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     for folder in _FOLDERS:
         for path in sorted((targets / folder).glob("*.target.gz")):
             stem, _, end = path.name.removesuffix(".target.gz").rpartition("-")
-            if end not in _OPPOSITE or stem.startswith(_NOT_IDENTITY) or stem.endswith(_NOT_IDENTITY):
+            name = f"{stem.removeprefix('l-').removeprefix('r-')}-{end}"
+            if end not in _OPPOSITE or name in _LOPSIDED or stem.startswith(_NOT_IDENTITY) or stem.endswith("dimples"):
                 continue
             opposite = path.with_name(f"{stem}-{_OPPOSITE[end]}.target.gz")
             if not opposite.is_file():
                 continue
-            name = stem[2:] if stem.startswith(("l-", "r-")) else stem
             pair = target(opposite), target(path)
             before = made.get(name)
             made[name] = (before[0] + pair[0], before[1] + pair[1]) if before else pair

@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from fertool.rendering.head import load_head
+from fertool.rendering.head import Head, load_head
 from fertool.rendering.scene import muted
 
 # skin of young adults in sRGB, light to dark, and where on that scale the peoples of the shape targets lie
@@ -71,7 +71,7 @@ def person(seed: int) -> Person:
     for low, high in head.sliders.values():
         amount = float(np.clip(rng.normal(0, 0.27), -0.8, 0.8))
         shape += abs(amount) * (high if amount > 0 else low)
-    shape = _centred(shape, head)
+    shape = _upright(shape, head)
 
     place = sum(w * rng.uniform(*_SKIN_RANGE[n]) for n, w in zip(race_names, races, strict=True))
     skin = _linear(_between(_SKINS, place) * rng.uniform(0.94, 1.04, 3))
@@ -158,8 +158,12 @@ def _long_hair(shape: np.ndarray, thickness: float, rng: np.random.Generator) ->
     return vertices.astype(np.float32), triangles.astype(np.int32)
 
 
-def _centred(shape: np.ndarray, head) -> np.ndarray:
-    """Moved and scaled so that the eyeballs lie where the frame says."""
+def _upright(shape: np.ndarray, head: Head) -> np.ndarray:
+    """Turned like the base head (some targets make heads nod), then moved and scaled to put the eyeballs in place."""
+    face = (head.rest[:, 1] > -1.2) & (head.rest[:, 1] < 2.0) & (head.rest[:, 2] < 1.0)
+    mine, base = (p[face] - p[face].mean(0) for p in (shape, head.rest))
+    u, _, v = np.linalg.svd(base.T.astype(np.float64) @ mine)
+    shape = shape @ (u @ v).T
     left, right = ((shape[e].min(0) + shape[e].max(0)) / 2 for e in head.eyeballs)
     return (shape - (left + right) / 2) / np.linalg.norm(left - right)
 
