@@ -1,0 +1,47 @@
+"""Rendered faces that tests share: pictures and the faces file made from them, once per test run."""
+
+import os
+
+import pytest
+
+from fertool import pool
+from fertool.settings import DetectAlign
+
+# tests run side by side: one thread for each, or they would wait for one another
+os.environ.setdefault("OMP_NUM_THREADS", str(max(1, pool.cores() // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))))
+
+
+def _once(tmp_path_factory, name: str, make):
+    """A folder made once, whatever number of test processes there are."""
+    import fcntl
+
+    common = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        common = common.parent
+    folder = common / name
+    with open(common / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        make(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def rendered(tmp_path_factory):
+    """A folder of 6 people, 14 rendered pictures of each, at 128 pixels: the data set `rendered`."""
+    from fertool.stages import render
+
+    return _once(tmp_path_factory, "rendered", lambda folder: render.run(folder, people=6, per_person=14, size=128))
+
+
+@pytest.fixture(scope="session")
+def faces_h5(rendered, tmp_path_factory):
+    """The faces file of `rendered`: 84 faces of 64 pixels with 68 landmarks and pose."""
+    from fertool.datasets import open_dataset
+    from fertool.stages import detect_align
+
+    settings = DetectAlign(detector="dlib-hog", size=64)
+
+    def make(folder):
+        detect_align.run(open_dataset(rendered), settings=settings, out=folder / "faces.h5")
+
+    return _once(tmp_path_factory, "faces", make) / "faces.h5"
