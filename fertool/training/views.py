@@ -65,7 +65,7 @@ def sample_views(images: Tensor, transforms: Tensor, spec: InputSpec) -> Tensor:
     pixels = images.float()
     shrink = min(images.shape[2] // h, images.shape[3] // w)
     if shrink >= 2:  # bilinear sampling alone would skip pixels
-        pixels = F.avg_pool2d(pixels, shrink)
+        pixels = F.adaptive_avg_pool2d(pixels, (images.shape[2] // shrink, images.shape[3] // shrink))
     if pixels.shape[1] == 3 and spec.channels == 1:
         pixels = (pixels * pixels.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
     grid = F.affine_grid(transforms.flatten(0, 1).to(pixels), [n * k, 1, h, w], align_corners=False)
