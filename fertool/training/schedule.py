@@ -9,7 +9,7 @@ def learning_rate(settings: Train, step: int, steps_per_epoch: int, total: int) 
     """Rate of optimiser step `step` (from 0): lr · gamma^(milestones passed), in epochs, steps or fractions."""
     time = {"epoch": step / steps_per_epoch, "iteration": step, "fraction": step / total}[settings.lr_unit]
     if settings.lr_every:
-        passed = int(time / settings.lr_every)
+        passed = int(time / settings.lr_every + 1e-9)  # 0.3 / 0.1 is a little less than 3
     else:
         passed = bisect_right(sorted(settings.lr_milestones), time)
     return settings.lr * settings.lr_gamma**passed
