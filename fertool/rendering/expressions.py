@@ -104,7 +104,7 @@ def mix(expression: str, intensity: float, rng: np.random.Generator) -> dict[str
         add(unit, strength * intensity * float(np.clip(rng.normal(1, 0.12), 0.7, 1.3)))
     for unit in ("browInnerUp", "browDown", "browOuterUp", "mouthSmile", "mouthFrown", "mouthPress", "mouthFunnel"):
         add(unit, abs(float(rng.normal(0, 0.06))))
-    add("eyeBlink", float(rng.choice([rng.uniform(0, 0.12), rng.uniform(0.5, 1.0)], p=[0.96, 0.04])))
+    add("eyeBlink", float(rng.choice([rng.uniform(0, 0.12), rng.uniform(0.5, 1.0)], p=[0.97, 0.03])))
     add("jawOpen", float(rng.choice([0, rng.uniform(0, 0.06)])))
     _gaze(units, *np.clip(rng.normal(0, [0.25, 0.15]), -0.8, 0.8))
     # a lid that both widens and squints stays between; beyond closed it would pass through the eyeball

@@ -5,15 +5,12 @@ import io
 import json
 import os
 import shutil
-import signal
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
-from fertool import console
+from fertool import console, pool
 from fertool.errors import DataError, UsageError
 
 TABLE, LANDMARKS, SETTINGS = "rendered.csv", "landmarks.npy", "rendered.json"
@@ -156,26 +153,26 @@ def _marks(out_dir: Path, faces: list) -> Path:
 
 
 def _render_people(out_dir: Path, planned: list) -> None:
-    todo = [f for f in planned if not (_marks(out_dir, f).is_file() and all((out_dir / _path(x)).is_file() for x in f))]
-    workers = max(1, min(len(os.sched_getaffinity(0)), len(todo)))
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_quiet_worker)
-    with console.progress("rendering", sum(map(len, planned)), "faces") as advance, pool:
-        advance(sum(len(f) for f in planned if f not in todo))
-        futures = [pool.submit(_render_person, out_dir, faces) for faces in todo]
+    done = [f for f in planned if _marks(out_dir, f).is_file() and all((out_dir / _path(x)).is_file() for x in f)]
+    todo = [f for f in planned if f not in done]
+    with console.progress("rendering", sum(map(len, planned)), "faces") as advance:
+        advance(sum(map(len, done)))
         try:
-            for future in as_completed(futures):
-                advance(future.result())
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+            for _, count in pool.process(_renderer, (out_dir,), todo, workers=pool.cores(), chunk=1):
+                advance(count)
+        except pool.WorkerDied as e:
+            raise DataError(
+                f"a process ended while it rendered {e.items[0][0].subject} ({e.how})",
+                "the same command goes on with what is not rendered yet",
+            ) from None
 
 
-def _quiet_worker() -> None:
-    """Leave Ctrl-C to the parent, and the other cores to the other workers."""
+def _renderer(out_dir: Path):
+    """What a worker does with the people it is given."""
     import cv2
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(1)
+    cv2.setNumThreads(1)  # the other cores have workers of their own
+    return lambda people: (_render_person(out_dir, faces) for faces in people)
 
 
 def _render_person(out_dir: Path, faces: list) -> int:
