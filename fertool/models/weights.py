@@ -1,5 +1,6 @@
 """Starting weights: from a file of the user's, from ImageNet, or none. Nothing is ever unpickled."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,12 +60,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         try:
             return load_file(path)
         except SafetensorError as e:
-            raise DeviceError(f"{path} is no safetensors file: {e}") from e
+            raise DeviceError(f"{path} is no safetensors file: {e}", "it may be damaged, or have another ending") from e
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as e:  # torch raises pickle, zip and runtime errors alike for what it will not load
+        with warnings.catch_warnings(action="ignore"):
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as e:  # torch raises errors of every kind for what it will not load, with advice to unpickle it
         raise DeviceError(
-            f"{path} cannot be loaded as plain tensors: {str(e).splitlines()[0]}",
+            f"{path} is no PyTorch file, or holds Python objects beside its tensors, which are never unpickled",
             "save its state_dict alone, or convert it to .safetensors",
         ) from e
     for key in ("state_dict", "model", "model_state_dict", "net"):
@@ -72,7 +74,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             loaded = loaded[key]
     tensors = {k: v for k, v in loaded.items() if isinstance(v, Tensor)} if isinstance(loaded, Mapping) else {}
     if not tensors:
-        raise DeviceError(f"{path} holds no tensors")
+        raise DeviceError(f"{path} holds no tensors by name", "save the network's state_dict")
     return tensors
 
 
