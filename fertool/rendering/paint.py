@@ -87,7 +87,7 @@ def skin(seed: int) -> np.ndarray:
         amount = np.clip(dots * 8, 0, 1) * who.freckles * np.clip(spot(0.4, 0.45, 0.55, 0.35), 0, 1)
         bare *= 1 - amount[..., None] * np.array([0.35, 0.5, 0.6], np.float32)
     brows = _eyebrows(who, rng)[..., None]
-    bare += brows * (who.hair * 0.75 - bare)
+    bare += brows * (who.hair * 0.6 - bare)
     return np.dstack([bare, _beard(x, y, grain) * who.beard]).astype(np.float32)
 
 

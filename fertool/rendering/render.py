@@ -14,12 +14,12 @@ from fertool.errors import UsageError, nearest
 from fertool.faces.head_points import VERTICES, rotation
 from fertool.rendering import occluders, scene
 from fertool.rendering.expressions import EXPRESSIONS, mix
-from fertool.rendering.head import LASH, load_head
+from fertool.rendering.head import LASH, TEETH, load_head
 from fertool.rendering.people import normals, person
 from fertool.rendering.shading import PARTS, SKIN_PARTS, Surface, lit, mask_columns, noise
 
 _FINE = 256  # rays along a side at least, so that several fall into a pixel of a small picture
-_SKY_RAYS = 8  # per vertex, to find how open it lies
+_SKY_RAYS = 6  # per vertex, to find how open it lies
 
 
 @dataclass(frozen=True)
@@ -156,8 +156,9 @@ def _cast(meshes, things, who, units, setting, spec, marks):
             sky = _openness(rays, vertices, around)
             columns = np.concatenate([around, head.rest, sky[:, None], mask_columns(head)], 1)
             values = _between(columns, corners, weights[here])
-            normal[here], open_sky[here] = values[:, :3], values[:, 6]
             material = head.material[head.material != LASH][triangle[here]]
+            normal[here] = values[:, :3]
+            open_sky[here] = np.where(material == TEETH, np.maximum(values[:, 6], 0.5), values[:, 6])
             surface = Surface(who, units, values[:, 3:6], values[:, 7:], material)
             albedo[here], gloss[here], part[here] = surface.albedo, surface.gloss, surface.part
             continue

@@ -92,7 +92,11 @@ class Surface:
         self.part[amount > 0.5] = _PART["hair"]
 
     def _eyes_and_teeth(self) -> None:
-        self.albedo[self._material == TEETH] = (0.66, 0.62, 0.53)
+        self.albedo[self._material == TEETH] = (
+            0.95,
+            0.90,
+            0.80,
+        )  # brighter than they are: light also comes through them
         self.gloss[self._material == TEETH] = 0.25
         self.albedo[self._material == TONGUE] = (0.35, 0.10, 0.09)
         eye = self._material == EYE
