@@ -1,0 +1,71 @@
+"""The vocabulary of artefacts: kinds, parents, columns."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+KINDS = ("faces", "masks", "regions", "subsets", "run", "predictions", "figures")
+SCHEMA = 1
+
+#: columns without which a file of the kind makes no sense
+REQUIRED = {
+    "faces": ("id", "images", "status", "label", "split"),
+    "masks": ("id", "masks"),
+    "regions": ("id", "boxes"),
+    "subsets": ("id",),
+    "predictions": ("id", "row", "label", "logits"),
+}
+
+PENDING = 0  # a row not written yet, in the `status` column of a file that is being made
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A file (or data set on disk) that an artefact was made from."""
+
+    role: str
+    kind: str
+    name: str
+    uid: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Column:
+    """Layout of a column: dtype ("u1", "f4", "U32" for text of up to 32 UTF-8 bytes, ...) and shape of one row."""
+
+    dtype: str
+    shape: tuple[int, ...] = ()
+
+    @property
+    def h5_dtype(self):
+        if self.dtype.startswith("U"):
+            return h5py.string_dtype("utf-8", max(1, int(self.dtype[1:])))
+        return np.dtype(self.dtype)
+
+    @property
+    def row_bytes(self) -> int:
+        return int(self.h5_dtype.itemsize * np.prod(self.shape, dtype=np.int64))
+
+
+def text(values: Iterable[str]) -> np.ndarray:
+    """Strings as the fixed-width UTF-8 bytes they are stored as."""
+    encoded = [v.encode() for v in values]
+    return np.array(encoded, dtype=f"S{max([1, *map(len, encoded)])}")
+
+
+def partial_path(path: Path) -> Path:
+    return path.with_name(path.name + ".partial")
+
+
+def open_h5(path: Path, mode: str = "r") -> h5py.File:
+    """An HDF5 file without HDF5's own locks, which some network file systems lack."""
+    return h5py.File(path, mode, locking=False)
+
+
+def one_line(e: Exception) -> str:
+    """What an exception says, on one line."""
+    return " ".join(str(e).split()) or type(e).__name__
