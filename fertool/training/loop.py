@@ -55,6 +55,14 @@ def make_optimizer(net: FerModel, s: Train) -> torch.optim.Optimizer:
     return torch.optim.SGD(net.parameters(), lr=s.lr, momentum=s.momentum, weight_decay=s.weight_decay)
 
 
+def set_up(fabric: Fabric, net: FerModel, s: Train):
+    """The network on its device and its optimiser, each as itself and as wrapped for several devices, a number format
+    and the compiler: (net, its optimiser, model to call, optimiser to step)."""
+    net = net.to(fabric.device, memory_format=torch.channels_last if s.channels_last else torch.contiguous_format)
+    inner = make_optimizer(net, s)
+    return net, inner, *fabric.setup(torch.compile(net) if s.compile else net, inner)
+
+
 def fit(fabric: Fabric, net: FerModel, data: Data, s: Train, run: RunFile, resume: Artefact | None) -> bool:
     """Train to the end, saving as it goes.
 
@@ -65,10 +73,8 @@ def fit(fabric: Fabric, net: FerModel, data: Data, s: Train, run: RunFile, resum
     Returns:
         True if all epochs are done, False if it was asked to stop; the state is saved either way.
     """
-    net = net.to(fabric.device, memory_format=torch.channels_last if s.channels_last else torch.contiguous_format)
-    inner = make_optimizer(net, s)
+    net, inner, model, optimizer = set_up(fabric, net, s)
     progress, best, scaling = restore(resume, net, inner) if resume else (Progress(), {}, {})
-    model, optimizer = fabric.setup(torch.compile(net) if s.compile else net, inner)
     scaler = getattr(fabric.strategy.precision, "scaler", None)
     if scaler and scaling:
         scaler.load_state_dict(scaling)
@@ -86,7 +92,9 @@ def fit(fabric: Fabric, net: FerModel, data: Data, s: Train, run: RunFile, resum
             ends_at = min(steps, progress.step + total - progress.iteration)
             net.train()
             with console.progress(f"epoch {progress.epoch + 1}", ends_at - progress.step, "step") as advance:
-                for step, seconds in _steps(fabric, net, model, optimizer, data, s, progress, ends_at, steps, total):
+                for step, seconds in train_steps(
+                    fabric, net, model, optimizer, data, s, progress, ends_at, steps, total
+                ):
                     progress.step, progress.iteration = step + 1, progress.iteration + 1
                     waited += seconds
                     advance(note=_running(progress))
@@ -106,7 +114,7 @@ def fit(fabric: Fabric, net: FerModel, data: Data, s: Train, run: RunFile, resum
     return True
 
 
-def _steps(fabric, net, model, optimizer, data: Data, s: Train, progress: Progress, ends_at, steps, total):
+def train_steps(fabric, net, model, optimizer, data: Data, s: Train, progress: Progress, ends_at, steps, total):
     """The optimiser steps of one epoch from `progress.step` on; yields (step, seconds waited for its faces)."""
     classes = int(data.train.labels.max()) + 1
     order = epoch_order(data.train.labels, classes, s.seed, progress.epoch, oversample=s.oversample)
