@@ -8,7 +8,8 @@ from fertool import pool
 from fertool.settings import DetectAlign
 
 # tests run side by side: one thread for each, or they would wait for one another
-os.environ.setdefault("OMP_NUM_THREADS", str(max(1, pool.cores() // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))))
+_processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+os.environ.setdefault("OMP_NUM_THREADS", str(max(1, pool.cores() // _processes)))
 
 
 def _once(tmp_path_factory, name: str, make):

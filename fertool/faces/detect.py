@@ -136,7 +136,9 @@ class Mtcnn:
 
     def __init__(self, device: str = "cpu"):
         from facenet_pytorch import MTCNN
+        from facenet_pytorch.models.utils import detect_face
 
+        detect_face.nms_numpy = _suppress
         self.batch = 16 if device == "cpu" else 64
         self._net = MTCNN(keep_all=True, device=device)
 
@@ -145,13 +147,45 @@ class Mtcnn:
         if min(views[0].pixels.shape[:2]) < self._net.min_face_size:
             yield from (_NOTHING for _ in views)
             return
-        boxes, scores, points = self._net.detect(np.stack([v.pixels for v in views]), landmarks=True)
-        for v, b, s, p in zip(views, boxes, scores, points, strict=True):
-            if b is None:
-                yield _NOTHING
-                continue
-            b, s, p = (np.asarray(values, dtype=np.float64) for values in (b, s, p))
-            yield Faces(v.back(b.reshape(-1, 2, 2)).reshape(-1, 4), s, v.back(p))
+        yield from self._ask(views)
+
+    def _ask(self, views: list[View]) -> list[Faces]:
+        import torch
+
+        try:
+            answers = self._net.detect(np.stack([v.pixels for v in views]), landmarks=True)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, ValueError, IndexError):  # facenet-pytorch fails on candidates outside the photograph
+            return [_NOTHING] if len(views) == 1 else [faces for v in views for faces in self._ask([v])]
+        return [_from_mtcnn(*answer) for answer in zip(views, *answers, strict=True)]
+
+
+def _from_mtcnn(v: View, boxes: np.ndarray | None, scores: np.ndarray, points: np.ndarray) -> Faces:
+    if boxes is None:
+        return _NOTHING
+    corners = np.asarray(boxes, dtype=np.float64).reshape(-1, 2, 2)
+    points = v.back(np.asarray(points, dtype=np.float64))
+    return Faces(v.back(corners).reshape(-1, 4), np.asarray(scores, dtype=np.float64), points)
+
+
+def _suppress(boxes: np.ndarray, scores: np.ndarray, threshold: float, method: str) -> np.ndarray:
+    """MTCNN's last suppression of overlapping boxes, in place of facenet-pytorch's.
+
+    Candidates reaching out of the photograph can have equal scores, and an unstable sort took another one of them in
+    a batch than alone. Overlap is relative to the smaller box ("Min", the only method it is called with).
+    """
+    x0, y0, x1, y1 = boxes.T
+    area = (x1 - x0 + 1) * (y1 - y0 + 1)
+    order, picked = np.argsort(scores, kind="stable"), []
+    while order.size:
+        best, rest = order[-1], order[:-1]
+        picked.append(best)
+        wide = np.minimum(x1[best], x1[rest]) - np.maximum(x0[best], x0[rest]) + 1
+        high = np.minimum(y1[best], y1[rest]) - np.maximum(y0[best], y0[rest]) + 1
+        shared = np.maximum(0, wide) * np.maximum(0, high)
+        order = rest[shared / np.minimum(area[best], area[rest]) <= threshold]
+    return np.array(picked, dtype=np.int64)
 
 
 class DlibHog:

@@ -1,0 +1,191 @@
+"""How fast, how large and how right detect-align is.
+
+    python tests/bench/detect_align.py speed PHOTOS [--detectors mtcnn dlib-hog] [--rounds 3] [--limit 400]
+    python tests/bench/detect_align.py pose RENDERED
+
+`speed` runs the whole stage (detection, landmarks, pose, alignment, writing) against a loop in one process that only
+reads photographs and asks the same detector's own API for boxes, in turn, each in a fresh process and with its start
+counted, and compares the boxes. Photographs that detectors are shown enlarged or shrunk (see `faces.detect.view`) are
+so for both. Memory is what all processes of the stage hold together, shared pages counted once.
+`pose` compares head pose with the renderer's truth: from the true landmarks, and from the ones found.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+from fertool import artefact, console
+from fertool.datasets import open_dataset
+from fertool.faces import detect, pose
+from fertool.faces.images import read_image
+from fertool.faces.status import OK, SEVERAL
+from fertool.settings import DetectAlign
+from fertool.stages import detect_align
+
+
+def loop(name: str, photos: str, limit: int, target: str) -> None:
+    """The plain way: one process, one photograph after the other, the detector's own API."""
+    dataset = open_dataset(photos)
+    samples = dataset.samples()
+    rows = np.linspace(0, len(samples) - 1, min(limit, len(samples))).round().astype(int)
+    if name == "mtcnn":
+        from facenet_pytorch import MTCNN
+
+        net = MTCNN(keep_all=True)
+        smallest = detect.Mtcnn.smallest
+    else:
+        import dlib
+
+        net = dlib.get_frontal_face_detector()
+        smallest = detect.DlibHog.smallest
+    found = []
+    for row in rows:
+        image = read_image(samples[int(row)].path)
+        shown = detect.view(image if image.ndim == 3 else np.repeat(image[..., None], 3, 2), smallest)
+        if name == "mtcnn":
+            boxes, _ = net.detect(shown.pixels)
+            boxes = np.empty((0, 4)) if boxes is None else boxes
+        else:
+            rectangles, _, _ = net.run(shown.pixels, 0 if shown.enlarged else 1, 0.0)
+            corners = [(r.left() - 0.5, r.top() - 0.5, r.right() + 0.5, r.bottom() + 0.5) for r in rectangles]
+            boxes = np.array(corners).reshape(-1, 4)
+        boxes = shown.back(np.asarray(boxes, float).reshape(-1, 2, 2)).reshape(-1, 4)
+        largest = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).argmax() if len(boxes) else None
+        found.append(np.full(4, np.nan) if largest is None else boxes[largest])
+    np.save(target, np.array(found))
+
+
+def stage(name: str, photos: str, limit: int, target: str) -> None:
+    settings = DetectAlign(detector=name)
+    detect_align.run(open_dataset(photos), settings=settings, out=Path(target), limit=limit, overwrite=True)
+
+
+def measure(what: str, *arguments: str) -> tuple[float, float]:
+    """Seconds of a fresh process, and the most MB that it and its children held."""
+    began = time.monotonic()
+    process = subprocess.Popen([sys.executable, __file__, what, *arguments])
+    peak = [0.0]
+
+    def watch():
+        while process.poll() is None:
+            peak[0] = max(peak[0], sum(map(_held, _family(process.pid))))
+            time.sleep(0.2)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    if process.wait():
+        raise SystemExit(f"{what} {' '.join(arguments)} failed")
+    seconds = time.monotonic() - began
+    watcher.join()
+    return seconds, peak[0]
+
+
+def _family(pid: int) -> list[int]:
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [pid, *(p for child in children for p in _family(int(child)))]
+
+
+def _held(pid: int) -> float:
+    try:
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in rollup.splitlines() if line.startswith("Pss:")), 0.0)
+
+
+def speed(photos: str, detectors: list[str], rounds: int, limit: int) -> None:
+    limit = min(limit, len(open_dataset(photos).samples()))
+    rows = []
+    for name in detectors:
+        plain, ours, peaks = [], [], []
+        with tempfile.TemporaryDirectory() as folder:
+            for _ in range(rounds):
+                plain.append(measure("loop", name, photos, str(limit), f"{folder}/boxes.npy")[0])
+                seconds, peak = measure("stage", name, photos, str(limit), f"{folder}/faces.h5")
+                ours.append(seconds)
+                peaks.append(peak)
+            expected, made = np.load(f"{folder}/boxes.npy"), artefact.read(f"{folder}/faces.h5")
+            boxes = np.array(made["bbox"])
+        assert (np.isnan(expected) == np.isnan(boxes)).all(), "one of both found a face where the other did not"
+        apart = float(np.nanmax(np.abs(expected - boxes)))
+        assert apart < 0.5, f"boxes differ by up to {apart} pixels"
+        ratios = sorted(p / o for p, o in zip(plain, ours, strict=True))
+        rows.append(
+            {
+                "detector": name,
+                "photographs": limit,
+                "found": int(np.isfinite(boxes[:, 0]).sum()),
+                "loop_per_second": limit / min(plain),
+                "stage_per_second": limit / min(ours),
+                "ratio": ratios[len(ratios) // 2],
+                "ratios": ratios,
+                "largest_box_difference": apart,
+                "peak_mb": max(peaks),
+            }
+        )
+        console.say(json.dumps(rows[-1]))
+    columns = ("detector", "photos", "found", "loop /s", "stage /s", "ratio", "boxes apart, px", "peak MB")
+    console.show(
+        console.table(
+            f"detect-align against a loop around the detector alone, {photos}, median of {rounds}",
+            columns,
+            [[v for k, v in row.items() if k != "ratios"] for row in rows],
+        )
+    )
+
+
+def pose_table(folder: str) -> None:
+    data = open_dataset(folder, "rendered")
+    samples = data.samples()
+    truth = np.array([[s.extra[f"true_{a}"] for a in ("pitch", "yaw", "roll")] for s in samples])
+    marked = np.array([pose.estimate(s.landmarks)[0] for s in samples])
+    tables = {"true landmarks": marked}
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in ("mtcnn", "dlib-hog"):
+            made = detect_align.run(
+                data, settings=DetectAlign(detector=name, size=64), out=Path(scratch) / "faces.h5", overwrite=True
+            )
+            faces = artefact.read(made)
+            found = np.isin(faces["status"], (OK, SEVERAL))
+            tables[f"found: {name}, ert68"] = np.where(found[:, None], faces["pose"], np.nan)
+    rows = []
+    for name, angles in tables.items():
+        for low, high in ((0, 15), (15, 30), (30, 45), (45, 90)):
+            inside = (np.abs(truth[:, 1]) >= low) & (np.abs(truth[:, 1]) < high)
+            apart = np.abs(angles - truth)[inside]
+            known = np.isfinite(apart[:, 0])
+            means = np.nanmean(apart, axis=0) if known.any() else np.full(3, np.nan)
+            rows.append((name, f"{low}-{high}°", int(inside.sum()), int((~known).sum()), *map(float, means)))
+    columns = ("landmarks", "|yaw|", "faces", "missed", "pitch °", "yaw °", "roll °")
+    console.show(console.table("mean absolute error of head pose on rendered faces", columns, rows))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] in (["loop"], ["stage"]):
+        name, photos, limit, target = sys.argv[2:]
+        {"loop": loop, "stage": stage}[sys.argv[1]](name, photos, int(limit), target)
+        sys.exit()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    fast = commands.add_parser("speed")
+    fast.add_argument("photos")
+    fast.add_argument("--detectors", nargs="+", default=["mtcnn", "dlib-hog"])
+    fast.add_argument("--rounds", type=int, default=3)
+    fast.add_argument("--limit", type=int, default=400)
+    turned = commands.add_parser("pose")
+    turned.add_argument("rendered")
+    given = parser.parse_args()
+    if given.command == "speed":
+        speed(given.photos, given.detectors, given.rounds, given.limit)
+    else:
+        pose_table(given.rendered)
