@@ -23,8 +23,13 @@ def is_json() -> bool:
     return _settings["json"]
 
 
+def is_first_process() -> bool:
+    """Whether this process speaks for all: it is alone, or the first of several that were started together."""
+    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
+
+
 def _silent() -> bool:
-    return _settings["quiet"] or _settings["json"] or os.environ.get("RANK", "0") != "0"
+    return _settings["quiet"] or _settings["json"] or not is_first_process()
 
 
 def say(message: str) -> None:
@@ -61,7 +66,7 @@ def _cell(value: object) -> str:
 
 def emit(result: dict) -> None:
     """The command's result: one JSON object on stdout under --json, nothing otherwise."""
-    if _settings["json"]:
+    if _settings["json"] and is_first_process():
         print(json.dumps({"ok": True, **result}, default=_plain), flush=True)
 
 
@@ -70,7 +75,7 @@ def fail(message: str, hint: str | None, code: int) -> None:
     print(f"error: {message}", file=sys.stderr)
     if hint:
         print(f"hint: {hint}", file=sys.stderr)
-    if _settings["json"]:
+    if _settings["json"] and is_first_process():
         print(json.dumps({"ok": False, "error": message, "hint": hint, "code": code}), flush=True)
 
 

@@ -2,20 +2,21 @@
 
 import multiprocessing
 import signal
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from fertool import artefact, console
 from fertool.artefact import Artefact
-from fertool.errors import ArtefactError, DeviceError, RecipeError, Stopped
+from fertool.errors import ArtefactError, DataError, DeviceError, RecipeError, Stopped
 from fertool.models.registry import build_model, model_settings
 from fertool.models.weights import init_trunk
 from fertool.settings import Train
 from fertool.training.batchnorm import synchronise
 from fertool.training.devices import Devices, start
-from fertool.training.faces import Pixels, check_classes, region_boxes, select
+from fertool.training.faces import Pixels, Rows, check_classes, region_boxes, select
 from fertool.training.loop import Data, fit
 from fertool.training.run_file import RunFile
 from fertool.workspace import Workspace
@@ -76,17 +77,27 @@ def run(
             "select_on: val would choose the checkpoint on the test split",
             "set val_split to another split, or spell it out with select_on: test",
         )
+    if settings.select_on == "test" and settings.val_split != "test":
+        raise RecipeError(
+            f"select_on: test, but it is the split {settings.val_split} whose accuracy is known after every epoch",
+            "write select_on: val, or val_split: test",
+        )
     source = artefact.read(faces, "faces")
-    job = _job(source, settings, model, recipe, variant, regions, subsets)
+    job = _job(source, settings, model, recipe, variant, regions, subsets, devices)
     folder, go_on = _folder(job, workspace, out, resume, overwrite)
     if folder is None:
         return go_on
-    job = Job(**{**job.__dict__, "run": folder / "run.h5", "resume": go_on})
-    _start(job, devices)
-    return job.run
+    job = replace(job, run=folder / "run.h5", resume=go_on)
+    try:
+        return _start(job, devices)
+    finally:
+        with suppress(OSError):
+            folder.rmdir()  # only works if nothing has been saved
 
 
-def _job(source: Artefact, settings: Train, model, recipe: str, variant: str, regions, subsets) -> Job:
+def _job(
+    source: Artefact, settings: Train, model, recipe: str, variant: str, regions, subsets, devices: Devices
+) -> Job:
     """Gather and check everything the run depends on."""
     network = build_model_meta(model, len(source.classes or ()))
     inputs = [source.as_parent()]
@@ -99,6 +110,12 @@ def _job(source: Artefact, settings: Train, model, recipe: str, variant: str, re
         boxes = artefact.read(regions, "regions")
         boxes.require_parent(source)
         inputs.append(boxes.as_parent())
+        there = boxes["boxes"].shape[1]
+        if max(network.regions_used or (0,)) >= there:
+            raise RecipeError(
+                f"region {max(network.regions_used)} is asked for, and {regions} has regions 0 to {there - 1}",
+                "make others with fertool crop-regions",
+            )
     listed = None
     if settings.labels == "list":
         if subsets is None or not subsets.is_file():
@@ -109,6 +126,18 @@ def _job(source: Artefact, settings: Train, model, recipe: str, variant: str, re
         inputs.append(listed.as_parent())
     rows = select(source, settings.train_splits, labels=settings.labels, subsets=listed)
     check_classes(source, rows, f"in split {', '.join(settings.train_splits)}")
+    val = select_val(source, settings, listed)
+    if settings.select_on != "last" and not len(val):
+        raise DataError(
+            f"select_on: {settings.select_on} needs labelled faces in split {settings.val_split}, and there are none",
+            "fertool inspect shows the splits; or write select_on: last",
+        )
+    processes = devices.count * devices.nodes
+    if min(len(rows), settings.global_batch) < 2 * processes and processes > 1:
+        raise RecipeError(
+            f"{len(rows)} faces in batches of {settings.global_batch} are too few for {processes} processes",
+            "every process needs two faces of a batch: use fewer",
+        )
     params = {
         "recipe": recipe,
         "variant": variant,
@@ -125,6 +154,11 @@ def _job(source: Artefact, settings: Train, model, recipe: str, variant: str, re
         inputs=tuple(inputs),
         resume=False,
     )
+
+
+def select_val(faces: Artefact, s: Train, subsets: Artefact | None) -> Rows:
+    """The faces whose accuracy is shown after every epoch; may be none."""
+    return select(faces, [s.val_split], labels="list" if s.labels == "list" else "majority", subsets=subsets)
 
 
 def build_model_meta(model, classes: int):
@@ -154,11 +188,11 @@ def _folder(job: Job, workspace: Workspace, out: Path | None, resume: bool, over
             continue
         if overwrite and not resume:
             return folder, False
-        if resume:
-            return folder, True
-        if old["state/finished"]:
+        if old["state/finished"] and not artefact.differences(old, job.params, job.inputs, _SPEED):
             console.say(f"{folder.name} is up to date ({folder})")
             return None, folder / "run.h5"
+        if resume:
+            return folder, True
         raise ArtefactError(f"{folder} is unfinished", "add --resume to go on, or --overwrite to start again")
     if resume:
         there = ", ".join(r.name for r in mine) or "none"
@@ -169,6 +203,8 @@ def _folder(job: Job, workspace: Workspace, out: Path | None, resume: bool, over
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         return out, False
+    if not console.is_first_process():
+        return Path(), False  # the first process makes the folder, and its job becomes everybody's
     return workspace.new_run(job.faces, name), False
 
 
@@ -176,8 +212,8 @@ def _is_named(folder: str, name: str) -> bool:
     return folder.rpartition("-")[0] == name
 
 
-def _start(job: Job, devices: Devices) -> None:
-    """Run the training processes; turn what can go wrong in them into errors for the user."""
+def _start(job: Job, devices: Devices) -> Path:
+    """Run the training processes; turn what can go wrong in them into errors for the user. Gives the run."""
 
     def pass_on(number, _frame):  # a SIGTERM reaches this process only; the workers have to hear of it
         for child in multiprocessing.active_children():
@@ -186,7 +222,7 @@ def _start(job: Job, devices: Devices) -> None:
     many = devices.count > 1
     old = {s: signal.signal(s, pass_on) for s in (signal.SIGINT, signal.SIGTERM)} if many else {}
     try:
-        done = start(devices, job.settings.precision, train_process, job)
+        done, made = start(devices, job.settings.precision, train_process, job)
     except torch.cuda.OutOfMemoryError as e:
         raise DeviceError(
             f"the GPU has too little memory for {job.settings.global_batch} faces a step",
@@ -196,17 +232,19 @@ def _start(job: Job, devices: Devices) -> None:
         for number, handler in old.items():
             signal.signal(number, handler)
     if not done:
-        raise Stopped(f"stopped; everything is saved in {job.run}", "the same command with --resume goes on")
+        raise Stopped(f"stopped; everything is saved in {made}", "the same command with --resume goes on")
+    return made
 
 
-def train_process(fabric, job: Job) -> bool:
-    """What every process does: open the files, build the network, train. Returns whether it came to the end."""
+def train_process(fabric, job: Job) -> tuple[bool, Path]:
+    """What every process does: open the files, build the network, train. Returns whether it came to the end, and the
+    run."""
     s = job.settings
     faces = artefact.read(job.faces, "faces")
     regions = artefact.read(job.regions, "regions") if job.regions else None
     subsets = artefact.read(job.subsets, "subsets") if job.subsets else None
     train = select(faces, s.train_splits, labels=s.labels, subsets=subsets)
-    val = select(faces, [s.val_split], labels="list" if s.labels == "list" else "majority", subsets=subsets)
+    val = select_val(faces, s, subsets)
     boxes = region_boxes(faces, regions)
     torch.manual_seed(s.seed)
     model = model_settings(job.params["model"])
@@ -219,7 +257,7 @@ def train_process(fabric, job: Job) -> bool:
     data = Data(train, val, Pixels(faces["images"], wanted, fabric.device, s.cache), boxes)
     out = RunFile(job.run, job.params, job.inputs, faces.classes, s.seed)
     previous = artefact.read(job.run, "run") if job.resume else None
-    return fit(fabric, net, data, s, out, previous)
+    return fit(fabric, net, data, s, out, previous), job.run
 
 
 def _say_start(fabric, job: Job, train: int, val: int, net) -> None:

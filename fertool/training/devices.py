@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.strategies import DDPStrategy
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
-from fertool.errors import DeviceError
+from fertool.errors import DeviceError, FertoolError
 
-logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # its greetings are not the user's business
+for _logger in ("lightning.fabric", "lightning.pytorch", "torch.multiprocessing.spawn"):
+    logging.getLogger(_logger).setLevel(logging.ERROR)  # their greetings and farewells are not the user's business
 
 _PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
@@ -57,10 +59,20 @@ def _precision(devices: Devices, precision: str) -> str:
 def start(devices: Devices, precision: str, work, *args):
     """Run `work(fabric, *args)` in one process per device and give what it returns on the first.
 
-    Started by torchrun or Slurm, this process is one of them; otherwise the others are spawned.
+    Started by torchrun or Slurm, this process is one of them and works with the first one's arguments; otherwise the
+    others are spawned.
+
+    Raises:
+        DeviceError: a process died, or several machines are asked for and nothing has started them.
+        FertoolError, torch.cuda.OutOfMemoryError: what a process raised.
     """
     options = {"accelerator": devices.kind, "devices": devices.count, "num_nodes": devices.nodes}
-    launched = any(v in os.environ for v in ("TORCHELASTIC_RUN_ID", "SLURM_PROCID"))
+    launched = is_launched()
+    if devices.nodes > 1 and not launched:
+        raise DeviceError(
+            f"--nodes {devices.nodes}: nothing has started this command on the other machines",
+            "start it on every machine with torchrun or srun",
+        )
     many = devices.count * devices.nodes > 1
     if many:
         backend = "nccl" if devices.kind == "cuda" else "gloo"
@@ -68,17 +80,43 @@ def start(devices: Devices, precision: str, work, *args):
         options["strategy"] = DDPStrategy(process_group_backend=backend, start_method=method)
     fabric = Fabric(precision=_precision(devices, precision), **options)
     if many and not launched:
-        return fabric.launch(_Process(work, args))
+        return _spawn(fabric, work, args)
     fabric.launch()
-    return work(fabric, *args)
+    return work(fabric, *fabric.broadcast(args))
+
+
+def is_launched() -> bool:
+    """Whether torchrun or Slurm started this process as one of several."""
+    return any(v in os.environ for v in ("TORCHELASTIC_RUN_ID", "SLURM_PROCID"))
+
+
+def _spawn(fabric: Fabric, work, args: tuple):
+    errors = torch.multiprocessing.get_context("spawn").SimpleQueue()
+    try:
+        return fabric.launch(_Process(work, args, errors))
+    except ProcessRaisedException:
+        if errors.empty():
+            raise
+        raise errors.get() from None
+    except ProcessExitedException as e:
+        how = f"by {e.signal_name}" if e.signal_name else f"with code {e.exit_code}"
+        raise DeviceError(
+            f"training process {e.error_index} was ended {how}",
+            "the machine may be short of memory; if the run has saved its state, --resume goes on",
+        ) from e
 
 
 class _Process:
-    """The work of a spawned process and its arguments, told its rank first, so that only rank 0 prints."""
+    """The work of a spawned process and its arguments, told its rank first, so that only rank 0 prints. What it
+    raises for the user is sent home: torch would only pass on a traceback."""
 
-    def __init__(self, work, args: tuple):
-        self.work, self.args = work, args
+    def __init__(self, work, args: tuple, errors):
+        self.work, self.args, self.errors = work, args, errors
 
     def __call__(self, fabric):
         os.environ["RANK"] = str(fabric.global_rank)
-        return self.work(fabric, *self.args)
+        try:
+            return self.work(fabric, *self.args)
+        except (FertoolError, torch.cuda.OutOfMemoryError) as e:
+            self.errors.put(e)
+            raise

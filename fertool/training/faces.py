@@ -161,3 +161,9 @@ def check_classes(faces: Artefact, rows: Rows, what: str) -> None:
     """Refuse to go on with no faces, or to train on a single class."""
     if not len(rows):
         raise DataError(f"{faces.path} has no labelled faces with a picture {what}", "fertool inspect shows its splits")
+    if len(rows.labels.unique()) == 1:
+        name = faces.classes[int(rows.labels[0])]
+        raise DataError(
+            f"all {len(rows)} faces of {faces.path} {what} are of the class {name!r}",
+            "fertool inspect shows its labels",
+        )

@@ -32,7 +32,7 @@ def infer(
         (rows of the batch, output), in order.
     """
     net.eval()
-    parts = rows.split(batch)
+    parts = rows.split(batch) if len(rows) else ()
     for part, images in zip(parts, pixels.batches(parts), strict=True):
         transforms = view_transforms(network_boxes(net, boxes[part]), None).to(images.device)
         yield part, forward(sample_views(images, transforms, net.input))

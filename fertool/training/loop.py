@@ -7,7 +7,6 @@ goes on as if it had not been.
 
 import signal
 import time
-from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from fertool import console
 from fertool.artefact import Artefact
+from fertool.errors import ArtefactError
 from fertool.models.base import FerModel, Targets
 from fertool.settings import Train
 from fertool.training.faces import Pixels, Rows
@@ -86,8 +86,10 @@ def fit(fabric: Fabric, net: FerModel, data: Data, s: Train, run: RunFile, resum
 
     steps = steps_per_epoch(len(data.train), s.global_batch, fabric.world_size)
     total = s.iterations or max(1, round(s.epochs * steps))
+    if resume:
+        _check_length(resume, progress, steps, total)
     with stop_signal() as asked_to_stop:
-        while progress.iteration < total:
+        while progress.iteration < total or progress.step:  # stopped after the very last step, it has to end its epoch
             began, saved_at, waited = time.monotonic(), time.monotonic(), 0.0
             ends_at = min(steps, progress.step + total - progress.iteration)
             net.train()
@@ -104,7 +106,7 @@ def fit(fabric: Fabric, net: FerModel, data: Data, s: Train, run: RunFile, resum
                     if _any(fabric, time.monotonic() - saved_at > 60 * s.checkpoint_minutes):
                         save()
                         saved_at = time.monotonic()
-            _end_epoch(fabric, net, model, data, s, progress, best, steps, total)
+            _end_epoch(fabric, net, data, s, progress, best, steps, total)
             progress.seconds.append(time.monotonic() - began)
             progress.waited.append(waited)
             progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, {}
@@ -112,6 +114,20 @@ def fit(fabric: Fabric, net: FerModel, data: Data, s: Train, run: RunFile, resum
             save()
             _say_epoch(fabric, progress, s)
     return True
+
+
+def _check_length(run: Artefact, progress: Progress, steps: int, total: int) -> None:
+    """Refuse to go on where an uninterrupted run would have come by another way."""
+    if progress.iteration > total or (progress.finished and progress.iteration == total):
+        raise ArtefactError(
+            f"{run.path} has done {progress.iteration} steps already, and these settings ask for {total}",
+            "ask for more epochs or iterations, or start again without --resume",
+        )
+    if progress.finished and progress.iteration % steps:
+        raise ArtefactError(
+            f"{run.path} ended inside an epoch ({progress.iteration % steps} of {steps} steps), which is closed now",
+            "start again without --resume",
+        )
 
 
 def train_steps(fabric, net, model, optimizer, data: Data, s: Train, progress: Progress, ends_at, steps, total):
@@ -136,22 +152,23 @@ def train_steps(fabric, net, model, optimizer, data: Data, s: Train, progress: P
         transforms = view_transforms(boxes, augment[list(part)]).to(images.device)
         # a device's mean counts by its share of the batch, so that the gradients add up to the global mean
         share = len(part) * fabric.world_size / len(batches[step])
-        sums = _forward_backward(fabric, net, model, images, transforms, targets, s.accumulate, share)
+        pieces = min(s.accumulate, len(batches[step]) // fabric.world_size)  # the same number on every device
+        sums = _forward_backward(fabric, net, model, images, transforms, targets, pieces, share)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         _add(progress.sums, fabric.all_reduce(sums, reduce_op="sum"), net)
         yield step, seconds
 
 
-def _forward_backward(fabric, net, model, images, transforms, targets: Targets, accumulate: int, share: float):
-    """Gradients of one device's part of a batch, in `accumulate` pieces. Returns sums over its faces: each loss term,
+def _forward_backward(fabric, net, model, images, transforms, targets: Targets, pieces: int, share: float):
+    """Gradients of one device's part of a batch, in `pieces` pieces. Returns sums over its faces: each loss term,
     correct answers, faces."""
     n = len(images)
-    pieces = [range(n * i // accumulate, n * (i + 1) // accumulate) for i in range(min(accumulate, n))]
     totals = None
-    for i, piece in enumerate(pieces):
+    for i in range(pieces):
+        piece = device_slice(range(n), i, pieces)
         take = slice(piece.start, piece.stop)
-        last = i == len(pieces) - 1
+        last = i == pieces - 1
         with nullcontext() if last else fabric.no_backward_sync(model):
             output = model(sample_views(images[take], transforms[take], net.input))
             mine = Targets(targets.labels[take], None if targets.distributions is None else targets.distributions[take])
@@ -188,7 +205,7 @@ def _any(fabric: Fabric, flag: bool) -> bool:
     return bool(fabric.all_reduce(torch.tensor(float(flag), device=fabric.device), reduce_op="sum") > 0)
 
 
-def _end_epoch(fabric, net, model, data: Data, s: Train, progress: Progress, best: dict, steps, total) -> None:
+def _end_epoch(fabric, net, data: Data, s: Train, progress: Progress, best: dict, steps, total) -> None:
     """Close the epoch's row of the history; keep the weights if they are the best so far."""
     seen = progress.sums["seen"]
     terms = {k: v / seen for k, v in progress.sums.items() if k not in ("correct", "seen")}
@@ -198,7 +215,7 @@ def _end_epoch(fabric, net, model, data: Data, s: Train, progress: Progress, bes
         "loss": sum(terms.values()),
         **{f"loss_{k}": v for k, v in terms.items()},
         "train_accuracy": progress.sums["correct"] / seen,
-        "val_accuracy": validate(fabric, net, model, data, s.global_batch) if len(data.val) else float("nan"),
+        "val_accuracy": validate(fabric, net, data, s.global_batch) if len(data.val) else float("nan"),
     }
     for key, value in row.items():
         progress.history.setdefault(key, []).append(float(value))
@@ -207,15 +224,20 @@ def _end_epoch(fabric, net, model, data: Data, s: Train, progress: Progress, bes
         best.update({k: v.detach().cpu().clone() for k, v in net.state_dict().items()})
 
 
-def validate(fabric: Fabric, net: FerModel, forward: Callable, data: Data, batch: int) -> float:
-    """Accuracy on the validation rows, each counted once whatever the number of devices."""
+def validate(fabric: Fabric, net: FerModel, data: Data, batch: int) -> float:
+    """Accuracy on the validation rows, each counted once whatever the number of devices.
+
+    The network itself is called and not its wrapper for several devices, whose processes must all call it equally
+    often: here one may have no row at all.
+    """
     mine = torch.arange(fabric.global_rank, len(data.val), fabric.world_size)
     correct = torch.zeros((), device=fabric.device)
     size = max(1, batch // fabric.world_size)
     labels = dict(zip(data.val.index.tolist(), data.val.labels.tolist(), strict=True))
-    for rows, output in infer(net, forward, data.pixels, data.boxes, data.val.index[mine], size):
-        truth = torch.tensor([labels[r] for r in rows.tolist()], device=output.logits.device)
-        correct += (output.logits.argmax(1) == truth).sum()
+    with fabric.autocast():
+        for rows, output in infer(net, net, data.pixels, data.boxes, data.val.index[mine], size):
+            truth = torch.tensor([labels[r] for r in rows.tolist()], device=output.logits.device)
+            correct += (output.logits.argmax(1) == truth).sum()
     return float(fabric.all_reduce(correct, reduce_op="sum")) / len(data.val)
 
 
