@@ -143,7 +143,8 @@ def evaluate(
     facts = scores.run(predictions, names=names, confidence=settings.confidence, fuse=fuse, csv=csv)
     if latency:
         facts["latency"] = {
-            name: stage.latency(folder, settings=settings, devices=devices) for name, folder in _named(folders).items()
+            name: stage.latency(folder, settings=settings, devices=devices, faces=faces, regions=regions)
+            for name, folder in _named(folders).items()
         }
     scores.report(facts, every_class=classes)
     return facts

@@ -87,7 +87,14 @@ def load_network(trained: Artefact, settings: Evaluate, devices: Devices, region
     """
     model = model_settings(trained.params["model"])
     net = build_model(model, len(trained.classes), regions=regions)
-    net.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in trained.group(_weights(trained, settings)).items()})
+    weights = {k: torch.from_numpy(v.copy()) for k, v in trained.group(_weights(trained, settings)).items()}
+    try:
+        net.load_state_dict(weights)
+    except RuntimeError as e:  # only with another number of regions: the rest comes from the run itself
+        raise ArtefactError(
+            f"{trained.path} was trained on another number of regions than {regions}, and its network cannot change it",
+            "evaluate it with the regions it was trained on",
+        ) from e
     fabric = one_device(devices, settings.precision)
     net = net.eval().to(fabric.device)
     return net, fabric.setup_module(net, move_to_device=False), fabric.device
@@ -105,7 +112,10 @@ def _weights(trained: Artefact, settings: Evaluate) -> str:
 def _faces(trained: Artefact, folder: Path, faces: Path | None) -> Artefact:
     if faces is not None:
         return artefact.read(faces, "faces")
-    source = artefact.read(folder.parent.parent / "faces.h5", "faces")
+    beside = folder.parent.parent / "faces.h5"
+    if not beside.is_file():
+        raise ArtefactError(f"there are no faces beside the run {folder}", "name them: --data FILE")
+    source = artefact.read(beside, "faces")
     trained.require_parent(source)
     return source
 
@@ -114,7 +124,10 @@ def _regions(trained: Artefact, source: Artefact, regions: Path | None) -> Artef
     needed = trained.parent("regions") is not None
     if not needed:
         return None
-    boxes = artefact.read(regions or source.path.with_name("regions.h5"), "regions")
+    path = regions or source.path.with_name("regions.h5")
+    if not path.is_file():
+        raise ArtefactError(f"there are no regions {path}", f"run: fertool crop-regions --data {source.path}")
+    boxes = artefact.read(path, "regions")
     boxes.require_parent(source)
     return boxes
 
@@ -156,19 +169,32 @@ def _name(settings: Evaluate, faces: Path | None, regions: Path | None) -> str:
     return "-".join(parts) + ".h5"
 
 
-def latency(folder: Path, *, settings: Evaluate, devices: Devices, faces: int = 50, warm_up: int = 10) -> dict:
+def latency(
+    folder: Path,
+    *,
+    settings: Evaluate,
+    devices: Devices,
+    faces: Path | None = None,
+    regions: Path | None = None,
+    measured: int = 50,
+    warm_up: int = 10,
+) -> dict:
     """Time per face at batch 1, from stored pixels to logits, after a warm-up.
+
+    Args:
+        folder, faces, regions: as for `run`.
+        measured, warm_up: how many faces are timed, and how many go before them.
 
     Returns:
         {"median_ms", "p90_ms", "faces", "device"}.
     """
     trained = artefact.read(folder / "run.h5", "run")
-    source = _faces(trained, folder, None)
-    boxes_file = _regions(trained, source, None)
+    source = _faces(trained, folder, faces)
+    boxes_file = _regions(trained, source, regions)
     net, forward, device = load_network(trained, settings, devices, _region_count(boxes_file))
     boxes = region_boxes(source, boxes_file)
     rows = torch.from_numpy(np.flatnonzero(np.isin(np.asarray(source["status"]), HAS_IMAGE)))
-    rows = rows[torch.arange(faces + warm_up) % len(rows)]
+    rows = rows[torch.arange(measured + warm_up) % len(rows)]
     pixels = Pixels(source["images"], rows.unique(), device, "device")
     times = []
     with torch.inference_mode():
@@ -177,11 +203,11 @@ def latency(folder: Path, *, settings: Evaluate, devices: Devices, faces: int = 
             transforms = view_transforms(network_boxes(net, boxes[row]), None).to(device)
             forward(sample_views(pixels.gather(row), transforms, net.input)).logits.cpu()
             times.append(1000 * (time.perf_counter() - started))
-    measured = times[warm_up:]
+    counted = times[warm_up:]
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     return {
-        "median_ms": float(np.median(measured)),
-        "p90_ms": float(np.percentile(measured, 90)),
-        "faces": faces,
+        "median_ms": float(np.median(counted)),
+        "p90_ms": float(np.percentile(counted, 90)),
+        "faces": measured,
         "device": name,
     }
