@@ -96,7 +96,8 @@ def render_face(spec: FaceSpec) -> RenderedFace:
         made = occluders.make(spec.occlusion, _stream(spec, 3), who, shape, marks, vertices[marks])
         things = [replace(t, vertices=pose.turned(t.vertices, 1.0)) if t.on_head else t for t in made]
         meshes += [(t.vertices, t.triangles) for t in things]
-    meshes = [((v + setting.camera.offset).astype(np.float32), t.astype(np.int32)) for v, t in meshes]
+    moved = setting.camera.offset - pose.turned(scene.AIM, 1.0)
+    meshes = [((v + moved).astype(np.float32), t.astype(np.int32)) for v, t in meshes]
 
     colours, parts, seen = _cast(meshes, things, who, units, setting, spec, meshes[0][0][marks])
     return RenderedFace(

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-#: the point (in the frame of the head) about which a head turns and at which the camera aims
+#: the points (in the frame of the head) about which a head turns, and at which the camera aims
 PIVOT = np.array([0.0, 0.75, 1.2])
-_AIM = np.array([0.0, -0.1, 0.45])
+AIM = np.array([0.0, -0.1, 0.45])
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Camera:
 
     Attributes:
         focal: in sides of the picture.
-        offset: (3,) where the head's origin is moved to.
+        offset: (3,) where the point aimed at is moved to.
     """
 
     focal: float
@@ -75,7 +75,7 @@ def draw(rng: np.random.Generator) -> Scene:
     distance = rng.uniform(11, 20)
     side = rng.uniform(3.9, 4.9)  # how much of the world the picture spans at the face
     shift = np.array([rng.uniform(-0.15, 0.15), rng.uniform(-0.15, 0.12), 0]) * side * 0.5
-    camera = Camera(focal=distance / side, offset=np.array([0, 0, distance]) - _AIM + shift)
+    camera = Camera(focal=distance / side, offset=np.array([0, 0, distance]) + shift)
     return Scene(
         light=_light(rng),
         camera=camera,

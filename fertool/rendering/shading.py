@@ -75,7 +75,7 @@ class Surface:
     def _body(self) -> None:
         x, y, z = self._rest.T
         self.part[(y + 0.6 * z > 2.2) | ((np.abs(x) > 1.1) & (z > 0.95)) | (z > 1.2)] = _PART["body"]
-        cloth = self._skin * np.clip((y + 0.25 * z - 2.75 - 0.12 * np.abs(x)) / 0.03, 0, 1)
+        cloth = self._skin * np.clip((y + 0.25 * z - 2.75) / 0.03, 0, 1)
         self._cover(cloth, self._who.cloth)
         self.gloss *= 1 - cloth
 

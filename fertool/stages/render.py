@@ -125,7 +125,10 @@ def _claim(out_dir: Path, settings: dict, overwrite: bool) -> None:
             return
         if not overwrite:
             differing = ", ".join(f"{k} {before.get(k)} → {v}" for k, v in settings.items() if before.get(k) != v)
-            raise DataError(f"{out_dir} holds faces rendered with other settings ({differing})", "--overwrite")
+            raise DataError(
+                f"{out_dir} holds faces rendered with other settings ({differing})",
+                "name another folder, or --overwrite",
+            )
         for name in (TABLE, LANDMARKS, "README.txt", SETTINGS):
             (out_dir / name).unlink(missing_ok=True)
         shutil.rmtree(out_dir / "images", ignore_errors=True)
