@@ -221,7 +221,7 @@ def demo(
     folder: Annotated[Path, typer.Argument(help="where the demo keeps its pictures and artefacts")] = Path(
         "fertool-demo"
     ),
-    people: Annotated[int, typer.Option(min=6, help="how many people are rendered")] = 48,
+    people: Annotated[int, typer.Option(min=6, help="how many people are rendered")] = 80,
     seed: Annotated[int, typer.Option(min=0, help="another seed renders other people")] = 0,
 ):
     """All seven stages on rendered faces, no data needed."""

@@ -1,0 +1,92 @@
+"""Every script in examples/ as a user would start it, at small size; and the commands the README shows."""
+
+import csv
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer.main
+from layouts import write_ferplus
+
+from fertool import artefact
+from fertool.cli import app
+from fertool.labels import PROTOCOLS
+
+ROOT = Path(__file__).parent.parent
+
+
+def start(script: str, *arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
+    """Run a script with the `fertool` of this Python first on the path."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", str(ROOT / "examples" / script), *arguments],
+        cwd=cwd,
+        env={**os.environ, "PATH": path, **environment},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+def test_no_example_is_forgotten():
+    assert sorted(p.name for p in (ROOT / "examples").iterdir()) == ["quickstart.sh", "ran_ferplus.sh"]
+
+
+def test_quickstart(tmp_path):
+    start("quickstart.sh", "q", "--epochs", "1", cwd=tmp_path, PEOPLE="6")
+    runs = tmp_path / "q/artefacts/rendered/runs"
+    assert sorted(r.name for r in runs.iterdir()) == ["ran-1", "ran-baseline-1"]
+    rows = list(csv.DictReader(open(tmp_path / "q/scores.csv")))
+    assert {"all", "occlusion", "pose30"} <= {r["subset"] for r in rows}
+    assert {r["run"] for r in rows} == {"ran-1", "ran-baseline-1"}
+    assert all((runs / "ran-1/figures" / f"{name}.png").stat().st_size for name in ("regions",))
+    assert artefact.read(tmp_path / "q/artefacts/rendered/masks.h5", "masks").rows == 6 * 21
+
+
+def test_ran_ferplus(tmp_path):
+    write_ferplus(tmp_path / "ferplus", {"train": 16, "val": 8, "test": 16}, layout="labels")
+    lists = tmp_path / "lists" / "FERplus_dir"
+    lists.mkdir(parents=True)
+    test = [(i % 8, f"fer{32_220 + i:07d}") for i in range(16)]
+    (lists / "jianfei_occlusion_list.txt").write_text("".join(f"{c}_{n}.png 8 {c % 4}\r\n" for c, n in test[:8]))
+    for angle, listed in ((30, test[4:]), (45, test[8:])):
+        (lists / f"pose_{angle}_ferplus_list.txt").write_text("".join(f"{c}/{n}.jpg\n" for c, n in listed))
+
+    small = ["--epochs", "1", "--batch", "8", "--set", "train.model.backbone=tiny", "--set", "train.model.size=32"]
+    done = start("ran_ferplus.sh", "ferplus", "lists", *small, cwd=tmp_path)
+    assert "8 of 605" in done.stderr
+
+    table2 = {(r["run"], r["subset"]): r for r in csv.DictReader(open(tmp_path / "table2.csv"))}
+    assert table2["ran-1", "occlusion"]["n_total"] == "8"
+    assert table2["ran-1", "pose30"]["n_total"] == "12"
+    assert table2["ran-baseline-1", "pose45"]["n_total"] == "8"
+    for data in ("ferplus", "ferplus-unaligned"):
+        rows = list(csv.DictReader(open(tmp_path / f"table4-{data}.csv")))
+        assert [r["run"] for r in rows] == ["ran-baseline-1", "ran-self-1", "ran-relation-1", "ran-1"]
+        faces = artefact.read(tmp_path / "artefacts" / data / "faces.h5", "faces")
+        assert faces.classes == PROTOCOLS["ferplus8"]
+
+
+def _commands():
+    """Every fertool command line in the README's shell blocks and inline code."""
+    text = (ROOT / "README.md").read_text()
+    blocks = re.findall(r"^```bash\n(.*?)^```", text, re.S | re.M)
+    lines = [line.split("#")[0] for block in blocks for line in block.splitlines()]
+    return [line.split() for line in [*lines, *re.findall(r"`(fertool [^`]+)`", text)] if line.startswith("fertool ")]
+
+
+@pytest.mark.parametrize("words", _commands(), ids=" ".join)
+def test_readme_commands_exist(words):
+    group = typer.main.get_command(app)
+    name = words[1]
+    if name.isupper():
+        return
+    assert name in group.commands, name
+    command = group.commands[name]
+    known = {option for p in command.params for option in p.opts}
+    assert {w for w in words[2:] if w.startswith("--")} <= known
