@@ -122,9 +122,10 @@ def _draw(runs: list[Path], settings) -> list[str]:
         if able:
             folders = [r.parent for r in able]
             files += visualize.run(kind, folders, settings=settings, out_dir=runs[-1].parent / "figures")
-    for file in files:
+    written = list(dict.fromkeys(map(str, files)))  # all kinds share one figures.h5
+    for file in written:
         console.say(f"→ {file}")
-    return [str(f) for f in files]
+    return written
 
 
 def _attends(run: Path) -> bool:
