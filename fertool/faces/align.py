@@ -127,6 +127,9 @@ def invert(matrix: np.ndarray) -> np.ndarray:
     return np.column_stack([back, -back @ matrix[:, 2]])
 
 
+_FINEST = 4096  # side of the enlarged drawing, at most
+
+
 def warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     """The (size, size[, 3]) uint8 output of a transform.
 
@@ -136,7 +139,7 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     import cv2
 
     shrinks = 1 / np.sqrt(abs(np.linalg.det(matrix[:, :2])))
-    k = max(1, int(np.ceil(shrinks - 1e-6)))
+    k = max(1, min(int(np.ceil(shrinks - 1e-6)), _FINEST // size))
     finer = matrix * k
     finer[:, 2] += (k - 1) / 2
     how = cv2.INTER_CUBIC if k == 1 else cv2.INTER_LINEAR

@@ -9,6 +9,7 @@ from fertool.errors import DataError
 
 #: larger photographs are refused before they are decoded (a decompression bomb is a small file)
 MAX_PIXELS = 100_000_000
+MAX_SIDE = 32_000  # OpenCV warps no wider ones
 
 # those that Pillow decodes itself; EPS, for one, would start another program
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000")
@@ -25,7 +26,7 @@ def read_image(path: Path | str) -> np.ndarray:
     are scaled by 1/257, and what is transparent is laid over white.
 
     Raises:
-        UnreadableImage: missing, a folder, empty, no image, truncated, over `MAX_PIXELS`, or of floating-point values.
+        UnreadableImage: missing, a folder, empty, no image, damaged, too large, or of floating-point values.
     """
     from PIL import Image, ImageOps
 
@@ -39,14 +40,14 @@ def read_image(path: Path | str) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's opinions on EXIF data, palettes, and sizes that are judged here
             with Image.open(path, formats=_FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
+                if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
                     raise UnreadableImage(f"{path}: {image.width:,} × {image.height:,} pixels are {_TOO_MANY}")
                 image.load()
                 return _pixels(ImageOps.exif_transpose(image), path)
     except UnreadableImage:
         raise
     except Image.DecompressionBombError as e:
-        raise UnreadableImage(f"{path}: {_TOO_MANY}") from e
+        raise UnreadableImage(f"{path}: its pixels are {_TOO_MANY}") from e
     except Image.UnidentifiedImageError as e:
         raise UnreadableImage(f"{path}: not an image, or of a format not known here") from e
     except OSError as e:
@@ -55,7 +56,7 @@ def read_image(path: Path | str) -> np.ndarray:
         raise UnreadableImage(f"{path}: damaged ({' '.join(str(e).split()) or type(e).__name__})") from e
 
 
-_TOO_MANY = f"more than {MAX_PIXELS // 1_000_000} million pixels"
+_TOO_MANY = f"too many (at most {MAX_PIXELS // 1_000_000} million, and {MAX_SIDE:,} a side)"
 
 
 def _pixels(image, path: Path) -> np.ndarray:

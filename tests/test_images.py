@@ -1,0 +1,158 @@
+"""Photographs as people have them: every format and mode gives upright pixels, everything else one clear reason."""
+
+import os
+import struct
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from fertool.errors import DataError
+from fertool.faces.images import UnreadableImage, read_image
+
+RNG = np.random.default_rng(0)
+COLOUR = cv2.resize(RNG.integers(0, 256, (6, 8, 3), dtype=np.uint8), (40, 30), interpolation=cv2.INTER_CUBIC)
+GREY = COLOUR[..., 1].copy()
+
+
+def saved(path, pixels, **options):
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize("ending", ["png", "bmp", "tiff", "ppm"])
+def test_lossless_formats_come_as_they_are(tmp_path, ending):
+    assert (read_image(saved(tmp_path / f"a.{ending}", COLOUR)) == COLOUR).all()
+    ending = "pgm" if ending == "ppm" else ending
+    grey = read_image(saved(tmp_path / f"g.{ending}", GREY))
+    assert grey.shape == GREY.shape
+    assert (grey == GREY).all()
+
+
+@pytest.mark.parametrize("ending", ["jpg", "webp"])
+def test_lossy_formats_are_close(tmp_path, ending):
+    read = read_image(saved(tmp_path / f"a.{ending}", COLOUR, quality=95))
+    assert read.shape == COLOUR.shape
+    assert np.abs(read.astype(int) - COLOUR).mean() < 6
+
+
+def test_the_name_does_not_matter(tmp_path):
+    png = saved(tmp_path / "a.png", COLOUR).rename(tmp_path / "a photo, ä.jpg")
+    assert (read_image(png) == COLOUR).all()
+
+
+def test_sixteen_bits_are_scaled(tmp_path):
+    cv2.imwrite(str(tmp_path / "grey.png"), GREY.astype(np.uint16) * 257)
+    cv2.imwrite(str(tmp_path / "colour.png"), COLOUR[..., ::-1].astype(np.uint16) * 257)
+    assert (read_image(tmp_path / "grey.png") == GREY).all()
+    assert (read_image(tmp_path / "colour.png") == COLOUR).all()
+    half = np.full((4, 4), 32768, np.uint16)  # not 0, not 255: 128
+    cv2.imwrite(str(tmp_path / "half.png"), half)
+    assert (read_image(tmp_path / "half.png") == 128).all()
+
+
+def test_cmyk(tmp_path):
+    whole = Image.fromarray(COLOUR).convert("CMYK")
+    whole.save(tmp_path / "a.tiff")
+    whole.save(tmp_path / "a.jpg", quality=98)
+    assert np.abs(read_image(tmp_path / "a.tiff").astype(int) - COLOUR).max() <= 1
+    assert np.abs(read_image(tmp_path / "a.jpg").astype(int) - COLOUR).mean() < 8
+
+
+def test_palette_and_one_bit(tmp_path):
+    few = (COLOUR // 128) * 255
+    Image.fromarray(few).quantize(16).save(tmp_path / "p.png")
+    assert (read_image(tmp_path / "p.png") == few).all()
+    Image.fromarray(GREY > 127).save(tmp_path / "1.png")
+    assert (read_image(tmp_path / "1.png") == np.where(GREY > 127, 255, 0)).all()
+
+
+def test_what_is_transparent_lies_over_white(tmp_path):
+    alpha = np.zeros_like(GREY)
+    alpha[:, 20:], alpha[0, 0] = 255, 128
+    saved(tmp_path / "rgba.png", np.dstack([COLOUR, alpha]))
+    read = read_image(tmp_path / "rgba.png")
+    assert read.shape == COLOUR.shape
+    assert (read[:, 20:] == COLOUR[:, 20:]).all()
+    assert (read[1:, :20] == 255).all()
+    assert np.abs(read[0, 0] - (255 + COLOUR[0, 0].astype(float)) / 2).max() <= 1
+    Image.merge("LA", [Image.fromarray(GREY), Image.fromarray(alpha)]).save(tmp_path / "la.png")
+    grey = read_image(tmp_path / "la.png")
+    assert grey.shape == GREY.shape
+    assert (grey[1:, :20] == 255).all()
+    keyed = Image.fromarray((COLOUR // 128) * 255).quantize(8)
+    keyed.save(tmp_path / "key.png", transparency=keyed.getpixel((3, 3)))
+    assert (read_image(tmp_path / "key.png")[3, 3] == 255).all()
+
+
+TURNS = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a, 2).transpose(1, 0, 2),
+    8: lambda a: np.rot90(a),
+}
+
+
+@pytest.mark.parametrize("orientation", TURNS)
+def test_exif_orientation(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    saved(tmp_path / "a.png", COLOUR, exif=exif)
+    assert (read_image(tmp_path / "a.png") == TURNS[orientation](COLOUR)).all()
+
+
+@pytest.mark.parametrize("ending", ["gif", "png", "webp"])
+def test_the_first_frame_of_an_animation(tmp_path, ending):
+    frames = [Image.fromarray(np.full((20, 20, 3), v, np.uint8)) for v in (30, 200, 90)]
+    frames[0].save(tmp_path / f"a.{ending}", save_all=True, append_images=frames[1:], duration=50)
+    with Image.open(tmp_path / f"a.{ending}") as image:
+        assert image.n_frames == 3
+    read = read_image(tmp_path / f"a.{ending}")
+    assert read.shape == (20, 20, 3)
+    assert np.abs(read.astype(int) - 30).max() <= 2
+
+
+def _bad(folder):
+    """Files that are no photographs, and what the reason has to say."""
+    saved(folder / "whole.jpg", np.tile(COLOUR, (8, 8, 1)))
+    saved(folder / "whole.png", RNG.integers(0, 256, (99, 99, 3), dtype=np.uint8))
+    for ending in ("jpg", "png"):
+        data = (folder / f"whole.{ending}").read_bytes()
+        (folder / f"cut.{ending}").write_bytes(data[: len(data) // 2])
+    middle = bytearray((folder / "whole.png").read_bytes())
+    middle[2000:2100] = bytes(100)
+    (folder / "overwritten.png").write_bytes(middle)
+    (folder / "empty.jpg").touch()
+    (folder / "text.jpg").write_text("this is no picture\n" * 50)
+    (folder / "folder.jpg").mkdir()
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / "script.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(a) run\n")
+    Image.new("1", (20_000, 20_000)).save(folder / "bomb.png")
+    Image.new("1", (40_000, 8)).save(folder / "ribbon.png")
+    Image.fromarray(np.random.default_rng(1).random((9, 9), dtype=np.float32)).save(folder / "float.tiff")
+    header = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR"
+    (folder / "header.png").write_bytes(header)
+    return {
+        "cut.jpg": "truncated", "cut.png": "truncated", "overwritten.png": "damaged", "empty.jpg": "empty",
+        "text.jpg": "not an image", "folder.jpg": "not a file", "pipe.jpg": "not a file",
+        "script.jpg": "not an image", "bomb.png": "too many", "ribbon.png": "too many", "float.tiff": "floating",
+        "header.png": "", "missing.jpg": "no such file",
+    }  # fmt: skip
+
+
+def test_what_is_no_photograph_is_named_with_its_reason(tmp_path):
+    said = {}
+    for name, reason in _bad(tmp_path).items():
+        with pytest.raises(UnreadableImage) as caught:
+            read_image(tmp_path / name)
+        said[name] = caught.value.message
+        assert said[name].startswith(f"{tmp_path / name}: ")
+        assert reason in said[name], said[name]
+        assert "\n" not in said[name]
+    assert issubclass(UnreadableImage, DataError)
+    assert len(said) == 13
