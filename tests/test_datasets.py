@@ -286,7 +286,7 @@ def test_ferplus_without_any_photograph_is_no_data_set(tmp_path):
 def test_ferplus_without_votes_is_no_data_set(tmp_path):
     layouts.write_ferplus(tmp_path)
     (tmp_path / "fer2013new.csv").unlink()
-    with pytest.raises(DataError, match=r"the table of votes is missing \(.*fer2013new.csv\)"):
+    with pytest.raises(DataError, match=r"the tables of votes are missing \(.*fer2013new.csv\)"):
         open_dataset(tmp_path, "ferplus").samples()
 
 

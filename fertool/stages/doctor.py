@@ -14,7 +14,7 @@ _PACKAGES = (
     "torch", "torchvision", "lightning", "numpy", "h5py", "opencv-python-headless", "pillow", "pandas", "matplotlib",
     "pydantic", "typer", "rich", "dlib-bin", "face_recognition_models", "facenet-pytorch",
 )  # fmt: skip
-_OPTIONAL = {"anny": "demo", "trimesh": "demo", "embreex": "demo", "pytest": "test"}
+_OPTIONAL = {"anny": "demo", "embreex": "demo", "pytest": "test"}
 
 
 def summary(workspace: Workspace) -> dict:
