@@ -1,7 +1,7 @@
 """Where artefacts live, and which one a command means when none is named.
 
-    artefacts/raf/faces.h5  masks.h5  regions.h5  subsets.h5
-    artefacts/raf/runs/ran-1/run.h5  predictions.h5  figures/
+artefacts/raf/faces.h5  masks.h5  regions.h5  subsets.h5
+artefacts/raf/runs/ran-1/run.h5  predictions.h5  figures/
 """
 
 import os

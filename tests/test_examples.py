@@ -33,6 +33,11 @@ def start(script: str, *arguments: str, cwd: Path, **environment: str) -> subpro
     return done
 
 
+def read(table: Path) -> list[dict[str, str]]:
+    with open(table, newline="") as f:
+        return list(csv.DictReader(f))
+
+
 def test_no_example_is_forgotten():
     assert sorted(p.name for p in (ROOT / "examples").iterdir()) == ["quickstart.sh", "ran_ferplus.sh"]
 
@@ -41,7 +46,7 @@ def test_quickstart(tmp_path):
     start("quickstart.sh", "q", "--epochs", "1", cwd=tmp_path, PEOPLE="6")
     runs = tmp_path / "q/artefacts/rendered/runs"
     assert sorted(r.name for r in runs.iterdir()) == ["ran-1", "ran-baseline-1"]
-    rows = list(csv.DictReader(open(tmp_path / "q/scores.csv")))
+    rows = read(tmp_path / "q/scores.csv")
     assert {"all", "occlusion", "pose30"} <= {r["subset"] for r in rows}
     assert {r["run"] for r in rows} == {"ran-1", "ran-baseline-1"}
     assert all((runs / "ran-1/figures" / f"{name}.png").stat().st_size for name in ("regions",))
@@ -61,12 +66,12 @@ def test_ran_ferplus(tmp_path):
     done = start("ran_ferplus.sh", "ferplus", "lists", *small, cwd=tmp_path)
     assert "8 of 605" in done.stderr
 
-    table2 = {(r["run"], r["subset"]): r for r in csv.DictReader(open(tmp_path / "table2.csv"))}
+    table2 = {(r["run"], r["subset"]): r for r in read(tmp_path / "table2.csv")}
     assert table2["ran-1", "occlusion"]["n_total"] == "8"
     assert table2["ran-1", "pose30"]["n_total"] == "12"
     assert table2["ran-baseline-1", "pose45"]["n_total"] == "8"
     for data in ("ferplus", "ferplus-unaligned"):
-        rows = list(csv.DictReader(open(tmp_path / f"table4-{data}.csv")))
+        rows = read(tmp_path / f"table4-{data}.csv")
         assert [r["run"] for r in rows] == ["ran-baseline-1", "ran-self-1", "ran-relation-1", "ran-1"]
         faces = artefact.read(tmp_path / "artefacts" / data / "faces.h5", "faces")
         assert faces.classes == PROTOCOLS["ferplus8"]
