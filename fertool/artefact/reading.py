@@ -39,6 +39,7 @@ class Artefact:
     classes: tuple[str, ...] | None
     info: dict
     stored: dict[str, Stored] = field(repr=False)
+    inode: int = field(repr=False)
 
     @property
     def rows(self) -> int:
@@ -56,6 +57,8 @@ class Artefact:
         if name not in self.stored:
             raise ArtefactError(f"{self.path} has no column {name!r}", f"it has: {', '.join(self.stored)}")
         s = self.stored[name]
+        if self.path.stat().st_ino != self.inode:
+            raise ArtefactError(f"{self.path} was replaced while it was in use", "run the command again")
         if s.offset is None or 0 in s.shape or s.shape == ():
             with open_h5(self.path) as h5:
                 array = np.asarray(h5[name][()])
@@ -132,6 +135,7 @@ def read(path: str | Path, kind: str | tuple[str, ...] | None = None, *, partial
                 classes=tuple(map(str, _json(attrs, "classes", list | None) or ())) or None,
                 info=_json(attrs, "info", dict),
                 stored=stored,
+                inode=path.stat().st_ino,
             )
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as e:
         raise ArtefactError(f"{path} cannot be read as a fertool artefact: {one_line(e)}", _damage_hint(path)) from e
