@@ -98,6 +98,16 @@ def test_no_file_left_beside_the_artefact(tmp_path):
     assert artefact.read(tmp_path / "m.h5").params == {"grid": 2}
 
 
+def test_a_file_that_is_replaced_while_it_is_used(tmp_path):
+    """What is mapped stays what it was; what is asked for later must not come from another file."""
+    old = masks(tmp_path / "m.h5")
+    mapped = old["masks"]
+    masks(tmp_path / "m.h5", arrays={"masks": MASKS[:, ::-1]})
+    assert np.array_equal(mapped, MASKS)
+    with pytest.raises(ArtefactError, match=r"m\.h5 was replaced while it was in use"):
+        old["masks"]
+
+
 # ---------------------------------------------------------------------------------------- digests, up to date
 
 
