@@ -4,12 +4,18 @@ import os
 
 import pytest
 
-from fertool import pool
+from fertool import console, pool
 from fertool.settings import DetectAlign
 
 # tests run side by side: one thread for each, or they would wait for one another
 _processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
 os.environ.setdefault("OMP_NUM_THREADS", str(max(1, pool.cores() // _processes)))
+
+
+@pytest.fixture(autouse=True)
+def _talkative():
+    """A command run inside a test's own process may have silenced the console."""
+    console.configure()
 
 
 def _once(tmp_path_factory, name: str, make):
