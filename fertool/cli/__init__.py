@@ -1,9 +1,21 @@
 """The command line: one thin function per command. Heavy libraries are imported inside them, when they are needed."""
 
+import sys
+
+from fertool import console
 from fertool.cli import prepare, runs, tools  # noqa: F401  (importing them registers their commands)
 from fertool.cli.frame import app
 
 
 def main() -> None:
-    """Entry point of the `fertool` command."""
-    app()
+    """Entry point of the `fertool` command. A command line that cannot be meant is an error like any other."""
+    try:
+        sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
+    except Exception as e:  # the parser's errors belong to typer or to click, depending on typer's version
+        if not hasattr(e, "format_message"):
+            raise
+        context = getattr(e, "ctx", None)
+        console.configure(json_output="--json" in sys.argv)
+        said = " ".join(e.format_message().split()).removesuffix(".")
+        console.fail(said, f"see: {context.command_path if context else 'fertool'} --help", 2)
+        sys.exit(2)
