@@ -171,7 +171,7 @@ class Train(Settings):
         "where faces are held: on the device, in memory, or read from the file as needed",
     ] = "auto"
     checkpoint_minutes: Annotated[float, Gt(0), "save at least this often inside an epoch"] = 10
-    seed: Annotated[int, Ge(0)] = 0
+    seed: Annotated[int, Ge(0), "decides the starting weights, the order of faces and how they are varied"] = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,8 +182,8 @@ class Evaluate(Settings):
     weights: Annotated[
         Literal["selected", "last", "best"], "which checkpoint; `selected` is what the run's select_on names"
     ] = "selected"
-    batch: Annotated[int, Gt(0)] = 64
-    precision: Literal["32", "bf16", "16"] = "32"
+    batch: Annotated[int, Gt(0), "faces per forward pass"] = 64
+    precision: Annotated[Literal["32", "bf16", "16"], "number format of the forward pass"] = "32"
     confidence: Annotated[float, Gt(0), Lt(1), "level of the intervals"] = 0.95
 
 
