@@ -1,4 +1,4 @@
-"""Emotion names, their aliases, and the ordered class lists of the data sets and papers.
+"""Emotion names, their aliases, the ordered class lists of the data sets and papers, and the attributes of faces.
 
 Labels cross every boundary by name. An integer only means something next to the ordered class list that is stored
 in the same file.
@@ -40,6 +40,13 @@ PROTOCOLS: dict[str, tuple[str, ...]] = {
     "fer2013_7": ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral"),
     "ferplus8": ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"),
     "affectnet8": EMOTIONS,
+}
+
+#: the attributes that the Attention Map Generator of WS-LGRN learns from (Zhang et al., IJCAI 2020, Table 1), by the
+#: part of the face it is to look at. Faces carry each as a column: 1 where the face has it, -1 where not.
+ATTRIBUTES: dict[str, tuple[str, ...]] = {
+    "eyes": ("attr_bushy_eyebrows", "attr_arched_eyebrows", "attr_narrow_eyes", "attr_eyeglasses"),
+    "mouth": ("attr_big_lips", "attr_mouth_slightly_open", "attr_smiling"),
 }
 
 

@@ -211,3 +211,54 @@ def write_csv(root: Path, n: int = 8, separator: str = ",", name: str = "labels.
             quality = "" if i == 0 else f"{i / 2}"
             table.writerow([split, path, emotion, f"p{i % 2}", 20 + i, "dark", quality])
     return root / name
+
+
+CELEBA_ATTRIBUTES = (  # all forty, in the order of the list
+    *("5_o_Clock_Shadow", "Arched_Eyebrows", "Attractive", "Bags_Under_Eyes", "Bald", "Bangs", "Big_Lips", "Big_Nose"),
+    *("Black_Hair", "Blond_Hair", "Blurry", "Brown_Hair", "Bushy_Eyebrows", "Chubby", "Double_Chin", "Eyeglasses"),
+    *("Goatee", "Gray_Hair", "Heavy_Makeup", "High_Cheekbones", "Male", "Mouth_Slightly_Open", "Mustache"),
+    *("Narrow_Eyes", "No_Beard", "Oval_Face", "Pale_Skin", "Pointy_Nose", "Receding_Hairline", "Rosy_Cheeks"),
+    *("Sideburns", "Smiling", "Straight_Hair", "Wavy_Hair", "Wearing_Earrings", "Wearing_Hat", "Wearing_Lipstick"),
+    *("Wearing_Necklace", "Wearing_Necktie", "Young"),
+)
+
+
+def write_celeba(root: Path, n: int = 12, layout: str = "folders", pictures: bool = True) -> Path:
+    """CelebA; of every six pictures four are of train, one of val, one of test.
+
+    Attribute j of picture i is 1 where i + j is a multiple of three. The left eye of it lies at (60 + i % 20, 109).
+
+    Args:
+        layout: "folders" (Anno, Eval, Img), "flat" (all lists at the top) or "csv" (as at Kaggle).
+        pictures: whether to draw them.
+    """
+    names = [f"{i + 1:06d}.jpg" for i in range(n)]
+    attributes = [[1 if (i + j) % 3 == 0 else -1 for j in range(40)] for i in range(n)]
+    partition = [[(0, 0, 0, 0, 1, 2)[i % 6]] for i in range(n)]
+    points = [[60 + i % 20, 109, 106, 113, 77, 142, 73, 152, 108, 154] for i in range(n)]
+    axes = [f"{p}_{axis}" for p in ("lefteye", "righteye", "nose", "leftmouth", "rightmouth") for axis in "xy"]
+    lists = {
+        "Anno/list_attr_celeba": (CELEBA_ATTRIBUTES, attributes),
+        "Eval/list_eval_partition": (["partition"], partition),
+        "Anno/list_landmarks_align_celeba": (axes, points),
+    }
+    for path, (header, rows) in lists.items():
+        path = root / (path if layout == "folders" else path.split("/")[1])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if layout == "csv":
+            lines = [",".join(["image_id", *header])]
+            lines += [",".join(map(str, [name, *row])) for name, row in zip(names, rows, strict=True)]
+        else:
+            lines = [] if header == ["partition"] else [str(n), " ".join(header) + " "]
+            gap = " " if header == ["partition"] else "  "
+            lines += [gap.join(map(str, [name, *row])) for name, row in zip(names, rows, strict=True)]
+        path.with_suffix(".csv" if layout == "csv" else ".txt").write_text("\n".join([*lines, ""]))
+    folder = {"folders": "Img/img_align_celeba", "flat": "img_align_celeba"}.get(layout, "img_align_celeba/" * 2)
+    if pictures:
+        for i, name in enumerate(names):
+            photograph = np.full((218, 178, 3), 90, np.uint8)
+            photograph[40:170, 24:154] = draw_face("happiness" if i % 2 else "neutral", i, 130)[..., None]
+            write_image(root / folder / name, photograph)
+        litter(root / folder)
+    (root / ".DS_Store").write_bytes(b"\0")
+    return root
