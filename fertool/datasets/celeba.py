@@ -5,7 +5,7 @@ seven of the attributes where eyes and mouth are; only these are read.
 """
 
 from array import array
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -66,11 +66,13 @@ All may lie at the top instead, or as .csv with img_align_celeba/img_align_celeb
         if any(p.fatal for p in problems):
             return [], problems
         try:
-            stems, attributes = _read(lists["attributes"], [name.removeprefix("attr_") for name in COLUMNS], (-1, 1))
-            codes = _joined(stems, *_read(lists["splits"], ["partition"], range(3)))[:, 0]
+            stems, attributes = _read(
+                lists["attributes"], [name.removeprefix("attr_") for name in COLUMNS], frozenset((-1, 1))
+            )
+            codes = _joined(stems, *_read(lists["splits"], ["partition"], frozenset(range(3))))[:, 0]
             points = None
             if lists["landmarks"]:
-                points = _joined(stems, *_read(lists["landmarks"], POINTS, range(-9999, 10_000)))
+                points = _joined(stems, *_read(lists["landmarks"], POINTS, frozenset(range(-9999, 10_000))))
         except DataError as e:
             return [], [*problems, Problem(e.message)]
 
@@ -116,7 +118,7 @@ def _photographs(top: Path, problems: list[Problem]) -> tuple[Path, list[str]]:
     return top, []
 
 
-def _read(path: Path, wanted: Sequence[str], allowed: Container[int]) -> tuple[np.ndarray, np.ndarray]:
+def _read(path: Path, wanted: Sequence[str], allowed: frozenset[int]) -> tuple[np.ndarray, np.ndarray]:
     """Columns of a list: the stems of its pictures (N,), and (N, K) int16.
 
     Cells stand between blanks or commas. The line before the first picture names the columns (in .txt lists, those
@@ -144,7 +146,7 @@ def _read(path: Path, wanted: Sequence[str], allowed: Container[int]) -> tuple[n
             places = [1 + names.index(name) for name in wanted]
         try:
             row = [int(cells[place]) for place in places]
-            if not all(value in allowed for value in row):
+            if not allowed.issuperset(row):
                 raise ValueError
         except (IndexError, ValueError):
             wrong.append(f"line {n} ({line.strip()[:40]!r})")
