@@ -15,6 +15,7 @@ from fertool.datasets import open_dataset, recognise
 from fertool.errors import DataError, UsageError
 from fertool.faces.head_points import POINTS, VERTICES, angles, rotation
 from fertool.faces.pose import estimate
+from fertool.rendering.attributes import attributes
 from fertool.rendering.expressions import EXPRESSIONS
 from fertool.rendering.head import load_head
 from fertool.rendering.occluders import OCCLUSIONS
@@ -345,6 +346,7 @@ def test_data_set_tells_the_truth_of_every_face(rendered):
             "true_roll": spec.roll,
             "true_occlusion": spec.occlusion,
             "intensity": spec.intensity,
+            **attributes(spec),
         }
         assert data.read(sample).shape == (128, 128, 3)
 
@@ -355,13 +357,14 @@ def test_data_set_tells_the_truth_of_every_face(rendered):
         (lambda d: (d / "landmarks.npy").unlink(), "landmarks.npy is missing"),
         (lambda d: (d / "landmarks.npy").write_bytes(b""), "landmarks cannot be read"),
         (lambda d: np.save(d / "landmarks.npy", np.zeros((2, 68, 2))), r"landmarks for 1 pictures"),
-        (lambda d: (d / "rendered.csv").write_text("id,path\n"), "not all columns"),
+        (lambda d: (d / "rendered.csv").write_text("id,path\n"), "the table has no rows"),
+        (lambda d: (d / "rendered.csv").write_text("id,path\na,a.png\n"), "lacks label, split, subject"),
         (lambda d: (d / "a.png").unlink(), "1 of 1 pictures are missing"),
     ],
 )
 def test_damaged_data_sets_say_what_is_wrong(tmp_path, damage, said):
     with open(tmp_path / "rendered.csv", "w", newline="") as f:
-        csv.writer(f).writerows([render.COLUMNS, ("a", "a.png", "fear", "train", "p0", 1, 2, 3, "", 0.8)])
+        csv.writer(f).writerows([render.COLUMNS, ("a", "a.png", "fear", "train", "p0", 1, 2, 3, "", 0.8, *[-1] * 7)])
     np.save(tmp_path / "landmarks.npy", np.zeros((1, 68, 2), np.float32))
     (tmp_path / "a.png").write_bytes(b"x")
     assert len(open_dataset(tmp_path, "rendered").samples()) == 1

@@ -1,6 +1,7 @@
 """The embedded data set: faces rendered from the MakeHuman head by `fertool render`.
 
-It knows the truth about everything: label, person, landmarks, head pose, what covers the face.
+It knows the truth about everything: label, person, landmarks, head pose, what covers the face, and the attributes that
+CelebA gives of eyes and mouth.
 """
 
 import csv
@@ -9,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from fertool.datasets.base import Dataset, Problem, Sample, Samples, some
-from fertool.labels import PROTOCOLS
+from fertool.labels import ATTRIBUTES, PROTOCOLS
 
 TABLE, LANDMARKS = "rendered.csv", "landmarks.npy"
-COLUMNS = {"id", "path", "label", "split", "subject", "pitch", "yaw", "roll", "occlusion", "intensity"}
+SHOWN = tuple(name for group in ATTRIBUTES.values() for name in group)
+COLUMNS = ("id", "path", "label", "split", "subject", "pitch", "yaw", "roll", "occlusion", "intensity", *SHOWN)
 
 
 class Rendered(Dataset):
@@ -21,7 +23,8 @@ class Rendered(Dataset):
     about = "rendered faces (MakeHuman head, CC0), made by fertool render; no benchmark"
     marks = TABLE
     layout = """\
-rendered.csv                id,path,label,split,subject,pitch,yaw,roll,occlusion,intensity
+rendered.csv                id,path,label,split,subject,pitch,yaw,roll,occlusion,intensity,
+                            attr_bushy_eyebrows,... (seven attributes, 1 or -1)
 landmarks.npy               (N, 68, 2) pixels
 images/p000/p000-00.png ..."""
 
@@ -36,8 +39,11 @@ images/p000/p000-00.png ..."""
             return [], missing
         with open(table, newline="", encoding="utf-8") as f:
             rows = list(csv.DictReader(f))
-        if not rows or not set(rows[0]) >= COLUMNS:
-            return [], [Problem("the table has no rows, or not all columns", str(table))]
+        if not rows:
+            return [], [Problem("the table has no rows", str(table))]
+        if lacking := [name for name in COLUMNS if name not in rows[0]]:
+            note = f"the table lacks {some(lacking)}; the same fertool render again adds them and keeps the pictures"
+            return [], [Problem(note, str(table))]
         try:
             landmarks = np.load(marks, allow_pickle=False)
         except (ValueError, EOFError):
@@ -65,6 +71,7 @@ images/p000/p000-00.png ..."""
                     **{f"true_{angle}": float(row[angle]) for angle in ("pitch", "yaw", "roll")},
                     "true_occlusion": row["occlusion"],
                     "intensity": float(row["intensity"]),
+                    **{name: int(row[name]) for name in SHOWN},
                 },
             )
 

@@ -47,12 +47,17 @@ def make(
     """
     face = skin[marks]
     if kind == "glasses-mask":
-        return _mask(rng, face, skin) if rng.random() < 0.5 else _glasses(rng, face)
+        return _mask(rng, face, skin) if is_mask(rng) else _glasses(rng, face)
     if kind == "upper" and rng.random() < 0.35:
         return [_hat(rng, face)]
     if kind == "bottom" and rng.random() < 0.35:
         return [_scarf(rng, face)]
     return _object(kind, rng, who, posed)
+
+
+def is_mask(rng: np.random.Generator) -> bool:
+    """Which of the two a "glasses-mask" is: the first number that `make` draws."""
+    return rng.random() < 0.5
 
 
 def _object(kind: str, rng: np.random.Generator, who: Person, posed: np.ndarray) -> list[Thing]:

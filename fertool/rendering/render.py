@@ -20,6 +20,7 @@ from fertool.rendering.shading import PARTS, SKIN_PARTS, Surface, lit, mask_colu
 
 _FINE = 256  # rays along a side at least, so that several fall into a pixel of a small picture
 _SKY_RAYS = 6  # per vertex, to find how open it lies
+_PURPOSES = ("expression", "scene", "occlusion", "picture", "background")  # of random numbers, see `stream`
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,8 @@ def render_face(spec: FaceSpec) -> RenderedFace:
         DataError: a package of the `demo` extra is missing.
     """
     head, who = load_head(), person(spec.subject)
-    units = mix(spec.expression, spec.intensity, _stream(spec, 1))
-    setting = scene.draw(_stream(spec, 2))
+    units = mix(spec.expression, spec.intensity, stream(spec, "expression"))
+    setting = scene.draw(stream(spec, "scene"))
 
     shape = who.neutral + sum(np.float32(strength) * head.units[name] for name, strength in units.items())
     pose = _Pose(spec)
@@ -93,7 +94,7 @@ def render_face(spec: FaceSpec) -> RenderedFace:
         meshes.append((pose.turned(hair, np.clip((3.3 - hair[:, 1:2]) / 2.2, 0, 1)), sheet))
     things = []
     if spec.occlusion:
-        made = occluders.make(spec.occlusion, _stream(spec, 3), who, shape, marks, vertices[marks])
+        made = occluders.make(spec.occlusion, stream(spec, "occlusion"), who, shape, marks, vertices[marks])
         things = [replace(t, vertices=pose.turned(t.vertices, 1.0)) if t.on_head else t for t in made]
         meshes += [(t.vertices, t.triangles) for t in things]
     moved = setting.camera.offset - pose.turned(scene.AIM, 1.0)
@@ -101,16 +102,16 @@ def render_face(spec: FaceSpec) -> RenderedFace:
 
     colours, parts, seen = _cast(meshes, things, who, units, setting, spec, meshes[0][0][marks])
     return RenderedFace(
-        pixels=_developed(colours, setting, who.skin.mean(), _stream(spec, 4)),
+        pixels=_developed(colours, setting, who.skin.mean(), stream(spec, "picture")),
         landmarks=setting.camera.project(meshes[0][0][marks], spec.size).astype(np.float32),
         visible=seen,
         parts=parts,
     )
 
 
-def _stream(spec: FaceSpec, number: int) -> np.random.Generator:
+def stream(spec: FaceSpec, purpose: str) -> np.random.Generator:
     """Random numbers of their own for each purpose: another expression leaves light and background alone."""
-    return np.random.default_rng([spec.seed, number])
+    return np.random.default_rng([spec.seed, 1 + _PURPOSES.index(purpose)])
 
 
 class _Pose:
@@ -178,7 +179,7 @@ def _cast(meshes, things, who, units, setting, spec, marks):
     normal[turned_away] *= -1
     share = _lit_share(rays, ahead * far[:, None] + np.float32(0.012) * normal, normal, setting.light, hit, fine)
 
-    colours = scene.background(_stream(spec, 5), fine).reshape(-1, 3)
+    colours = scene.background(stream(spec, "background"), fine).reshape(-1, 3)
     colours[hit] = lit(setting.light, albedo, gloss, normal, ahead, share, open_sky, np.isin(part, SKIN_PARTS))
     parts = np.zeros(fine * fine, np.uint8)
     parts[hit] = part

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from fertool import console, pool
+from fertool.datasets.disk import header
+from fertool.datasets.rendered import COLUMNS, LANDMARKS, TABLE
 from fertool.errors import DataError, UsageError
 
-TABLE, LANDMARKS, SETTINGS = "rendered.csv", "landmarks.npy", "rendered.json"
-COLUMNS = ("id", "path", "label", "split", "subject", "pitch", "yaw", "roll", "occlusion", "intensity")
+SETTINGS = "rendered.json"
 
 _RENDERER = 1  # raised whenever the same settings give other pictures
 
@@ -29,8 +30,9 @@ They show that a pipeline works and let a method be tried without a download. Th
 them says nothing about photographs and must not be compared with published numbers.
 
 rendered.csv    id, path, label, split, subject; head pose in degrees (yaw > 0 looks to the picture's right, pitch > 0
-                up, roll > 0 turned clockwise as seen); what covers the face; intensity of the expression (0 to 1).
-                People are disjoint between train, val and test.
+                up, roll > 0 turned clockwise as seen); what covers the face; intensity of the expression (0 to 1);
+                attr_...: 1 where the face shows the attribute, -1 where not or where that part is covered. People are
+                disjoint between train, val and test.
 landmarks.npy   (N, 68, 2) float32: the iBUG landmarks in pixels, in the order of the rows of rendered.csv; the centre
                 of the top-left pixel is (0, 0). Points of the jaw are points of the skin: on a turned head they do not
                 slide to the visible outline.
@@ -140,7 +142,7 @@ def _claim(out_dir: Path, settings: dict, overwrite: bool) -> None:
 
 def _complete(out_dir: Path, planned: list) -> bool:
     return (
-        (out_dir / TABLE).is_file()
+        header(out_dir / TABLE) == list(COLUMNS)  # a table of an earlier version is written again
         and (out_dir / LANDMARKS).is_file()
         and all((out_dir / _path(face)).is_file() for faces in planned for face in faces)
     )
@@ -198,13 +200,16 @@ def _render_person(out_dir: Path, faces: list) -> int:
 
 
 def _table(faces: list) -> str:
+    from fertool.rendering.attributes import attributes
+
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(COLUMNS)
     for face in faces:
         s = face.spec
         truth = (s.pitch, s.yaw, s.roll, s.occlusion, s.intensity)
-        rows.writerow((face.id, _path(face), s.expression, face.split, face.subject, *truth))
+        shown = attributes(s).values()
+        rows.writerow((face.id, _path(face), s.expression, face.split, face.subject, *truth, *shown))
     return text.getvalue()
 
 
