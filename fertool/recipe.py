@@ -17,7 +17,7 @@ from fertool.settings import STAGES, Settings
 S = TypeVar("S", bound=Settings)
 
 #: keys of a recipe that are not stage sections
-HEADER = ("about", "paper", "dataset", "stages", "variants", "compare")
+HEADER = ("about", "paper", "dataset", "stages", "after", "variants", "compare")
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Recipe:
         paper: key of the paper in `fertool/papers` whose numbers stand beside the results, or "".
         dataset: data set it was written for, or "".
         stages: the commands `fertool run` walks, in order.
+        after: recipes whose training on the same faces comes before this one's: what the network stands on.
         variants: baselines and ablations `fertool run` trains one after the other; empty for the system itself.
         compare: settings that pick the paper's rows, see `evaluation.paper_results`.
         sections: stage name -> raw settings.
@@ -41,6 +42,7 @@ class Recipe:
     paper: str = ""
     dataset: str = ""
     stages: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
     variants: tuple[str, ...] = ()
     compare: Mapping[str, Any] = field(default_factory=dict)
     sections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -179,10 +181,10 @@ def _header(name: str, raw: dict) -> dict:
             raise RecipeError(f"recipe {name}: unknown section {str(key)!r}", nearest(str(key), [*STAGES, *HEADER]))
         if key in STAGES and not isinstance(value, dict | None):
             raise RecipeError(f"recipe {name}: section {key} holds no settings", f"write: {key}: {{key: value}}")
-        if key in ("stages", "variants") and not isinstance(value, list):
+        if key in ("stages", "after", "variants") and not isinstance(value, list):
             raise RecipeError(f"recipe {name}: {key} is not a list", f"write: {key}: [one, another]")
     header = {k: raw[k] for k in HEADER if k in raw}
-    header |= {k: tuple(map(str, raw.get(k, ()))) for k in ("stages", "variants")}
+    header |= {k: tuple(map(str, raw.get(k, ()))) for k in ("stages", "after", "variants")}
     for stage in header["stages"]:
         if stage not in STAGES:
             raise RecipeError(f"recipe {name}: there is no stage {stage!r}", nearest(stage, STAGES))

@@ -43,8 +43,14 @@ class DetectAlign(Settings):
         Literal["eyes-mouth", "eyes", "dlib-chip"],
         "where the landmarks should lie in the output, see `fertool.faces.align.TEMPLATES`",
     ] = "eyes-mouth"
-    size: Annotated[int, Gt(0), "side of the output in pixels"] = 224
+    size: Annotated[int, Gt(0), "side of the output in pixels; its width, if `height` is given"] = 224
+    height: Annotated[Annotated[int, Gt(0)] | None, "of the output in pixels; default: as high as it is wide"] = None
     grey: Annotated[bool, "one channel instead of three"] = False
+    illumination: Annotated[
+        Literal["none", "isotropic"],
+        "`isotropic` divides grey faces by the light on them, which isotropic diffusion finds",
+    ] = "none"
+    diffusion: Annotated[float, Gt(0), "how smooth that light is: the factor of its gradient's square"] = 7.0
     margin: Annotated[
         float, Ge(0), Le(1), "with `align: none`, how far the box is widened, as a fraction of its side"
     ] = 0.15
@@ -70,6 +76,11 @@ class DetectAlign(Settings):
     ] = "manual"
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of a face."""
+        return self.height or self.size, self.size, 1 if self.grey else 3
+
+    @property
     def dataset_options(self) -> dict[str, str]:
         """What the data set's adapter has to know."""
         return {name: getattr(self, name) for name in ("label_rule", "votes", "images", "points")}
@@ -77,13 +88,18 @@ class DetectAlign(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class MakeMasks(Settings):
-    """make-masks: landmarks → MAN's eight region masks."""
+    """make-masks: landmarks → MAN's eight region masks; attributes → the groups that WS-LGRN's maps are learnt from."""
 
     grid: Annotated[int, Gt(0), "cells per side of a mask (lambda = 1/16 of 224)"] = 14
     region_size_order: Annotated[
         Literal["corrected", "paper"],
         "sizes of regions 2 and 3: `paper` takes them literally, which cuts both eyes off",
     ] = "corrected"
+    draw_train: Annotated[
+        int, Gt(0), "how many faces of split train each attribute group is learnt from, half of them positive"
+    ] = 30_000
+    draw_val: Annotated[int, Gt(0), "how many faces of split val it is checked on, half of them positive"] = 3_000
+    seed: Annotated[int, Ge(0), "decides which faces are drawn"] = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +154,7 @@ class Train(Settings):
     select_on: Annotated[
         Literal["last", "val", "test"], "which checkpoint counts; `test` must be spelled out, and every report says so"
     ] = "last"
-    global_batch: Annotated[int, Gt(0), "faces per optimiser step over all devices"] = 128
+    global_batch: Annotated[int, Gt(0), "faces (or pairs of them) per optimiser step over all devices"] = 128
     accumulate: Annotated[
         int,
         Gt(0),
@@ -162,6 +178,10 @@ class Train(Settings):
     rotate: Annotated[float, Ge(0), "largest random rotation in degrees"] = 0.0
     shift: Annotated[float, Ge(0), Le(0.5), "largest random shift as a fraction of the side"] = 0.0
     zoom: Annotated[float, Ge(0), Lt(1), "largest random change of scale as a fraction"] = 0.0
+    turns: Annotated[tuple[float, ...], "turn a face by one of these angles, in degrees, instead of by `rotate`"] = ()
+    expand: Annotated[
+        bool, "an epoch shows every face in each of its turns, and mirrored, instead of once in one at random"
+    ] = False
     oversample: Annotated[bool, "draw training faces with replacement, each class equally often"] = False
     precision: Annotated[Literal["32", "bf16", "16"], "number format of the forward pass"] = "32"
     channels_last: bool = True
@@ -170,6 +190,8 @@ class Train(Settings):
         Literal["auto", "device", "host", "none"],
         "where faces are held: on the device, in memory, or read from the file as needed",
     ] = "auto"
+    track: Annotated[tuple[str, ...], "ids of faces whose attention is kept as training goes on"] = ()
+    track_every: Annotated[int, Gt(0), "optimiser steps between two looks at the tracked faces"] = 50
     checkpoint_minutes: Annotated[float, Gt(0), "save at least this often inside an epoch"] = 10
     seed: Annotated[int, Ge(0), "decides the starting weights, the order of faces and how they are varied"] = 0
 

@@ -19,7 +19,7 @@ def _value(*setup, subset="all"):
 
 def test_every_paper_is_there_in_full():
     counts = {name: len(paper_results.load(name).results) for name in paper_results.names()}
-    assert counts == {"lnlattennet": 146, "man": 27, "ran": 80, "va_cnn": 25, "ws_lgrn": 24}
+    assert counts == {"lnlattennet": 146, "man": 27, "ran": 80, "va-cnn": 25, "ws-lgrn": 24}
 
 
 @pytest.mark.parametrize("name", paper_results.names())
@@ -35,7 +35,7 @@ def test_rows_make_sense(name):
             assert row.value in (cut_off, rounded), row
 
 
-@pytest.mark.parametrize("name", ["man", "va_cnn", "lnlattennet"])
+@pytest.mark.parametrize("name", ["man", "va-cnn", "lnlattennet"])
 def test_confusion_matrices_are_of_emotions_and_sum_to_hundred(name):
     paper = paper_results.load(name)
     for key in paper.confusions:
@@ -105,7 +105,7 @@ def test_other_settings_have_no_number_but_the_closest_is_named():
 
 
 def test_a_paper_that_contradicts_itself_gives_both_numbers():
-    found = compare(Setup("ws_lgrn", "rafdb", "ws_lgrn"))
+    found = compare(Setup("ws-lgrn", "rafdb", "ws-lgrn"))
     assert (found.reported.value, found.reported.n_correct) == (85.79, 2632)
     assert [o.value for o in found.others] == [85.20]
     assert [o.value for o in compare(Setup("man", "rafdb", "man", {"init": "vgg.pth"})).others] == [85.82]

@@ -196,8 +196,7 @@ def test_another_model_keeps_the_rest_of_a_recipe(write):
 
 
 def test_every_setting_has_help_or_a_name_that_says_it():
-    plain = {"optimizer", "momentum", "weight_decay", "lr_gamma", "channels_last", "seed", "batch", "precision"}
-    plain |= {"name", "backbone"}
+    plain = {"optimizer", "momentum", "weight_decay", "lr_gamma", "channels_last", "name", "backbone"}
     for cls in (*STAGES.values(), model_class("ran").Settings):
         for f in fields(cls):
             words = [m for m in getattr(f.type, "__metadata__", ()) if isinstance(m, str)]

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from fertool.recipe import Recipe
-from fertool.training.sampling import device_slice, epoch_order, mixed_seed, steps_per_epoch
+from fertool.training.sampling import Epochs, device_slice, draw_partners, mixed_seed, steps_per_epoch
 from fertool.training.schedule import learning_rate
 
 LABELS = torch.tensor([0] * 800 + [1] * 150 + [3] * 50)
 
 
 def order(epoch: int = 0, seed: int = 0, *, oversample: bool = False) -> torch.Tensor:
-    return epoch_order(LABELS, 4, seed, epoch, oversample=oversample)
+    return Epochs(LABELS, seed, oversample).draw(epoch)[0].flatten()
 
 
 # ------------------------------------------------------------------------------------------------- order
@@ -39,6 +39,45 @@ def test_oversampling_shows_every_class_equally_often():
     assert (counts[[0, 1, 3]] - 1 / 3).abs().max() < 0.02
     assert len(drawn[LABELS[drawn] == 3].unique()) == 50, "every face of a small class has its turn"
     assert not torch.equal(order(0, oversample=True), order(1, oversample=True))
+
+
+def test_every_version_of_every_face_once():
+    epochs = Epochs(LABELS, 1, versions=14)
+    places, versions = epochs.draw(0)
+    assert len(epochs) == len(places) == 14_000
+    assert len({(p, v) for p, v in zip(places.flatten().tolist(), versions.flatten().tolist(), strict=True)}) == 14_000
+
+
+@pytest.mark.parametrize("same", [0.5, 0.2, 1.0])
+def test_pairs(same):
+    epochs = Epochs(LABELS, 3, pairs=same)
+    places, _ = epochs.draw(0)
+    assert epochs.faces == 2
+    assert places.shape == (1000, 2)
+    assert places[:, 0].sort().values.tolist() == list(range(1000)), "every face once, with a partner"
+    first, second = LABELS[places].T
+    assert abs((first == second).float().mean() - same) < 0.04
+    assert (places[:, 0] != places[:, 1]).all(), "nobody is its own partner"
+
+
+def test_partners_are_drawn_evenly():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.tensor([0, 1, 0, 2, 1, 0])
+    alike = draw_partners(labels, torch.full((6000,), 2), 1.0, generator)
+    assert (torch.bincount(alike, minlength=6) / 6000 - torch.tensor([0.5, 0, 0, 0, 0, 0.5])).abs().max() < 0.03
+    unlike = draw_partners(labels, torch.full((6000,), 2), 0.0, generator)
+    assert (torch.bincount(unlike, minlength=6) / 6000 - torch.tensor([0, 1, 0, 1, 1, 0]) / 3).abs().max() < 0.03
+    assert draw_partners(labels, torch.tensor([3]), 1.0, generator).item() == 3, "the only one of its class"
+
+
+def test_branches_each_see_their_own_draw():
+    branches = (torch.arange(10), torch.arange(20, 44))
+    epochs = Epochs(torch.full((50,), -1), 0, branches=branches, versions=2)
+    places, versions = epochs.draw(0)
+    assert places.shape == (48, 2)
+    assert set(places[:, 0].tolist()) == set(range(10)), "the smaller draw is shown again"
+    longer = sorted(zip(places[:, 1].tolist(), versions[:, 1].tolist(), strict=True))
+    assert longer == list(itertools.product(range(20, 44), range(2)))
 
 
 def test_seeds_of_neighbours_are_far_apart():

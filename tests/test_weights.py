@@ -12,7 +12,7 @@ from fertool import artefact
 from fertool.errors import ArtefactError, DeviceError
 from fertool.models.backbones import BACKBONES
 from fertool.models.registry import build_model, model_settings
-from fertool.models.weights import _trunk_name, init_trunk, read_tensors
+from fertool.models.weights import _trunk_name, init_weights, read_tensors
 
 
 def tiny(seed: int = 0):
@@ -43,10 +43,10 @@ def test_checkpoints_of_all_kinds(tmp_path, trunk, prefix, nested):
     saved = prefixed(trunk, prefix)
     torch.save({nested: saved, "epoch": 3} if nested else saved, tmp_path / "w.pth")
     net = tiny()
-    match = init_trunk(net, str(tmp_path / "w.pth"))
+    match = init_weights(net, str(tmp_path / "w.pth"))
     assert filled(net, trunk)
     assert (match.matched, match.expected, match.missing, match.unused) == (len(trunk), len(trunk), (), ())
-    assert f"{len(trunk)} of {len(trunk)} trunk tensors filled" in str(match)
+    assert f"{len(trunk)} of {len(trunk)} tensors filled" in str(match)
 
 
 def test_safetensors(tmp_path, trunk):
@@ -54,7 +54,7 @@ def test_safetensors(tmp_path, trunk):
 
     save_file(prefixed(trunk, "module."), tmp_path / "w.safetensors")
     net = tiny()
-    assert init_trunk(net, str(tmp_path / "w.safetensors")).matched == len(trunk)
+    assert init_weights(net, str(tmp_path / "w.safetensors")).matched == len(trunk)
     assert filled(net, trunk)
 
 
@@ -69,7 +69,7 @@ def test_a_run_gives_the_weights_it_selected(tmp_path, trunk, select_on, which):
     arrays[f"weights/{which}/q0.weight"] = np.ones((1, 128), "f4")
     artefact.save(tmp_path / "run.h5", "run", arrays, params={"train": {"select_on": select_on}})
     net = tiny()
-    match = init_trunk(net, str(tmp_path / "run.h5"))
+    match = init_weights(net, str(tmp_path / "run.h5"))
     assert filled(net, trunk)
     assert match.unused == ("q0.weight",)
 
@@ -78,7 +78,7 @@ def test_the_head_stays_fresh(tmp_path, trunk):
     head = {"classifier.weight": torch.ones(3, 256), "fc.weight": torch.ones(1000, 128)}
     torch.save({**prefixed(trunk, "backbone."), **head}, tmp_path / "w.pth")
     net, before = tiny(), tiny()
-    match = init_trunk(net, str(tmp_path / "w.pth"))
+    match = init_weights(net, str(tmp_path / "w.pth"))
     for name in ("classifier", "q0", "q1"):
         assert torch.equal(getattr(net, name).weight, getattr(before, name).weight)
     assert match.unused == (), "heads of other tasks are nobody's loss"
@@ -86,7 +86,7 @@ def test_the_head_stays_fresh(tmp_path, trunk):
 
 def test_none_leaves_everything_as_it_is():
     net = tiny()
-    assert init_trunk(net, "none") is None
+    assert init_weights(net, "none") is None
     assert filled(net, tiny().backbone.state_dict())
 
 
@@ -95,7 +95,7 @@ def test_what_does_not_fit_is_reported_and_left_fresh(tmp_path, trunk):
     changed = {k: trunk[k] for k in rest} | {first: torch.ones(16, 1, 3, 3), "blocks.99.weight": torch.ones(2)}
     torch.save(changed, tmp_path / "w.pth")
     net = tiny()
-    match = init_trunk(net, str(tmp_path / "w.pth"))
+    match = init_weights(net, str(tmp_path / "w.pth"))
     assert match.matched == len(trunk) - 1
     assert match.missing == (first,)
     assert set(match.unused) == {first, "blocks.99.weight"}
@@ -116,7 +116,7 @@ def test_vgg_face_as_converted_from_caffe():
     """Its layers are counted by block, torchvision's all through."""
     layers = [f"conv{block}_{i}" for block, n in ((1, 2), (2, 2), (3, 3), (4, 3), (5, 3)) for i in range(1, n + 1)]
     given = [f"{layer}.{kind}" for layer in (*layers, "fc6") for kind in ("weight", "bias")]
-    assert [_trunk_name(name, "Vgg16") for name in given] == own_names("vgg16")
+    assert [_trunk_name(name, "vgg16") for name in given] == own_names("vgg16")
 
 
 @pytest.mark.parametrize(("name", "head"), [("resnet18", ("fc.",)), ("vgg16", ("classifier.3.", "classifier.6."))])
@@ -125,14 +125,13 @@ def test_torchvisions_own_weights(name, head):
 
     with torch.device("meta"):
         given = getattr(torchvision.models, name)().state_dict()
-    trunk = BACKBONES[name].__name__
-    named = [_trunk_name("module." + k, trunk) for k in given if not k.startswith(head)]
+    named = [_trunk_name("module." + k, name) for k in given if not k.startswith(head)]
     assert named == own_names(name)
 
 
 def test_imagenet_has_no_tiny_trunk():
     with pytest.raises(DeviceError, match="no ImageNet weights for Tiny") as e:
-        init_trunk(tiny(), "imagenet")
+        init_weights(tiny(), "imagenet")
     assert "--init none" in e.value.hint
 
 
@@ -205,7 +204,7 @@ def test_another_artefact_is_no_run(tmp_path):
 def test_weights_of_another_network_are_refused(tmp_path):
     torch.save(prefixed(torch.nn.Linear(3, 3).state_dict(), "layer."), tmp_path / "w.pth")
     net = tiny()
-    with pytest.raises(DeviceError, match="0 of 30 trunk tensors filled") as e:
-        init_trunk(net, str(tmp_path / "w.pth"))
+    with pytest.raises(DeviceError, match="0 of 30 tensors filled") as e:
+        init_weights(net, str(tmp_path / "w.pth"))
     assert "another network" in e.value.hint
     assert filled(net, tiny().backbone.state_dict())

@@ -36,6 +36,9 @@ def train(
     nodes: Annotated[
         int, typer.Option(min=1, help="machines, each started with this command by torchrun or Slurm")
     ] = 1,
+    part: Annotated[
+        str | None, typer.Option(help="the run it stands on (man: of rasnet, ws-lgrn: of amg); default: the latest")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the run that was stopped")] = False,
     recipe: RecipeName = None,
     sets: Sets = None,
@@ -63,6 +66,8 @@ def train(
         workspace=space,
         regions=space.beside(faces, "regions"),
         subsets=space.beside(faces, "subsets"),
+        masks=space.beside(faces, "masks"),
+        part=space.run(part) if part else None,
         recipe=chosen.name,
         variant=variant or "",
         out=out,

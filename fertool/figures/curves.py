@@ -15,19 +15,20 @@ History = Mapping[str, np.ndarray]
 def draw(histories: Mapping[str, History]) -> Figure:
     """Loss above accuracy, over epochs, at column width.
 
-    One run shows its loss terms and both accuracies; several show their total loss and both accuracies in one colour
+    One run shows its loss terms and both scores; several show their total loss and both scores in one colour
     each. Dotted vertical lines mark where the learning rate falls (for one run).
 
     Args:
-        histories: run name -> columns of its history (`loss`, `loss_<term>`, `train_accuracy`, `val_accuracy`, `lr`),
-            one value per epoch; accuracies are fractions, nan where not measured.
+        histories: run name -> columns of its history (`loss`, `loss_<term>`, `train_accuracy`, `val_accuracy` or
+            whatever else the network is measured by, `lr`), one value per epoch; scores are fractions, nan where not
+            measured.
     """
     figure = Figure(figsize=(style.COLUMN, 4.2), layout="constrained")
     loss, accuracy = figure.subplots(2, 1, sharex=True)
     (_one if len(histories) == 1 else _several)(loss, accuracy, histories)
     loss.set_ylabel("training loss")
     loss.set_ylim(bottom=0)
-    accuracy.set_ylabel("accuracy (%)")
+    accuracy.set_ylabel(f"{' or '.join(dict.fromkeys(map(_metric, histories.values())))} (%)")
     accuracy.set_xlabel("epoch")
     epochs = max(len(h["loss"]) for h in histories.values())
     accuracy.set_xlim(0, epochs + max(0.5, 0.02 * epochs))
@@ -38,6 +39,10 @@ def draw(histories: Mapping[str, History]) -> Figure:
     return figure
 
 
+def _metric(history: History) -> str:
+    return next(k.removeprefix("val_") for k in history if k.startswith("val_"))
+
+
 def _one(loss: Axes, accuracy: Axes, histories: Mapping[str, History]) -> None:
     ((name, h),) = histories.items()
     loss.set_title(style.shorten(name, 40))
@@ -45,8 +50,8 @@ def _one(loss: Axes, accuracy: Axes, histories: Mapping[str, History]) -> None:
     _line(loss, h["loss"], "total" if terms else "loss", color=style.COLOURS[0])
     for i, term in enumerate(terms, 1):
         _line(loss, h[term], term.removeprefix("loss_"), color=style.COLOURS[i % len(style.COLOURS)], linestyle="--")
-    _line(accuracy, 100 * h["train_accuracy"], "training", color=style.COLOURS[0], linestyle="--")
-    _line(accuracy, 100 * h["val_accuracy"], "validation", color=style.COLOURS[1])
+    _line(accuracy, 100 * h[f"train_{_metric(h)}"], "training", color=style.COLOURS[0], linestyle="--")
+    _line(accuracy, 100 * h[f"val_{_metric(h)}"], "validation", color=style.COLOURS[1])
     for epoch in np.flatnonzero(np.diff(h["lr"]) < 0) + 1:
         for ax in (loss, accuracy):
             ax.axvline(epoch + 0.5, color=style.QUIET, linewidth=0.6, linestyle=":")
@@ -59,8 +64,8 @@ def _several(loss: Axes, accuracy: Axes, histories: Mapping[str, History]) -> No
     for i, (name, h) in enumerate(histories.items()):
         look = style.line(i)
         _line(loss, h["loss"], style.shorten(name, 24), **look)
-        _line(accuracy, 100 * h["val_accuracy"], None, **look)
-        _line(accuracy, 100 * h["train_accuracy"], None, **look | {"linewidth": 0.6, "alpha": 0.7})
+        _line(accuracy, 100 * h[f"val_{_metric(h)}"], None, **look)
+        _line(accuracy, 100 * h[f"train_{_metric(h)}"], None, **look | {"linewidth": 0.6, "alpha": 0.7})
     loss.figure.legend(loc="outside upper center", ncols=2)
     accuracy.set_title("thick: validation, thin: training", size=6.5, color=style.QUIET)
 

@@ -1,6 +1,6 @@
 """Feature extractors shared by the papers' networks: pictures (N, 3, H, W) in, one vector (N, D) per picture out.
 
-Parameter names follow torchvision, so that published weights load by name.
+Parameter names follow torchvision, so that published weights load by name. `layout` says whose names they are.
 """
 
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ class ResNet18(nn.Module):
     """ResNet-18 up to its global average pooling: D = 512, 11,176,512 parameters."""
 
     features = 512
+    layout = "resnet18"
 
     def __init__(self):
         super().__init__()
@@ -28,6 +29,7 @@ class Vgg16(nn.Module):
     """VGG-16 up to fc6 and its ReLU: D = 4096, 117,479,232 parameters. Input 224×224."""
 
     features = 4096
+    layout = "vgg16"
 
     def __init__(self):
         super().__init__()

@@ -1,6 +1,7 @@
 """What a model is to the training loop: views in, an `Output` out, named loss terms.
 
-A model knows nothing of files. What it needs beside the views (masks, pairs, region boxes) it declares.
+A model knows nothing of files. What it needs beside the faces (region boxes, masks, pairs, another trained network) it
+declares, and the stages see to it before anything heavy starts.
 """
 
 from dataclasses import dataclass, field
@@ -11,12 +12,21 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a network wants to see: (height, width), channels (1 or 3), and the normalisation (x/255 - mean) / std."""
+    """What a network wants to see.
+
+    Attributes:
+        size: (height, width) of a view.
+        channels: 1 or 3.
+        mean, std: the normalisation (x/255 - mean) / std, per channel.
+        cut: a view is `size` pixels cut out of the stored face as they are: at a random place in training, from the
+            middle otherwise. Without it the whole face is brought to `size`.
+    """
 
     size: tuple[int, int]
     channels: int = 3
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+    cut: bool = False
 
 
 @dataclass
@@ -24,7 +34,7 @@ class Output:
     """What a forward pass gives.
 
     Attributes:
-        logits: (N, classes).
+        logits: (N, classes); for networks that predict something else, that.
         attention: named weights or maps to keep and to draw, first axis N; empty for models without attention.
         extras: whatever else the losses need, first axis N.
     """
@@ -41,12 +51,18 @@ class Targets:
     Attributes:
         labels: (N,) int64 class indices.
         distributions: (N, classes) float label distributions, or None when training on one label per face.
-        given: further per-sample tensors the model asked for in `FerModel.needs`, e.g. masks.
+        given: further columns the model asked for in `FerModel.needs`, by name: "masks" (N, 8, h, w) uint8,
+            "groups" (N, 2) int8 with -1 for unknown.
     """
 
     labels: Tensor
     distributions: Tensor | None = None
     given: dict[str, Tensor] = field(default_factory=dict)
+
+    def part(self, rows: slice) -> "Targets":
+        """Those of some of the faces."""
+        spread = None if self.distributions is None else self.distributions[rows]
+        return Targets(self.labels[rows], spread, {k: v[rows] for k, v in self.given.items()})
 
 
 class FerModel(nn.Module):
@@ -54,15 +70,27 @@ class FerModel(nn.Module):
 
     Attributes:
         input: what one view looks like.
-        needs: names of what the model wants beside faces: "regions" (boxes from crop-regions: forward gets
-            one view per box), "masks" (given["masks"] from make-masks). Without "regions", forward gets one view,
-            the whole face.
+        needs: what the model wants beside faces: "regions" (boxes from crop-regions: forward gets one view per box),
+            "masks" (given["masks"] from make-masks), "groups" (given["groups"], the attribute groups from
+            make-masks; an epoch is their draw), "aligned" (faces that were brought to a template). Without "regions",
+            forward gets one view, the whole face.
         regions_used: which of the boxes forward wants, in order; None for all. May depend on `training`.
+        pairs: None, or the share of pairs of one class: in training, faces then come in pairs, 2i and 2i + 1.
+        stands_on: the network that has to be trained before this one, which holds it, frozen, as an attribute of that
+            name; "" for none. The settings of its run are passed in as the setting `part`.
+        classifies: whether the logits are expressions, which `eval` can score.
+        metric: what `score` measures.
+        head: how the names of the parameters begin that never come from another run: what depends on the classes.
     """
 
     input: InputSpec
     needs: tuple[str, ...] = ()
     regions_used: tuple[int, ...] | None = None
+    pairs: float | None = None
+    stands_on: str = ""
+    classifies: bool = True
+    metric: str = "accuracy"
+    head: tuple[str, ...] = ("classifier.",)
 
     def forward(self, views: Tensor) -> Output:
         """Views (N, K, C, H, W), normalised, -> Output. K is 1 unless the model needs regions."""
@@ -72,6 +100,26 @@ class FerModel(nn.Module):
         """Named scalar terms, already weighted and averaged over the batch; their sum is what is minimised."""
         return {"ce": classification_loss(output.logits, targets)}
 
+    def score(self, output: Output, targets: Targets) -> Tensor:
+        """(N,) float, how right the output is for each face, from 0 to 1."""
+        return (output.logits.argmax(1) == targets.labels).float()
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Parts of the network that the paper sizes by name, for `fertool models`."""
+        return {}
+
+    @property
+    def frozen(self) -> nn.Module | None:
+        """The trained network this one stands on."""
+        return getattr(self, self.stands_on) if self.stands_on else None
+
+    def train(self, mode: bool = True) -> "FerModel":
+        """As in torch, but the network this one stands on stays as it was trained, its batch statistics too."""
+        super().train(mode)
+        if self.frozen is not None:
+            self.frozen.eval().requires_grad_(False)
+        return self
+
 
 def classification_loss(logits: Tensor, targets: Targets) -> Tensor:
     """Cross-entropy with the labels, or KL divergence from the label distribution where one is given."""
@@ -79,3 +127,11 @@ def classification_loss(logits: Tensor, targets: Targets) -> Tensor:
         return nn.functional.cross_entropy(logits, targets.labels)
     log_p = torch.log_softmax(logits, dim=1)
     return nn.functional.kl_div(log_p, targets.distributions, reduction="batchmean")
+
+
+def xavier(module: nn.Module) -> None:
+    """Glorot-uniform weights and zero biases, for `nn.Module.apply`."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

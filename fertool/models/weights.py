@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fertool import artefact
 from fertool.errors import DeviceError
+from fertool.models.base import FerModel
 
 #: prefixes that training code of all kinds puts before a trunk's parameter names
 _PREFIXES = ("module.", "model.", "backbone.", "encoder.", "net.", "features_extractor.")
@@ -23,7 +24,7 @@ _VGG_FACE = {
 
 @dataclass(frozen=True)
 class Match:
-    """What a weights file filled in a network's trunk."""
+    """What a weights file filled in a network."""
 
     source: str
     matched: int
@@ -32,7 +33,7 @@ class Match:
     unused: tuple[str, ...]
 
     def __str__(self) -> str:
-        text = f"{self.source}: {self.matched} of {self.expected} trunk tensors filled"
+        text = f"{self.source}: {self.matched} of {self.expected} tensors filled"
         if self.missing:
             text += f"; fresh: {', '.join(self.missing[:4])}{' …' if len(self.missing) > 4 else ''}"
         if self.unused:
@@ -78,43 +79,66 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def init_trunk(model: nn.Module, init: str) -> Match | None:
-    """Fill `model.backbone` from `init`: a path, "imagenet" or "none". The head is always fresh.
+def init_weights(net: FerModel, init: str) -> Match | None:
+    """Fill a network from `init`: "none", "imagenet", a run of the same network, or another weights file.
+
+    A run gives all but the head, which depends on the classes; any other file gives `net.backbone`. The network this
+    one stands on keeps its own weights.
 
     Raises:
-        DeviceError: fewer than half of the trunk's tensors have a counterpart of the same name and shape.
+        DeviceError: fewer than half of the tensors have a counterpart of the same name and shape, or the network has
+            no trunk that others have trained.
     """
     if init == "none":
         return None
-    trunk = model.backbone
-    if init == "imagenet":
-        tensors = _imagenet(type(trunk).__name__)
-    else:
-        tensors = read_tensors(Path(init))
-    own = trunk.state_dict()
-    renamed = {_trunk_name(k, type(trunk).__name__): v for k, v in tensors.items()}
-    fits = {k: v for k, v in renamed.items() if k in own and own[k].shape == v.shape}
+    trunk = getattr(net, "backbone", None)
+    tensors = _run_of_same_network(net, Path(init))
+    if tensors is None and trunk is None:
+        raise DeviceError(
+            f"{net.settings.name} has no trunk that {init} could fill",
+            f"start from a run of {net.settings.name} on other faces, or with --init none",
+        )
+    if tensors is None:
+        layout = getattr(trunk, "layout", "")
+        found = _imagenet(trunk) if init == "imagenet" else read_tensors(Path(init))
+        tensors = {_trunk_name(k, layout): v for k, v in found.items()}
+        return _fill(trunk, tensors, init, skip=("fc.", "fc7", "fc8", "classifier."))
+    return _fill(net, tensors, init, skip=(*net.head, *([f"{net.stands_on}."] if net.stands_on else [])))
+
+
+def _fill(net: nn.Module, tensors: Mapping[str, Tensor], source: str, skip: tuple[str, ...]) -> Match:
+    """Copy what has the same name and shape, but for names that begin with `skip`."""
+    own = net.state_dict()
+    wanted = [k for k in own if not k.startswith(skip)]
+    fits = {k: tensors[k] for k in wanted if k in tensors and own[k].shape == tensors[k].shape}
     match = Match(
-        init,
+        source,
         len(fits),
-        len(own),
-        tuple(k for k in own if k not in fits),
-        tuple(k for k in renamed if k not in fits and not k.startswith(("fc", "classifier"))),
+        len(wanted),
+        tuple(k for k in wanted if k not in fits),
+        tuple(k for k in tensors if k not in fits and not k.startswith(skip)),
     )
-    if len(fits) < len(own) / 2:
+    if len(fits) < len(wanted) / 2:
         raise DeviceError(f"{match}", "these weights belong to another network; train with --init none to start fresh")
-    trunk.load_state_dict({**own, **fits})
+    net.load_state_dict({**own, **fits})
     return match
 
 
-def _trunk_name(name: str, trunk: str) -> str:
+def _run_of_same_network(net: FerModel, path: Path) -> dict[str, Tensor] | None:
+    if path.suffix != ".h5" or not path.is_file():
+        return None
+    name = artefact.read(path, "run").params.get("model", {}).get("name")
+    return read_tensors(path) if name == net.settings.name else None
+
+
+def _trunk_name(name: str, layout: str) -> str:
     stripped = True
     while stripped:
         stripped = False
         for prefix in _PREFIXES:
             if name.startswith(prefix):
                 name, stripped = name[len(prefix) :], True
-    if trunk == "Vgg16":
+    if layout == "vgg16":
         layer, _, rest = name.partition(".")
         if layer in _VGG_FACE:
             return f"features_.{_VGG_FACE[layer]}.{rest}"
@@ -125,14 +149,14 @@ def _trunk_name(name: str, trunk: str) -> str:
     return name
 
 
-def _imagenet(trunk: str) -> dict[str, Tensor]:
+def _imagenet(trunk: nn.Module) -> dict[str, Tensor]:
     from torchvision.models import ResNet18_Weights, VGG16_Weights
 
-    known = {"ResNet18": ResNet18_Weights.IMAGENET1K_V1, "Vgg16": VGG16_Weights.IMAGENET1K_V1}
-    if trunk not in known:
-        raise DeviceError(f"there are no ImageNet weights for {trunk}", "use --init none")
+    known = {"resnet18": ResNet18_Weights.IMAGENET1K_V1, "vgg16": VGG16_Weights.IMAGENET1K_V1}
+    if (layout := getattr(trunk, "layout", "")) not in known:
+        raise DeviceError(f"there are no ImageNet weights for {type(trunk).__name__}", "use --init none")
     try:
-        return known[trunk].get_state_dict(progress=False, check_hash=True)
+        return known[layout].get_state_dict(progress=False, check_hash=True)
     except OSError as e:
         raise DeviceError(
             f"the ImageNet weights could not be downloaded: {e}",

@@ -32,13 +32,18 @@ _NOSE_TIP = 0.51  # of the way from between the eyes to the mouth: median of 1,2
 _LEFT_EYE_37, _RIGHT_EYE_37, _MOUTH_37 = slice(13, 19), slice(19, 25), slice(25, 37)
 
 
+def has_landmarks(faces: Artefact) -> bool:
+    """Whether any face of the file has landmarks."""
+    return "landmarks" in faces and bool(np.isfinite(faces["landmarks"]).any())
+
+
 def landmarks_of(faces: Artefact, who_needs: str) -> np.ndarray:
     """The landmarks of a faces file, (N, K, 2).
 
     Raises:
         ArtefactError: no face has any.
     """
-    if "landmarks" not in faces or not np.isfinite(faces["landmarks"]).any():
+    if not has_landmarks(faces):
         raise ArtefactError(
             f"{who_needs} need landmarks, and no face in {faces.path} has any",
             "make the faces with landmarks: fertool detect-align ... --landmarks ert68",

@@ -8,9 +8,9 @@ import torch
 
 from fertool import artefact, console
 from fertool.artefact import Artefact
-from fertool.errors import ArtefactError, DataError
+from fertool.errors import ArtefactError, DataError, UsageError
 from fertool.faces.status import HAS_IMAGE
-from fertool.models.registry import build_model, model_settings
+from fertool.models.registry import build_model, model_class, model_settings
 from fertool.settings import Evaluate
 from fertool.training.devices import Devices, one_device
 from fertool.training.faces import Pixels, region_boxes
@@ -40,6 +40,7 @@ def run(
         those of the split that have a picture; labels that the run does not know count as unlabelled.
     """
     trained = artefact.read(folder / "run.h5", "run")
+    _check_classifies(trained, folder)
     source = _faces(trained, folder, faces)
     boxes_file = _regions(trained, source, regions)
     inputs = [trained.as_parent(), source.as_parent(), *([boxes_file.as_parent()] if boxes_file else [])]
@@ -77,6 +78,18 @@ def run(
     }
     artefact.save(out, "predictions", columns, params=params, inputs=inputs, classes=trained.classes)
     return out
+
+
+def _check_classifies(trained: Artefact, folder: Path) -> None:
+    name = trained.params["model"]["name"]
+    cls = model_class(name)
+    if not cls.classifies:
+        scores = trained.group("history")[f"val_{cls.metric}"]
+        raise UsageError(
+            f"{folder.name} predicts no expressions, so there is nothing to score; its {cls.metric} in training ended "
+            f"at {100 * scores[-1] if len(scores) else float('nan'):.1f} %",
+            f"train the network that stands on {name}, and eval that",
+        )
 
 
 def load_network(trained: Artefact, settings: Evaluate, devices: Devices, regions: int = 6):
@@ -200,7 +213,7 @@ def latency(
     with torch.inference_mode():
         for row in rows.split(1):
             started = time.perf_counter()
-            transforms = view_transforms(network_boxes(net, boxes[row]), None).to(device)
+            transforms = view_transforms(network_boxes(net, boxes[row], pixels.size), None).to(device)
             forward(sample_views(pixels.gather(row), transforms, net.input)).logits.cpu()
             times.append(1000 * (time.perf_counter() - started))
     counted = times[warm_up:]

@@ -10,19 +10,32 @@ import torch
 
 from fertool import artefact, console
 from fertool.artefact import Artefact
-from fertool.errors import ArtefactError, DataError, DeviceError, RecipeError, Stopped
-from fertool.models.registry import build_model, model_settings
-from fertool.models.weights import init_trunk
+from fertool.errors import ArtefactError, DataError, DeviceError, RecipeError, Stopped, nearest
+from fertool.faces.status import HAS_IMAGE
+from fertool.models.registry import build_model, model_class, model_settings
+from fertool.models.weights import init_weights, read_tensors
 from fertool.settings import Train
 from fertool.training.batchnorm import synchronise
 from fertool.training.devices import Devices, start
-from fertool.training.faces import Pixels, Rows, check_classes, region_boxes, select
+from fertool.training.faces import (
+    Pixels,
+    Rows,
+    check_classes,
+    check_some,
+    drawn,
+    given_columns,
+    masked,
+    region_boxes,
+    select,
+)
 from fertool.training.loop import Data, fit
 from fertool.training.run_file import RunFile
 from fertool.workspace import Workspace
 
 #: settings that may differ between a run and its continuation: they change how fast or how far it goes, not where
 _SPEED = {"train.cache", "train.checkpoint_minutes", "train.compile"}
+#: LNLAttenNet reports the mean over so many last epochs
+LAST_EPOCHS = 10
 _LENGTH = {"train.epochs", "train.iterations"}
 
 
@@ -34,6 +47,8 @@ class Job:
     faces: Path
     regions: Path | None
     subsets: Path | None
+    masks: Path | None
+    part: Path | None
     settings: Train
     params: dict
     inputs: tuple
@@ -48,6 +63,8 @@ def run(
     workspace: Workspace,
     regions: Path | None = None,
     subsets: Path | None = None,
+    masks: Path | None = None,
+    part: Path | None = None,
     recipe: str = "",
     variant: str = "",
     out: Path | None = None,
@@ -57,7 +74,10 @@ def run(
     """Train a network.
 
     Args:
-        faces: the faces file; regions and subsets files are used if the network or `settings.labels` needs them.
+        faces: the faces file; regions, subsets and masks files are used if the network or `settings.labels` needs
+            them.
+        part: folder of the finished run that the network stands on; by default the latest in the workspace, those on
+            the same faces first.
         variant: a named baseline or ablation of the network, applied on top of `settings.model`.
         out: folder of the run; by default the next free name beside the faces.
         resume: go on with the latest unfinished run of these settings.
@@ -83,7 +103,8 @@ def run(
             "write select_on: val, or val_split: test",
         )
     source = artefact.read(faces, "faces")
-    job = _job(source, settings, model, recipe, variant, regions, subsets, devices)
+    files = {"regions": regions, "subsets": subsets, "masks": masks}
+    job = _job(source, settings, model, recipe, variant, files, part, workspace, devices)
     folder, go_on = _folder(job, workspace, out, resume, overwrite)
     if folder is None:
         return go_on
@@ -96,37 +117,50 @@ def run(
 
 
 def _job(
-    source: Artefact, settings: Train, model, recipe: str, variant: str, regions, subsets, devices: Devices
+    source: Artefact,
+    settings: Train,
+    model,
+    recipe: str,
+    variant: str,
+    files: dict[str, Path | None],
+    part: Path | None,
+    workspace: Workspace,
+    devices: Devices,
 ) -> Job:
     """Gather and check everything the run depends on."""
     network = build_model_meta(model, len(source.classes or ()))
-    inputs = [source.as_parent()]
-    uses_regions = "regions" in network.needs
-    if uses_regions:
-        if regions is None or not regions.is_file():
-            raise ArtefactError(
-                f"{model.name} needs regions of {source.path}", f"run: fertool crop-regions --data {source.path}"
-            )
-        boxes = artefact.read(regions, "regions")
-        boxes.require_parent(source)
-        inputs.append(boxes.as_parent())
-        there = boxes["boxes"].shape[1]
+    stands_on = network.stands_on
+    if stands_on:
+        part = part or _latest(workspace, source, model.name, stands_on)
+        trained = _finished(part, model.name, stands_on)
+        model = replace(model, part=trained.params["model"])
+        network = build_model_meta(model, len(source.classes or ()))
+    elif part:
+        raise RecipeError(f"{model.name}{variant and f' ({variant})'} stands on no other run", "leave out --part")
+    used = {
+        kind: _beside(source, files[kind], network, settings, kind)
+        for kind in ("regions", "subsets", "masks")
+        if _uses(network, settings, kind)
+    }
+    _check_geometry(source, network, settings, model)
+    if "regions" in used:
+        there = used["regions"]["boxes"].shape[1]
         if max(network.regions_used or (0,)) >= there:
             raise RecipeError(
-                f"region {max(network.regions_used)} is asked for, and {regions} has regions 0 to {there - 1}",
+                f"region {max(network.regions_used)} is asked for, and {files['regions']} has regions 0 to {there - 1}",
                 "make others with fertool crop-regions",
             )
-    listed = None
-    if settings.labels == "list":
-        if subsets is None or not subsets.is_file():
+    if "masks" in used and "masks" in used["masks"] and "masks" in network.needs:
+        grid = used["masks"]["masks"].shape[1:]
+        if grid != network.mask_shape:
             raise ArtefactError(
-                f"labels: list needs subsets of {source.path}", "run: fertool build-subsets --lists FOLDER"
+                f"{model.name} learns masks of {_times(network.mask_shape)}, and {files['masks']} has {_times(grid)}",
+                f"run: fertool make-masks --grid {network.mask_shape[-1]} --overwrite",
             )
-        listed = artefact.read(subsets, "subsets")
-        inputs.append(listed.as_parent())
-    rows = select(source, settings.train_splits, labels=settings.labels, subsets=listed)
-    check_classes(source, rows, f"in split {', '.join(settings.train_splits)}")
-    val = select_val(source, settings, listed)
+    rows = train_rows(network, source, settings, used)
+    what = f"in split {', '.join(settings.train_splits)}"
+    (check_classes if network.classifies else check_some)(source, rows, what)
+    val = val_rows(network, source, settings, used)
     if settings.select_on != "last" and not len(val):
         raise DataError(
             f"select_on: {settings.select_on} needs labelled faces in split {settings.val_split}, and there are none",
@@ -138,27 +172,138 @@ def _job(
             f"{len(rows)} faces in batches of {settings.global_batch} are too few for {processes} processes",
             "every process needs two faces of a batch: use fewer",
         )
+    tracked_rows(source, settings)
     params = {
         "recipe": recipe,
         "variant": variant,
         "train": {k: v for k, v in settings.as_dict().items() if k != "model"},
         "model": model.as_dict(),
     }
+    inputs = [source.as_parent(), *(made.as_parent() for made in used.values())]
     return Job(
         run=Path(),
         faces=source.path,
-        regions=regions if uses_regions else None,
-        subsets=subsets if listed else None,
+        **{kind: files[kind] if kind in used else None for kind in files},
+        part=part / "run.h5" if stands_on else None,
         settings=settings,
         params=params,
-        inputs=tuple(inputs),
+        inputs=(*inputs, trained.as_parent("part")) if stands_on else tuple(inputs),
         resume=False,
     )
 
 
-def select_val(faces: Artefact, s: Train, subsets: Artefact | None) -> Rows:
-    """The faces whose accuracy is shown after every epoch; may be none."""
-    return select(faces, [s.val_split], labels="list" if s.labels == "list" else "majority", subsets=subsets)
+def _uses(network, settings: Train, kind: str) -> bool:
+    """Whether a run reads that file."""
+    if kind == "subsets":
+        return network.classifies and settings.labels == "list"
+    return kind in network.needs or (kind == "masks" and "groups" in network.needs)
+
+
+def _beside(source: Artefact, path: Path | None, network, settings: Train, kind: str) -> Artefact:
+    """The file of another stage, made from these faces."""
+    command = {
+        "regions": "crop-regions",
+        "subsets": "build-subsets --lists FOLDER",
+        "masks": "make-masks",
+    }[kind]
+    if path is None or not path.is_file():
+        who = "labels: list" if kind == "subsets" else network.settings.name
+        raise ArtefactError(f"{who} needs {kind} of {source.path}", f"run: fertool {command} --data {source.path}")
+    made = artefact.read(path, kind)
+    made.require_parent(source)
+    return made
+
+
+def _check_geometry(source: Artefact, network, settings: Train, model) -> None:
+    """Refuse faces that do not lie as the network has to see them."""
+    height, width = source["images"].shape[1:3]
+    want = network.input.size
+    if network.input.cut and (height < want[0] or width < want[1]):
+        raise RecipeError(
+            f"{model.name} cuts {want[1]}×{want[0]} pixels out of every face, and those of {source.path} have "
+            f"{width}×{height}",
+            "make larger faces (--size, --height), or let it resize them: --set train.model.cut=false",
+        )
+    if "aligned" in network.needs and source.params.get("align") == "none":
+        raise RecipeError(
+            f"symmetric attention needs aligned faces, and those of {source.path} were made with align: none",
+            "run detect-align with --align similarity, or train --variant attention",
+        )
+    moved = [k for k in ("flip", "rotate", "shift", "zoom", "turns") if getattr(settings, k)]
+    if "masks" in network.needs and moved:
+        raise RecipeError(
+            f"{model.name} learns masks that lie where the face was stored, and {moved[0]} would move the face",
+            f"set train.{moved[0]} to {'[]' if moved[0] == 'turns' else '0'}",
+        )
+
+
+def _times(shape) -> str:
+    return "×".join(map(str, shape))
+
+
+def _latest(workspace: Workspace, source: Artefact, name: str, stands_on: str) -> Path:
+    """The latest finished run of the network that another one stands on; those on the same faces come first."""
+    found = []
+    for folder in workspace.runs():
+        run = artefact.read(folder / "run.h5", "run")
+        if run.params["model"]["name"] == stands_on and run["state/finished"]:
+            found.append((run.parent("faces").digest == source.digest, folder))
+    if not found:
+        before = "make-masks, then: " if "masks" in model_class(stands_on).needs else ""
+        raise ArtefactError(
+            f"{name} stands on a trained {stands_on}, and there is none in {workspace.root}",
+            f"run: fertool {before}fertool train {stands_on}; or name a run elsewhere with --part",
+        )
+    same = [folder for here, folder in found if here]
+    chosen = (same or [folder for _, folder in found])[-1]
+    console.say(f"{name} stands on {stands_on} of {chosen}")
+    return chosen
+
+
+def _finished(folder: Path, name: str, stands_on: str) -> Artefact:
+    run = artefact.read(folder / "run.h5", "run")
+    if run.params["model"]["name"] != stands_on:
+        raise ArtefactError(
+            f"{name} stands on {stands_on}, and {folder} is a run of {run.params['model']['name']}",
+            f"name a run of {stands_on} with --part",
+        )
+    if not run["state/finished"]:
+        raise ArtefactError(f"{folder} is unfinished", f"finish it: fertool train {stands_on} --resume")
+    return run
+
+
+def train_rows(network, faces: Artefact, s: Train, used: dict[str, Artefact]) -> Rows:
+    """The faces that are trained on."""
+    if network.classifies:
+        return select(faces, s.train_splits, labels=s.labels, subsets=used.get("subsets"))
+    if "groups" in network.needs:
+        return drawn(faces, used["masks"], "train")
+    return masked(faces, used["masks"], s.train_splits)
+
+
+def val_rows(network, faces: Artefact, s: Train, used: dict[str, Artefact]) -> Rows:
+    """The faces whose score is shown after every epoch; may be none."""
+    if network.classifies:
+        labels = "list" if s.labels == "list" else "majority"
+        return select(faces, [s.val_split], labels=labels, subsets=used.get("subsets"))
+    if "groups" in network.needs:
+        return drawn(faces, used["masks"], "val")
+    return masked(faces, used["masks"], [s.val_split])
+
+
+def tracked_rows(faces: Artefact, s: Train) -> torch.Tensor:
+    """Rows of the faces whose attention is kept as training goes on.
+
+    Raises:
+        DataError: an id that these faces do not have, or without a picture.
+    """
+    place = {name: row for row, name in enumerate(faces.ids)} if s.track else {}
+    for name in s.track:
+        if name not in place:
+            raise DataError(f"{faces.path} has no face {name!r} to track", nearest(name, place))
+        if faces["status"][place[name]] not in HAS_IMAGE:
+            raise DataError(f"the face {name!r} has no picture to track", "track others")
+    return torch.tensor([place[name] for name in s.track], dtype=torch.int64)
 
 
 def build_model_meta(model, classes: int):
@@ -241,31 +386,37 @@ def train_process(fabric, job: Job) -> tuple[bool, Path]:
     run."""
     s = job.settings
     faces = artefact.read(job.faces, "faces")
-    regions = artefact.read(job.regions, "regions") if job.regions else None
-    subsets = artefact.read(job.subsets, "subsets") if job.subsets else None
-    train = select(faces, s.train_splits, labels=s.labels, subsets=subsets)
-    val = select_val(faces, s, subsets)
-    boxes = region_boxes(faces, regions)
+    files = {"regions": job.regions, "subsets": job.subsets, "masks": job.masks}
+    used = {kind: artefact.read(path, kind) for kind, path in files.items() if path}
+    boxes = region_boxes(faces, used.get("regions"))
     torch.manual_seed(s.seed)
     model = model_settings(job.params["model"])
-    net = build_model(model, len(faces.classes), regions=boxes.shape[1])
-    if not job.resume and (match := init_trunk(net, s.init)):
+    net = build_model(model, len(faces.classes or ()), regions=boxes.shape[1])
+    if job.part:
+        net.frozen.load_state_dict(read_tensors(job.part))
+    if not job.resume and (match := init_weights(net, s.init)):
         console.say(f"weights from {match}")
     net = synchronise(net, fabric.device)
+    train, val = train_rows(net, faces, s, used), val_rows(net, faces, s, used)
+    tracked = tracked_rows(faces, s)
     _say_start(fabric, job, len(train), len(val), net)
-    wanted = torch.cat([train.index, val.index]).unique()
-    data = Data(train, val, Pixels(faces["images"], wanted, fabric.device, s.cache), boxes)
-    out = RunFile(job.run, job.params, job.inputs, faces.classes, s.seed)
+    wanted = torch.cat([train.index, val.index, tracked]).unique()
+    given = given_columns(used["masks"], net.needs) if "masks" in used else {}
+    pixels = Pixels(faces["images"], wanted, fabric.device, s.cache)
+    data = Data(train, val, pixels, boxes, given, tracked)
+    out = RunFile(job.run, job.params, job.inputs, faces.classes or (), s.seed)
     previous = artefact.read(job.run, "run") if job.resume else None
     return fit(fabric, net, data, s, out, previous), job.run
 
 
 def _say_start(fabric, job: Job, train: int, val: int, net) -> None:
     total = sum(p.numel() for p in net.parameters())
+    frozen = sum(p.numel() for p in net.parameters() if not p.requires_grad)
     where = f"{fabric.world_size} × {fabric.device.type}" if fabric.world_size > 1 else str(fabric.device)
     variant = f" ({job.params['variant']})" if job.params["variant"] else ""
+    held = f" ({frozen:,} of them frozen)" if frozen else ""
     console.say(
-        f"{job.params['model']['name']}{variant}: {total:,} parameters, {train:,} faces to train on, {val:,} in "
+        f"{job.params['model']['name']}{variant}: {total:,} parameters{held}, {train:,} faces to train on, {val:,} in "
         f"{job.settings.val_split}, {where}, precision {job.settings.precision} → {job.run.parent}"
     )
 
@@ -274,6 +425,8 @@ def summary(path: Path) -> dict:
     """Facts about a run."""
     run = artefact.read(path, "run")
     history = {k: v.tolist() for k, v in run.group("history").items()}
+    metric = next((k.removeprefix("val_") for k in history if k.startswith("val_")), "accuracy")
+    lasts = history.get(f"val_{metric}", [])[-LAST_EPOCHS:]
     seconds, waited = sum(run.info["seconds"]), sum(run.info["waited"])
     return {
         "run": str(path),
@@ -283,7 +436,9 @@ def summary(path: Path) -> dict:
         "epochs": int(run["state/epoch"]),
         "iterations": int(run["state/iteration"]),
         "finished": bool(run["state/finished"]),
-        "best_val_accuracy": float(run["state/best"]),
+        "metric": metric,
+        f"best_val_{metric}": float(run["state/best"]),
+        f"last_epochs_val_{metric}": sum(lasts) / LAST_EPOCHS if len(lasts) == LAST_EPOCHS else None,
         "select_on": run.params["train"]["select_on"],
         "seconds": seconds,
         "waiting_for_data": waited / seconds if seconds else 0.0,

@@ -6,7 +6,7 @@ from fertool import artefact, console
 from fertool.datasets import open_dataset
 from fertool.errors import RecipeError, nearest
 from fertool.models.registry import model_settings
-from fertool.recipe import Recipe, parse_sets
+from fertool.recipe import Recipe, load, parse_sets
 from fertool.stages import build_subsets, crop_regions, detect_align, evaluate, make_masks, scores, train, visualize
 from fertool.training.devices import Devices
 from fertool.workspace import Workspace, slug
@@ -57,8 +57,10 @@ def run(
                 )
                 facts[stage] = _said(build_subsets, made)
             case "train":
+                before = [load(earlier) for earlier in recipe.after]
+                parts = [_train(r, r.settings("train"), "", faces, workspace, devices) for r in before]
                 runs = [_train(recipe, settings, variant, faces, workspace, devices) for variant in variants]
-                facts[stage] = {r.parent.name: train.summary(r) for r in runs}
+                facts[stage] = {r.parent.name: train.summary(r) for r in (*parts, *runs)}
             case "eval":
                 predictions = {r.parent.name: evaluate.run(r.parent, settings=settings, devices=devices) for r in runs}
                 names = ("all",) if beside(faces, "subsets").exists() else ()
@@ -108,6 +110,7 @@ def _train(recipe: Recipe, settings, variant: str, faces: Path, workspace: Works
         workspace=workspace,
         regions=workspace.beside(faces, "regions"),
         subsets=workspace.beside(faces, "subsets"),
+        masks=workspace.beside(faces, "masks"),
         recipe=recipe.name,
         variant=variant,
         resume=bool(unfinished),

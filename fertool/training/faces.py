@@ -74,6 +74,53 @@ def region_boxes(faces: Artefact, regions: Artefact | None) -> Tensor:
     return torch.from_numpy(np.array(regions["boxes"], dtype=np.float32))
 
 
+def masked(faces: Artefact, masks: Artefact, splits: Iterable[str]) -> Rows:
+    """The rows of some splits that have region masks, labelled or not.
+
+    Raises:
+        ArtefactError: the masks file has none, or belongs to other faces.
+    """
+    _require(faces, masks, "valid", "landmarks")
+    return _unlabelled(faces, np.isin(faces["split"], list(splits)) & np.asarray(masks["valid"]))
+
+
+def drawn(faces: Artefact, masks: Artefact, use: str) -> Rows:
+    """The rows drawn for the attribute groups, to be used for "train" or "val".
+
+    Raises:
+        ArtefactError: the masks file has no attribute groups, or belongs to other faces.
+    """
+    _require(faces, masks, "drawn", "attributes")
+    return _unlabelled(faces, (np.asarray(masks["drawn"]) == {"train": 1, "val": 2}[use]).any(axis=1))
+
+
+def given_columns(masks: Artefact, needs: tuple[str, ...]) -> dict[str, Tensor]:
+    """What a network learns from a masks file, for every row: "masks" (N, 8, h, w) uint8; "groups" (N, 2) int8, -1
+    where a face was not drawn for the group."""
+    columns = {}
+    if "masks" in needs:
+        columns["masks"] = torch.from_numpy(np.array(masks["masks"]))
+    if "groups" in needs:
+        groups = np.where(np.asarray(masks["drawn"]) > 0, np.asarray(masks["groups"]), -1)
+        columns["groups"] = torch.from_numpy(groups.astype(np.int8))
+    return columns
+
+
+def _require(faces: Artefact, masks: Artefact, column: str, made_from: str) -> None:
+    masks.require_parent(faces)
+    if column not in masks:
+        raise ArtefactError(
+            f"{masks.path} holds nothing made from {made_from}: these faces have no {made_from}",
+            "fertool inspect shows what a file holds",
+        )
+
+
+def _unlabelled(faces: Artefact, keep: np.ndarray) -> Rows:
+    index = np.flatnonzero(keep & np.isin(np.asarray(faces["status"]), HAS_IMAGE))
+    label = np.array(faces["label"], dtype=np.int64)[index]
+    return Rows(torch.from_numpy(index), torch.from_numpy(label))
+
+
 class Pixels:
     """Pictures of a faces file, gathered by row.
 
@@ -83,6 +130,9 @@ class Pixels:
         cache: "device" holds them as uint8 on the device, "host" in memory, "none" leaves them to the file, whose
             pages the system caches and all processes share; "auto" takes the device if they fill less than a third
             of its free memory, else the file.
+
+    Attributes:
+        size: height and width of a picture.
     """
 
     def __init__(self, images: np.ndarray, rows: Tensor, device: torch.device, cache: str = "auto"):
@@ -93,6 +143,7 @@ class Pixels:
             if device.type == "cuda" and size < torch.cuda.mem_get_info(device)[0] / 3:
                 cache = "device"
         self.cache = cache
+        self.size = tuple(images.shape[1:3])
         self._images = images
         self._held: Tensor | None = None
         if cache != "none":
@@ -157,10 +208,15 @@ def _ahead(work: Callable, items: Iterable, depth: int = 3) -> Iterator:
         thread.join(timeout=5)
 
 
-def check_classes(faces: Artefact, rows: Rows, what: str) -> None:
-    """Refuse to go on with no faces, or to train on a single class."""
+def check_some(faces: Artefact, rows: Rows, what: str) -> None:
+    """Refuse to go on with no faces."""
     if not len(rows):
         raise DataError(f"{faces.path} has no labelled faces with a picture {what}", "fertool inspect shows its splits")
+
+
+def check_classes(faces: Artefact, rows: Rows, what: str) -> None:
+    """Refuse to go on with no faces, or to train on a single class."""
+    check_some(faces, rows, what)
     if len(rows.labels.unique()) == 1:
         name = faces.classes[int(rows.labels[0])]
         raise DataError(

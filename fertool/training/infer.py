@@ -7,11 +7,13 @@ from torch import Tensor
 
 from fertool.models.base import FerModel, Output
 from fertool.training.faces import Pixels
-from fertool.training.views import sample_views, view_transforms
+from fertool.training.views import cut_boxes, sample_views, view_transforms
 
 
-def network_boxes(net: FerModel, boxes: Tensor) -> Tensor:
-    """Of all region boxes (N, K, 4), those the network wants."""
+def network_boxes(net: FerModel, boxes: Tensor, face: tuple[int, int]) -> Tensor:
+    """Of all region boxes (N, K, 4), those the network wants; `face` is the height and width of the stored faces."""
+    if net.input.cut:
+        return cut_boxes(len(boxes), face, net.input.size)
     used = net.regions_used
     return boxes if used is None else boxes[:, list(used)]
 
@@ -34,5 +36,6 @@ def infer(
     net.eval()
     parts = rows.split(batch) if len(rows) else ()
     for part, images in zip(parts, pixels.batches(parts), strict=True):
-        transforms = view_transforms(network_boxes(net, boxes[part]), None).to(images.device)
+        wanted = network_boxes(net, boxes[part], tuple(images.shape[2:]))
+        transforms = view_transforms(wanted, None).to(images.device)
         yield part, forward(sample_views(images, transforms, net.input))

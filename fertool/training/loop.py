@@ -8,8 +8,9 @@ goes on as if it had not been.
 import signal
 import time
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor
@@ -22,19 +23,30 @@ from fertool.settings import Train
 from fertool.training.faces import Pixels, Rows
 from fertool.training.infer import infer, network_boxes
 from fertool.training.run_file import Progress, RunFile, restore
-from fertool.training.sampling import device_slice, epoch_order, mixed_seed, steps_per_epoch
+from fertool.training.sampling import Epochs, device_slice, mixed_seed, steps_per_epoch
 from fertool.training.schedule import learning_rate
-from fertool.training.views import Augmentation, sample_views, view_transforms
+from fertool.training.views import Augmentation, cut_boxes, sample_views, view_transforms
+
+#: how many steps' losses are left on the device before they are read, because reading waits for the device
+_READ_EVERY = 20
 
 
 @dataclass(frozen=True)
 class Data:
-    """What a run trains and validates on. `boxes` covers every row of the faces file: (rows, K, 4)."""
+    """What a run trains and validates on.
+
+    Attributes:
+        boxes: (rows, K, 4) region boxes of every row of the faces file.
+        given: what `FerModel.needs` asks for, for every row.
+        tracked: rows whose attention is kept as training goes on.
+    """
 
     train: Rows
     val: Rows
     pixels: Pixels
     boxes: Tensor
+    given: dict[str, Tensor] = field(default_factory=dict)
+    tracked: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
 
 @contextmanager
@@ -50,9 +62,23 @@ def stop_signal():
 
 
 def make_optimizer(net: FerModel, s: Train) -> torch.optim.Optimizer:
+    learnt = [p for p in net.parameters() if p.requires_grad]
     if s.optimizer == "adam":
-        return torch.optim.Adam(net.parameters(), lr=s.lr, weight_decay=s.weight_decay)
-    return torch.optim.SGD(net.parameters(), lr=s.lr, momentum=s.momentum, weight_decay=s.weight_decay)
+        return torch.optim.Adam(learnt, lr=s.lr, weight_decay=s.weight_decay)
+    return torch.optim.SGD(learnt, lr=s.lr, momentum=s.momentum, weight_decay=s.weight_decay)
+
+
+def make_augmentation(s: Train) -> Augmentation:
+    return Augmentation(s.flip, s.rotate, s.shift, s.zoom, s.turns)
+
+
+def make_epochs(net: FerModel, data: Data, s: Train) -> Epochs:
+    """The samples of this network's epochs."""
+    branches = None
+    if "groups" in data.given:
+        branches = tuple(torch.nonzero(column >= 0)[:, 0] for column in data.given["groups"][data.train.index].T)
+    versions = make_augmentation(s).versions if s.expand else 1
+    return Epochs(data.train.labels, s.seed, s.oversample, versions, net.pairs, branches)
 
 
 def set_up(fabric: Fabric, net: FerModel, s: Train):
@@ -80,14 +106,18 @@ def fit(fabric: Fabric, net: FerModel, data: Data, s: Train, run: RunFile, resum
         scaler.load_state_dict(scaling)
 
     def save() -> None:
+        progress.read()
         if fabric.is_global_zero:
             run.save(net, inner, progress, best, scaler.state_dict() if scaler else {})
         fabric.barrier()
 
-    steps = steps_per_epoch(len(data.train), s.global_batch, fabric.world_size)
+    epochs = make_epochs(net, data, s)
+    steps = steps_per_epoch(len(epochs), s.global_batch, fabric.world_size)
     total = s.iterations or max(1, round(s.epochs * steps))
     if resume:
         _check_length(resume, progress, steps, total)
+    if not progress.iteration:
+        _track(fabric, net, data, s, progress)
     with stop_signal() as asked_to_stop:
         while progress.iteration < total or progress.step:  # stopped after the very last step, it has to end its epoch
             began, saved_at, waited = time.monotonic(), time.monotonic(), 0.0
@@ -95,11 +125,15 @@ def fit(fabric: Fabric, net: FerModel, data: Data, s: Train, run: RunFile, resum
             net.train()
             with console.progress(f"epoch {progress.epoch + 1}", ends_at - progress.step, "step") as advance:
                 for step, seconds in train_steps(
-                    fabric, net, model, optimizer, data, s, progress, ends_at, steps, total
+                    fabric, net, model, optimizer, data, epochs, s, progress, ends_at, steps, total
                 ):
                     progress.step, progress.iteration = step + 1, progress.iteration + 1
                     waited += seconds
+                    if len(progress.unread) >= _READ_EVERY or fabric.device.type == "cpu":
+                        progress.read()
                     advance(note=_running(progress))
+                    if progress.iteration % s.track_every == 0:
+                        _track(fabric, net, data, s, progress)
                     if _any(fabric, asked_to_stop()):
                         save()
                         return False
@@ -130,15 +164,33 @@ def _check_length(run: Artefact, progress: Progress, steps: int, total: int) -> 
         )
 
 
-def train_steps(fabric, net, model, optimizer, data: Data, s: Train, progress: Progress, ends_at, steps, total):
+def _track(fabric: Fabric, net: FerModel, data: Data, s: Train, progress: Progress) -> None:
+    """Keep the attention that the tracked faces get at this moment."""
+    if not len(data.tracked):
+        return
+    found: dict[str, list[Tensor]] = {}
+    with fabric.autocast():
+        for _, output in infer(net, net, data.pixels, data.boxes, data.tracked, s.global_batch):
+            for name, values in output.attention.items():
+                found.setdefault(name, []).append(values.float().cpu())
+    net.train()
+    progress.trace.setdefault("iteration", []).append(np.int64(progress.iteration))
+    for name, values in found.items():
+        progress.trace.setdefault(name, []).append(torch.cat(values).numpy())
+
+
+def train_steps(
+    fabric, net, model, optimizer, data: Data, epochs: Epochs, s: Train, progress: Progress, ends_at, steps, total
+):
     """The optimiser steps of one epoch from `progress.step` on; yields (step, seconds waited for its faces)."""
-    classes = int(data.train.labels.max()) + 1
-    order = epoch_order(data.train.labels, classes, s.seed, progress.epoch, oversample=s.oversample)
-    augment = Augmentation(s.flip, s.rotate, s.shift, s.zoom).draw(len(order), mixed_seed(s.seed, progress.epoch, 2))
+    order, versions = epochs.draw(progress.epoch)
+    seeds = [mixed_seed(s.seed, progress.epoch, i) for i in (2, 3)]
+    augment = make_augmentation(s).draw(order.numel(), seeds[0], versions.flatten() if s.expand else None)
+    cuts = cut_boxes(order.numel(), data.pixels.size, net.input.size, seeds[1]) if net.input.cut else None
     batches = [range(b * s.global_batch, min((b + 1) * s.global_batch, len(order))) for b in range(steps)]
     first = progress.step
     mine = [device_slice(batch, fabric.global_rank, fabric.world_size) for batch in batches[first:ends_at]]
-    places = [order[list(part)] for part in mine]
+    places = [order[list(part)].flatten() for part in mine]
     faces = iter(data.pixels.batches([data.train.index[p] for p in places]))
     for step in range(first, ends_at):
         asked = time.monotonic()
@@ -147,55 +199,59 @@ def train_steps(fabric, net, model, optimizer, data: Data, s: Train, progress: P
         part, place = mine[step - first], places[step - first]
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(s, progress.iteration, steps, total)
-        targets = _targets(data.train, place, images.device)
-        boxes = network_boxes(net, data.boxes[data.train.index[place]])
-        transforms = view_transforms(boxes, augment[list(part)]).to(images.device)
+        targets = _targets(data, place, images.device)
+        flat = torch.arange(part.start * epochs.faces, part.stop * epochs.faces)
+        boxes = (
+            network_boxes(net, data.boxes[data.train.index[place]], data.pixels.size) if cuts is None else cuts[flat]
+        )
+        transforms = view_transforms(boxes, augment[flat]).to(images.device)
         # a device's mean counts by its share of the batch, so that the gradients add up to the global mean
         share = len(part) * fabric.world_size / len(batches[step])
         pieces = min(s.accumulate, len(batches[step]) // fabric.world_size)  # the same number on every device
-        sums = _forward_backward(fabric, net, model, images, transforms, targets, pieces, share)
+        names, sums = _forward_backward(fabric, net, model, images, transforms, targets, pieces, share, epochs.faces)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        _add(progress.sums, fabric.all_reduce(sums, reduce_op="sum"), net)
+        progress.unread.append((names, fabric.all_reduce(sums, reduce_op="sum")))
         yield step, seconds
 
 
-def _forward_backward(fabric, net, model, images, transforms, targets: Targets, pieces: int, share: float):
-    """Gradients of one device's part of a batch, in `pieces` pieces. Returns sums over its faces: each loss term,
-    correct answers, faces."""
-    n = len(images)
+def _forward_backward(fabric, net, model, images, transforms, targets: Targets, pieces: int, share: float, faces: int):
+    """Gradients of one device's part of a batch, in `pieces` pieces of whole samples of `faces` faces.
+
+    Returns:
+        (names, sums over its faces): each loss term, "score" and "seen".
+    """
+    samples = len(images) // faces
     totals = None
     for i in range(pieces):
-        piece = device_slice(range(n), i, pieces)
-        take = slice(piece.start, piece.stop)
+        piece = device_slice(range(samples), i, pieces)
+        take = slice(piece.start * faces, piece.stop * faces)
         last = i == pieces - 1
         with nullcontext() if last else fabric.no_backward_sync(model):
             output = model(sample_views(images[take], transforms[take], net.input))
-            mine = Targets(targets.labels[take], None if targets.distributions is None else targets.distributions[take])
+            mine = targets.part(take)
             terms = net.losses(output, mine)
-            fabric.backward(sum(terms.values()) * (share * len(piece) / n))
-        correct = (output.logits.argmax(1) == mine.labels).sum()
-        counted = torch.stack([*(t.detach().float() * len(piece) for t in terms.values()), correct.float()])
-        counted = torch.cat([counted, counted.new_tensor([len(piece)])])
+            fabric.backward(sum(terms.values()) * (share * len(piece) / samples))
+        score = net.score(output, mine).detach().float()
+        n = len(score)
+        counted = torch.stack([*(t.detach().float() * n for t in terms.values()), score.sum(), score.new_tensor(n)])
         totals = counted if totals is None else totals + counted
-    net.loss_terms = tuple(terms)
-    return totals
+    return (*terms, "score", "seen"), totals
 
 
-def _targets(rows: Rows, place: Tensor, device: torch.device) -> Targets:
+def _targets(data: Data, place: Tensor, device: torch.device) -> Targets:
+    rows = data.train
     spread = None if rows.distributions is None else rows.distributions[place].to(device)
-    return Targets(rows.labels[place].to(device), spread)
-
-
-def _add(sums: dict[str, float], step: Tensor, net: FerModel) -> None:
-    for name, value in zip((*net.loss_terms, "correct", "seen"), step.tolist(), strict=True):
-        sums[name] = sums.get(name, 0.0) + value
+    given = {name: column[rows.index[place]].to(device) for name, column in data.given.items()}
+    return Targets(rows.labels[place].to(device), spread, given)
 
 
 def _running(progress: Progress) -> str:
-    seen = progress.sums["seen"]
-    loss = sum(v for k, v in progress.sums.items() if k not in ("correct", "seen"))
-    return f"loss {loss / seen:.3f}  accuracy {100 * progress.sums['correct'] / seen:.1f} %"
+    seen = progress.sums.get("seen")
+    if not seen:
+        return ""
+    loss = sum(v for k, v in progress.sums.items() if k not in ("score", "seen"))
+    return f"loss {loss / seen:.3f}  training {100 * progress.sums['score'] / seen:.1f} %"
 
 
 def _any(fabric: Fabric, flag: bool) -> bool:
@@ -207,48 +263,52 @@ def _any(fabric: Fabric, flag: bool) -> bool:
 
 def _end_epoch(fabric, net, data: Data, s: Train, progress: Progress, best: dict, steps, total) -> None:
     """Close the epoch's row of the history; keep the weights if they are the best so far."""
+    progress.read()
     seen = progress.sums["seen"]
-    terms = {k: v / seen for k, v in progress.sums.items() if k not in ("correct", "seen")}
+    terms = {k: v / seen for k, v in progress.sums.items() if k not in ("score", "seen")}
+    val = f"val_{net.metric}"
     row = {
         "epoch": progress.epoch + 1,
         "lr": learning_rate(s, progress.iteration - 1, steps, total),
         "loss": sum(terms.values()),
         **{f"loss_{k}": v for k, v in terms.items()},
-        "train_accuracy": progress.sums["correct"] / seen,
-        "val_accuracy": validate(fabric, net, data, s.global_batch) if len(data.val) else float("nan"),
+        f"train_{net.metric}": progress.sums["score"] / seen,
+        val: validate(fabric, net, data, s.global_batch) if len(data.val) else float("nan"),
     }
     for key, value in row.items():
         progress.history.setdefault(key, []).append(float(value))
-    if row["val_accuracy"] > progress.best:
-        progress.best = row["val_accuracy"]
+    if row[val] > progress.best:
+        progress.best = row[val]
         best.update({k: v.detach().cpu().clone() for k, v in net.state_dict().items()})
 
 
 def validate(fabric: Fabric, net: FerModel, data: Data, batch: int) -> float:
-    """Accuracy on the validation rows, each counted once whatever the number of devices.
+    """Mean score of the validation rows, each counted once whatever the number of devices.
 
     The network itself is called and not its wrapper for several devices, whose processes must all call it equally
     often: here one may have no row at all.
     """
     mine = torch.arange(fabric.global_rank, len(data.val), fabric.world_size)
-    correct = torch.zeros((), device=fabric.device)
+    right = torch.zeros((), device=fabric.device)
     size = max(1, batch // fabric.world_size)
-    labels = dict(zip(data.val.index.tolist(), data.val.labels.tolist(), strict=True))
+    parts = iter(mine.split(size))
     with fabric.autocast():
         for rows, output in infer(net, net, data.pixels, data.boxes, data.val.index[mine], size):
-            truth = torch.tensor([labels[r] for r in rows.tolist()], device=output.logits.device)
-            correct += (output.logits.argmax(1) == truth).sum()
-    return float(fabric.all_reduce(correct, reduce_op="sum")) / len(data.val)
+            given = {name: column[rows].to(fabric.device) for name, column in data.given.items()}
+            labels = data.val.labels[next(parts)].to(fabric.device)
+            right += net.score(output, Targets(labels, given=given)).sum()
+    return float(fabric.all_reduce(right, reduce_op="sum")) / len(data.val)
 
 
 def _say_epoch(fabric: Fabric, progress: Progress, s: Train) -> None:
     last = {k: v[-1] for k, v in progress.history.items()}
+    train, val = (next(v for k, v in last.items() if k.startswith(part)) for part in ("train_", "val_"))
     terms = [k for k in last if k.startswith("loss_")]
     if progress.epoch == 1:
         names = "".join(f"{t.removeprefix('loss_'):>9}" for t in terms)
         console.say(f"{'epoch':>6}{'rate':>10}{'loss':>9}{names}{'train %':>10}{s.val_split + ' %':>10}{'time':>9}")
     values = "".join(f"{last[t]:>9.4f}" for t in terms)
     console.say(
-        f"{progress.epoch:>6}{last['lr']:>10.2g}{last['loss']:>9.4f}{values}{100 * last['train_accuracy']:>10.2f}"
-        f"{100 * last['val_accuracy']:>10.2f}{progress.seconds[-1]:>8.1f}s"
+        f"{progress.epoch:>6}{last['lr']:>10.2g}{last['loss']:>9.4f}{values}{100 * train:>10.2f}"
+        f"{100 * val:>10.2f}{progress.seconds[-1]:>8.1f}s"
     )

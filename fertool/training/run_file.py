@@ -20,10 +20,12 @@ class Progress:
     Attributes:
         epoch, step: the epoch under way and the optimiser steps done in it.
         iteration: optimiser steps done in all.
-        best: highest validation accuracy so far, or -1.
+        best: highest validation score so far, or -1.
         finished: all epochs are done.
-        sums: running sums of the epoch under way (loss terms, correct, seen).
+        sums: running sums of the epoch under way (loss terms, score, seen).
+        unread: the same of the last steps, (names, values), still on the device.
         history: one list per column, one entry per finished epoch.
+        trace: iterations, and the attention of the tracked faces at each of them.
         seconds, waited: wall time of each finished epoch, and how much of it was spent waiting for data.
     """
 
@@ -33,9 +35,20 @@ class Progress:
     best: float = -1.0
     finished: bool = False
     sums: dict[str, float] = field(default_factory=dict)
+    unread: list[tuple[tuple[str, ...], Tensor]] = field(default_factory=list)
     history: dict[str, list[float]] = field(default_factory=dict)
+    trace: dict[str, list[np.ndarray]] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
     waited: list[float] = field(default_factory=list)
+
+    def read(self) -> None:
+        """Add the steps still on the device to the sums, one after the other, so that it does not matter when."""
+        if self.unread:
+            values = torch.stack([step for _, step in self.unread]).tolist()
+            for (names, _), step in zip(self.unread, values, strict=True):
+                for name, value in zip(names, step, strict=True):
+                    self.sums[name] = self.sums.get(name, 0.0) + value
+            self.unread.clear()
 
 
 @dataclass(frozen=True)
@@ -63,6 +76,8 @@ class RunFile:
                     arrays[f"optimizer/{name}/{key}"] = _array(torch.as_tensor(value))
         for name, column in progress.history.items():
             arrays[f"history/{name}"] = np.array(column, dtype=np.float64)
+        for name, rows in progress.trace.items():
+            arrays[f"trace/{name}"] = np.stack(rows)
         for name, value in progress.sums.items():
             arrays[f"state/sums/{name}"] = np.float64(value)
         for name in ("epoch", "step", "iteration", "best", "finished"):
@@ -100,6 +115,7 @@ def restore(run: Artefact, net: nn.Module, optimizer: Optimizer) -> tuple[Progre
         **{k: run[f"state/{k}"].item() for k in ("epoch", "step", "iteration", "best", "finished")},
         sums={k: v.item() for k, v in run.group("state/sums").items()},
         history={k: v.tolist() for k, v in run.group("history").items()},
+        trace={k: list(v) for k, v in run.group("trace").items()},
         seconds=list(run.info.get("seconds", [])),
         waited=list(run.info.get("waited", [])),
     )

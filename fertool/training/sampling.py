@@ -1,4 +1,10 @@
-"""Which faces an epoch shows, in which order, and which of them a device gets. All of it follows from the seed."""
+"""Which faces an epoch shows, in which order, and which of them a device gets. All of it follows from the seed.
+
+An epoch is a list of samples. A sample is one face; for networks that learn from pairs, two; for the two branches of
+the Attention Map Generator, one face for each.
+"""
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,22 +19,86 @@ def mixed_seed(*parts: int) -> int:
     return h
 
 
-def epoch_order(labels: Tensor, classes: int, seed: int, epoch: int, *, oversample: bool) -> Tensor:
-    """Positions of the training faces in the order of one epoch.
+@dataclass(frozen=True)
+class Epochs:
+    """The samples of every epoch.
 
-    Args:
+    Attributes:
         labels: (N,) class of every training face.
-        oversample: N draws with replacement, weight 1/class count, instead of a permutation.
+        seed: decides everything.
+        oversample: draws with replacement, weight 1/class count, instead of every face once.
+        versions: an epoch shows every face in so many versions (see `views.Augmentation`).
+        pairs: None, or the share of pairs of one class: every face comes with a partner, drawn uniformly from its
+            own class or from all others.
+        branches: None, or for every branch the positions (n_b,) of the faces it learns from.
     """
-    generator = torch.Generator().manual_seed(mixed_seed(seed, epoch, 1))
-    if not oversample:
-        return torch.randperm(len(labels), generator=generator)
-    count = torch.bincount(labels, minlength=classes).clamp_min(1)
-    return torch.multinomial(1.0 / count[labels].double(), len(labels), replacement=True, generator=generator)
+
+    labels: Tensor
+    seed: int
+    oversample: bool = False
+    versions: int = 1
+    pairs: float | None = None
+    branches: tuple[Tensor, ...] | None = None
+
+    def __len__(self) -> int:
+        """Samples of an epoch."""
+        faces = max(map(len, self.branches)) if self.branches else len(self.labels)
+        return faces * self.versions
+
+    @property
+    def faces(self) -> int:
+        """Faces of a sample."""
+        return len(self.branches) if self.branches else 1 if self.pairs is None else 2
+
+    def draw(self, epoch: int) -> tuple[Tensor, Tensor]:
+        """Positions (samples, faces) of the training faces in the order of one epoch, and the version of each."""
+        generator = torch.Generator().manual_seed(mixed_seed(self.seed, epoch, 1))
+        if self.branches:
+            columns = [self._once(len(b), generator) for b in self.branches]
+            places = torch.stack([b[c % len(b)] for b, c in zip(self.branches, columns, strict=True)], dim=1)
+            return places, torch.stack([c // len(b) for b, c in zip(self.branches, columns, strict=True)], dim=1)
+        n = len(self.labels)
+        if self.oversample:
+            count = torch.bincount(self.labels).clamp_min(1)
+            weight = 1.0 / count[self.labels].double()
+            order = torch.multinomial(weight, n * self.versions, replacement=True, generator=generator)
+            version = torch.randint(self.versions, (len(order),), generator=generator)
+        else:
+            shown = torch.randperm(n * self.versions, generator=generator)
+            order, version = shown % n, shown // n
+        if self.pairs is None:
+            return order[:, None], version[:, None]
+        partner = draw_partners(self.labels, order, self.pairs, generator)
+        other = torch.randint(self.versions, (len(order),), generator=generator)
+        return torch.stack([order, partner], dim=1), torch.stack([version, other], dim=1)
+
+    def _once(self, n: int, generator: torch.Generator) -> Tensor:
+        """len(self) numbers below n * versions: every one once, then again in another order, until there are enough."""
+        rounds = -(-len(self) // (n * self.versions))
+        return torch.cat([torch.randperm(n * self.versions, generator=generator) for _ in range(rounds)])[: len(self)]
+
+
+def draw_partners(labels: Tensor, order: Tensor, same: float, generator: torch.Generator) -> Tensor:
+    """For each position a partner: of its own class with probability `same`, uniformly among the others of the class,
+    else uniformly among the faces of all other classes. The only face of a class is its own partner."""
+    by_class = labels.argsort(stable=True)
+    count = torch.bincount(labels)
+    first = count.cumsum(0) - count
+    rank = torch.empty_like(by_class)
+    rank[by_class] = torch.arange(len(labels))  # where in by_class a face stands
+    mine = labels[order]
+    random = torch.rand(2, len(order), generator=generator, dtype=torch.float64)
+    others = count[mine] - 1
+    step = 1 + (random[1] * others).long()
+    alike = first[mine] + (rank[order] - first[mine] + torch.where(others > 0, step, 0)) % count[mine]
+    outside = len(labels) - count[mine]
+    unlike = (random[1] * outside).long()
+    unlike = unlike + torch.where(unlike >= first[mine], count[mine], 0)
+    return by_class[torch.where(random[0] < same, alike, unlike)]
 
 
 def steps_per_epoch(n: int, batch: int, devices: int) -> int:
-    """Batches of an epoch. The last one may be smaller, but not smaller than two faces per device."""
+    """Batches of an epoch. The last one may be smaller, but not smaller than two samples per device."""
     full, rest = divmod(n, batch)
     return full + (rest >= 2 * devices)
 

@@ -17,25 +17,51 @@ from fertool.models.base import InputSpec
 @dataclass(frozen=True)
 class Augmentation:
     """How training faces are varied: probability of a mirror image, and the largest turn (degrees), shift (fraction
-    of the side) and change of scale (fraction)."""
+    of the side) and change of scale (fraction). With `turns`, the turn is one of these angles instead."""
 
     flip: float = 0.0
     rotate: float = 0.0
     shift: float = 0.0
     zoom: float = 0.0
+    turns: tuple[float, ...] = ()
 
-    def draw(self, n: int, seed: int) -> Tensor:
+    @property
+    def versions(self) -> int:
+        """How many versions of a face there are when each turn, and its mirror image, is shown in its own right."""
+        return max(1, len(self.turns)) * (2 if self.flip else 1)
+
+    def draw(self, n: int, seed: int, versions: Tensor | None = None) -> Tensor:
         """(n, 2, 3) transforms of normalised coordinates [-1, 1], output → source. Row i depends on seed and i only,
-        so the same faces are varied the same way on any number of devices."""
+        so the same faces are varied the same way on any number of devices.
+
+        Args:
+            versions: (n,) which version of each face, instead of a turn and a mirror image at random.
+        """
         random = torch.rand(n, 5, generator=torch.Generator().manual_seed(seed))
-        mirror = torch.where(random[:, 0] < self.flip, -1.0, 1.0)
-        angle = torch.deg2rad(self.rotate * (2 * random[:, 1] - 1))
+        mirrored, angle = random[:, 0] < self.flip, self.rotate * (2 * random[:, 1] - 1)
+        if versions is not None:
+            mirrored = versions >= max(1, len(self.turns))
+        if self.turns:
+            turns, k = torch.tensor(self.turns), len(self.turns)
+            angle = turns[(random[:, 1] * k).long().clamp_max(k - 1) if versions is None else versions % k]
+        mirror, angle = torch.where(mirrored, -1.0, 1.0), torch.deg2rad(angle)
         scale = 1 + self.zoom * (2 * random[:, 2] - 1)
         shift = 2 * self.shift * (2 * random[:, 3:] - 1)
         cos, sin = scale * angle.cos(), scale * angle.sin()
         first = torch.stack([mirror * cos, -mirror * sin, shift[:, 0]], dim=1)
         second = torch.stack([sin, cos, shift[:, 1]], dim=1)
         return torch.stack([first, second], dim=1)
+
+
+def cut_boxes(n: int, face: tuple[int, int], size: tuple[int, int], seed: int | None = None) -> Tensor:
+    """Boxes (n, 1, 4) of `size` (height, width) whole pixels of a stored face: at random places, or in the middle."""
+    free = torch.tensor([face[1] - size[1], face[0] - size[0]])
+    if seed is None:
+        start = (free // 2).expand(n, 2)
+    else:
+        start = (torch.rand(n, 2, generator=torch.Generator().manual_seed(seed)) * (free + 1)).long()
+    low, side = start.float(), torch.tensor([face[1], face[0]]).float()
+    return (torch.cat([low, low + torch.tensor([size[1], size[0]])], dim=1) / side.repeat(2))[:, None]
 
 
 def view_transforms(boxes: Tensor, augment: Tensor | None) -> Tensor:
@@ -64,7 +90,7 @@ def sample_views(images: Tensor, transforms: Tensor, spec: InputSpec) -> Tensor:
     h, w = spec.size
     pixels = images.float()
     shrink = min(images.shape[2] // h, images.shape[3] // w)
-    if shrink >= 2:  # bilinear sampling alone would skip pixels
+    if shrink >= 2 and not spec.cut:  # bilinear sampling alone would skip pixels
         pixels = F.adaptive_avg_pool2d(pixels, (images.shape[2] // shrink, images.shape[3] // shrink))
     if pixels.shape[1] == 3 and spec.channels == 1:
         pixels = (pixels * pixels.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)

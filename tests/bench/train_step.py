@@ -179,11 +179,13 @@ def _fertool(fabric, folder: Path, weights: dict, s: Train, size: int, steps: in
 
     def one_turn() -> dict:
         clock, progress, before = Clock(), Progress(), 0.0
+        epochs = loop.make_epochs(net, data, s)
         for _, waited in loop.train_steps(
-            fabric, net, model, optimizer, data, s, progress, steps + 1, per_epoch, per_epoch
+            fabric, net, model, optimizer, data, epochs, s, progress, steps + 1, per_epoch, per_epoch
         ):
             progress.iteration += 1
-            total = sum(progress.sums[term] for term in net.loss_terms)
+            progress.read()
+            total = sum(v for k, v in progress.sums.items() if k not in ("score", "seen"))
             clock.step_done((total - before) / s.global_batch, waited)
             before = total
         return clock.turn(fabric.device.type)
