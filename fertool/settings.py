@@ -74,6 +74,10 @@ class DetectAlign(Settings):
     points: Annotated[
         Literal["manual", "auto"], "RAF-DB only: which shipped landmarks, five by hand or 37 automatic ones"
     ] = "manual"
+    frames: Annotated[
+        Literal["last3", "first-last"],
+        "CK+ only: the last three pictures of every recording, or its first one, which is neutral, and its last",
+    ] = "last3"
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -83,7 +87,7 @@ class DetectAlign(Settings):
     @property
     def dataset_options(self) -> dict[str, str]:
         """What the data set's adapter has to know."""
-        return {name: getattr(self, name) for name in ("label_rule", "votes", "images", "points")}
+        return {name: getattr(self, name) for name in ("label_rule", "votes", "images", "points", "frames")}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -262,3 +262,39 @@ def write_celeba(root: Path, n: int = 12, layout: str = "folders", pictures: boo
         litter(root / folder)
     (root / ".DS_Store").write_bytes(b"\0")
     return root
+
+
+def write_ckplus(root: Path, subjects: int = 4, layout: str = "") -> Path:
+    """CK+: seven recordings of every subject, one of each emotion, and one without an emotion.
+
+    Recordings have 4 to 10 frames; with the layout "archives" every archive lies in a folder of its own name.
+    Landmark k of frame n lies at (k + n, 2 k).
+    """
+    images, emotions, landmarks = (
+        root / (f"{archive}/{name}" if layout == "archives" else name)
+        for archive, name in (
+            ("extended-cohn-kanade-images", "cohn-kanade-images"),
+            ("Emotion_labels", "Emotion"),
+            ("Landmarks", "Landmarks"),
+        )
+    )
+    codes = ("neutral", "anger", "contempt", "disgust", "fear", "happiness", "sadness", "surprise")
+    for s in range(subjects):
+        subject = f"S{5 * s + 5:03d}"
+        for code in range(8):
+            recording, count = f"{code + 1:03d}", 4 + code % 7
+            for n in range(1, count + 1):
+                stem = f"{subject}_{recording}_{n:08d}"
+                emotion = codes[code] if 2 * n > count else "neutral"
+                write_image(images / subject / recording / f"{stem}.png", draw_face(emotion, 100 * s + n, 64))
+                marks = "".join(f"   {k + n:.7e}   {2 * k:.7e} \n" for k in range(68))
+                path = landmarks / subject / recording / f"{stem}_landmarks.txt"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(marks)
+            litter(images / subject / recording)
+            folder = emotions / subject / recording
+            folder.mkdir(parents=True)
+            if code:
+                (folder / f"{stem}_emotion.txt").write_text(f"   {code:.7e}\n")
+        litter(images / subject)
+    return root

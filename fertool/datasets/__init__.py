@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fertool.datasets.base import Dataset, some
 from fertool.datasets.celeba import CelebA
+from fertool.datasets.ckplus import CkPlus
 from fertool.datasets.disk import few
 from fertool.datasets.fer2013 import Fer2013
 from fertool.datasets.ferplus import FerPlus
@@ -17,7 +18,7 @@ from fertool.datasets.table import Table
 from fertool.errors import DataError, UsageError, nearest
 
 #: in the order in which they are recognised: what is named by its own files first
-DATASETS: tuple[type[Dataset], ...] = (Rendered, FerPlus, Fer2013, RafDb, CelebA, Table, Folder)
+DATASETS: tuple[type[Dataset], ...] = (Rendered, FerPlus, Fer2013, RafDb, CkPlus, CelebA, Table, Folder)
 
 
 def get(name: str) -> type[Dataset]:

@@ -166,7 +166,7 @@ class Dataset:
         """A note for every split whose number of samples is not that of the complete data set."""
         have = Counter(splits)
         return [
-            Problem(f"{split}: {have[split]:,} samples, the complete data set has {n:,}", fatal=False)
+            Problem(f"{split or 'all'}: {have[split]:,} samples, the complete data set has {n:,}", fatal=False)
             for split, n in self.expect.items()
             if have[split] != n
         ]

@@ -62,6 +62,16 @@ def pictures(folder: Path | str) -> list[str]:
         raise DataError(f"cannot read {folder}: {e.strerror}") from e
 
 
+def frames(folder: Path) -> list[tuple[int, Path]]:
+    """The pictures of a recording in their order: the number that each file's name ends with, and the file.
+
+    Raises:
+        DataError: the folder cannot be read.
+    """
+    numbered = ((re.search(r"(\d+)$", os.path.splitext(name)[0]), name) for name in pictures(folder))
+    return sorted((int(number[1]), folder / name) for number, name in numbered if number)
+
+
 def few(folder: Path | str) -> list[Path]:
     """What lies in a folder, sorted by name, at most `FEW` entries.
 

@@ -1,0 +1,150 @@
+"""CK+ (extended Cohn-Kanade): recordings that begin with a neutral face and end with the expression at its peak.
+
+Lucey et al., "The extended Cohn-Kanade dataset (CK+): a complete dataset for action unit and emotion-specified
+expression", CVPR workshops 2010. Of the 593 recordings 327 have an emotion; they show 118 of the 123 people.
+"""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from fertool.datasets.base import Dataset, Problem, Sample, Samples, some
+from fertool.datasets.disk import few, find, frames, resolve, text
+from fertool.errors import DataError
+from fertool.labels import PROTOCOLS
+
+# each as it is unpacked where the archive lies, or into a folder of the archive's name
+IMAGES = ("cohn-kanade-images", "extended-cohn-kanade-images/cohn-kanade-images")
+EMOTIONS = ("Emotion", "Emotion_labels/Emotion", "Emotion_labels")
+LANDMARKS = ("Landmarks/Landmarks", "Landmarks")
+CODES = {1: "anger", 2: "contempt", 3: "disgust", 4: "fear", 5: "happiness", 6: "sadness", 7: "surprise"}
+
+
+class Frame(NamedTuple):
+    """A picture of a recording; `sequence` is subject_recording, and its file's stem sequence_number."""
+
+    path: Path
+    sequence: str
+    number: int
+    emotion: str
+
+
+class CkPlus(Dataset):
+    name = "ckplus"
+    classes = PROTOCOLS["ckplus7c"]
+    about = "CK+, Lucey et al., CVPR workshops 2010; on request from its authors, for research only"
+    marks = "cohn-kanade-images"
+    layout = """\
+cohn-kanade-images/S005/001/S005_001_00000001.png ...
+Emotion/S005/001/S005_001_00000011_emotion.txt ...               one number; only 327 recordings have one
+Landmarks/S005/001/S005_001_00000001_landmarks.txt ...           68 landmarks (optional)
+Taken are the last three pictures of each recording, or its first (neutral) and its last (`frames`). The copy in
+folders named by emotion (CK+48) is read as the data set `folder`."""
+    expect = {"": 981}
+    options = {"frames": ("last3", "first-last")}
+
+    def __init__(self, root: Path | str, **options: str):
+        super().__init__(root, **options)
+        if self.chosen["frames"] == "first-last":  # contempt is left out, neutral comes in
+            self.classes, self.expect = PROTOCOLS["ckplus7n"], {"": 618}
+
+    @classmethod
+    def matches(cls, root: Path) -> str:
+        found = find(root, *IMAGES)
+        return f"it holds {found.relative_to(root)}" if found else ""
+
+    def scan(self):
+        problems: list[Problem] = []
+        images, emotions, landmarks = (find(self.root, *names) for names in (IMAGES, EMOTIONS, LANDMARKS))
+        for found, what, names in ((images, "pictures", IMAGES), (emotions, "emotions", EMOTIONS)):
+            if found is None:
+                problems.append(Problem(f"the folder of {what} is missing", str(self.root / names[0])))
+        if problems:
+            return [], problems
+        try:
+            taken = self._taken(images, _emotions(emotions, problems), problems)
+        except DataError as e:
+            return [], [Problem(e.message)]
+        if not taken:
+            problems.append(Problem("no recording has an emotion and pictures", f"{images} and {emotions}"))
+        problems += self._uncounted("" for _ in taken)
+        points = _landmarks(landmarks, taken, problems)
+        if landmarks is None:
+            note = Problem("the folder of landmarks is missing", str(self.root / LANDMARKS[1]), fatal=False)
+            problems.append(note)
+
+        def make(i: int) -> Sample:
+            frame = taken[i]
+            return Sample(
+                id=frame.path.stem,
+                path=frame.path,
+                label=frame.emotion,
+                subject=frame.sequence.split("_")[0],
+                sequence=frame.sequence,
+                frame=frame.number,
+                landmarks=points[i],
+            )
+
+        return Samples(range(len(taken)), make), problems
+
+    def _taken(self, images: Path, emotions: dict[str, str], problems: list[Problem]) -> list[Frame]:
+        """The pictures that are taken of every recording with one of the emotions."""
+        taken, absent, short = [], [], []
+        count, first = (3, 0) if self.chosen["frames"] == "last3" else (1, 1)
+        for sequence, emotion in emotions.items():
+            if emotion not in self.classes:
+                continue
+            folder = resolve(images, sequence.replace("_", "/"))
+            found = frames(folder) if folder else []
+            if not found:
+                absent.append(sequence)
+                continue
+            if len(found) < first + count:
+                short.append(sequence)
+                continue
+            ends = [(number, path, "neutral") for number, path in found[:first]]
+            ends += [(number, path, emotion) for number, path in found[-count:]]
+            taken += [Frame(path, sequence, number, label) for number, path, label in ends]
+        for names, what in ((absent, "have no pictures"), (short, "have too few pictures")):
+            if names:
+                note = f"{len(names):,} recordings {what} and are left out: {some(names)}"
+                problems.append(Problem(note, str(images), fatal=False))
+        return taken
+
+
+def _emotions(folder: Path, problems: list[Problem]) -> dict[str, str]:
+    """Recording (as S005_001) -> emotion, sorted."""
+    found: dict[str, str] = {}
+    wrong = []
+    for subject in (p for p in few(folder) if p.is_dir()):
+        for recording in (p for p in few(subject) if p.is_dir()):
+            for path in few(recording):
+                if not re.fullmatch(r"\w+_emotion\.txt", path.name, re.IGNORECASE):
+                    continue
+                try:
+                    found[f"{subject.name}_{recording.name}"] = CODES[float(text(path))]
+                except (ValueError, KeyError):
+                    wrong.append(path.name)
+    if wrong:
+        problems.append(Problem(f"emotions that are no number from 1 to 7: {some(wrong)}", str(folder)))
+    return found
+
+
+def _landmarks(folder: Path | None, taken: list[Frame], problems: list[Problem]) -> list[np.ndarray | None]:
+    """(68, 2) pixels for every picture, None where they are missing."""
+    found: list[np.ndarray | None] = []
+    bad = []
+    for frame in taken if folder else ():
+        path = resolve(folder, f"{frame.sequence.replace('_', '/')}/{frame.path.stem}_landmarks.txt")
+        try:
+            found.append(np.array(text(path).split(), dtype=float).reshape(68, 2) if path else None)
+        except (DataError, ValueError):
+            found.append(None)
+        if found[-1] is None:
+            bad.append(frame.path.stem)
+    if bad:
+        note = f"landmarks of {len(bad):,} of {len(taken):,} pictures are missing or incomplete: {some(bad)}"
+        problems.append(Problem(note, str(folder), fatal=False))
+    return found or [None] * len(taken)
