@@ -6,6 +6,12 @@ Parameter names follow torchvision, so that published weights load by name. `lay
 from torch import Tensor, nn
 from torchvision.models import resnet18, vgg16
 
+from fertool.models.base import InputSpec
+
+#: what published weights for these trunks were trained to see
+IMAGENET = InputSpec((224, 224), 3, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+VGG_FACE = InputSpec((224, 224), 3, mean=(0.5066, 0.4108, 0.3670), std=(1 / 255,) * 3)
+
 
 class ResNet18(nn.Module):
     """ResNet-18 up to its global average pooling: D = 512, 11,176,512 parameters."""
@@ -41,6 +47,30 @@ class Vgg16(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.avgpool(self.features_(x)).flatten(1)
         return self.fc6(x).relu()
+
+
+class VggBlocks(nn.Module):
+    """VGG-16's convolutions in two halves, before and after the fourth pooling: `lower` (N, 3, 224, 224) ->
+    (N, 8c, 14, 14), `upper` -> (N, 8c, 7, 7), where c is the number of channels of the first block, 64 in VGG-16."""
+
+    layout = "vgg16"
+    _SPLIT = 24
+
+    def __init__(self, channels: int = 64):
+        super().__init__()
+        layers, before = [], 3
+        for factor, convolutions in ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3)):
+            for _ in range(convolutions):
+                layers += [nn.Conv2d(before, factor * channels, 3, padding=1), nn.ReLU(inplace=True)]
+                before = factor * channels
+            layers.append(nn.MaxPool2d(2))
+        self.features_ = nn.Sequential(*layers)
+
+    def lower(self, x: Tensor) -> Tensor:
+        return self.features_[: self._SPLIT](x)
+
+    def upper(self, x: Tensor) -> Tensor:
+        return self.features_[self._SPLIT :](x)
 
 
 class Tiny(nn.Module):

@@ -14,12 +14,9 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
-from fertool.models.backbones import BACKBONES
+from fertool.models.backbones import BACKBONES, IMAGENET, VGG_FACE
 from fertool.models.base import FerModel, InputSpec, Output, Targets, classification_loss
 from fertool.settings import Settings
-
-IMAGENET = InputSpec((224, 224), 3, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-VGG_FACE = InputSpec((224, 224), 3, mean=(0.5066, 0.4108, 0.3670), std=(1 / 255,) * 3)
 
 
 @dataclass(frozen=True, kw_only=True)

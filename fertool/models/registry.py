@@ -6,7 +6,15 @@ from typing import Any
 from fertool.errors import RecipeError, nearest
 
 #: name -> (module, class); modules are imported when a network is asked for
-MODELS = {"ran": ("fertool.models.ran", "Ran")}
+MODELS = {
+    "ran": ("fertool.models.ran", "Ran"),
+    "lnlattennet": ("fertool.models.lnlattennet", "LnlAttenNet"),
+    "ws-lgrn": ("fertool.models.ws_lgrn", "WsLgrn"),
+    "amg": ("fertool.models.amg", "Amg"),
+    "va-cnn": ("fertool.models.va_cnn", "VaCnn"),
+    "man": ("fertool.models.man", "Man"),
+    "rasnet": ("fertool.models.rasnet", "RasNet"),
+}
 
 
 def model_class(name: str) -> Any:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 import torch
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
 
 from fertool import console
 from fertool.evaluation import paper_results
@@ -23,26 +24,37 @@ def every_network() -> list[dict]:
         for label, values, classes in cls.CATALOGUE:
             with torch.device("meta"):
                 net = build_model(model_settings({"name": name, **values}), classes)
+                parts = net.parts()
+            paper = _cited(paper_results.load(cls.paper))
+            learnt = [m for m in net.children() if m is not net.frozen]
             found.append(
                 {
                     "network": label,
                     "classes": classes,
-                    "parameters": sum(p.numel() for p in net.parameters()),
-                    "weights": count_weights(net),
+                    **count(*learnt),
                     "input": list(net.input.size),
-                    "paper": _cited(paper_results.load(cls.paper)),
+                    "paper": paper,
                 }
             )
+            found += [
+                {"network": f"  {part}", "classes": None, **count(module), "input": None, "paper": ""}
+                for part, module in parts.items()
+            ]
     return found
+
+
+def count(*modules: nn.Module) -> dict[str, int]:
+    """Parameters, and weights of convolutions and linear layers without their biases: what several papers call
+    parameters."""
+    layers = [m for module in modules for m in module.modules() if isinstance(m, _ConvNd | nn.Linear)]
+    return {
+        "parameters": sum(p.numel() for module in modules for p in module.parameters()),
+        "weights": sum(m.weight.numel() for m in layers),
+    }
 
 
 def _cited(paper: paper_results.Paper) -> str:
     return f"{paper.authors.split(',')[0]} et al., {paper.venue[-4:]}"
-
-
-def count_weights(net: nn.Module) -> int:
-    """Parameters of convolutions and linear layers without their biases: what several papers call parameters."""
-    return sum(m.weight.numel() for m in net.modules() if isinstance(m, nn.Conv2d | nn.Linear))
 
 
 def describe(name: str) -> dict:
@@ -79,10 +91,10 @@ def report(facts: dict) -> None:
     rows = [
         [
             m["network"],
-            m["classes"],
+            m["classes"] or "",
             f"{m['parameters']:,}",
             f"{m['weights']:,}",
-            "×".join(map(str, m["input"])),
+            "×".join(map(str, m["input"] or ())),
             m["paper"],
         ]
         for m in facts["models"]

@@ -1,0 +1,211 @@
+"""LNLAttenNet, joint local and non-local attention (Shi et al., Machine Intelligence Research 2023).
+
+A U-Net gives coarse features (Conv5-2) and fine ones (Conv9-2). On the coarse ones a non-local branch compares all
+regions of the face with each other; from how much each is attended to follows a weight per region. The fine ones are
+cut into overlapping patches; each has a small network of its own and a local attention that judges it by itself. The
+patches' features, weighted by both, and the non-local vector are classified together.
+
+The paper's Model-S, Model-Local and Model-NonLocal are the same class with other settings, see `VARIANTS`.
+"""
+
+from dataclasses import dataclass
+from math import isqrt
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from annotated_types import Ge, Le, Lt
+from torch import Tensor, nn
+
+from fertool.models.base import FerModel, InputSpec, Output, Targets, classification_loss, xavier
+from fertool.regions.patches import patch_side, patch_starts
+from fertool.settings import Settings
+
+_EPS = 1e-8
+_PATCH = 48  # side of a patch as the local networks see it: Tables II and III fit no other
+
+
+@dataclass(frozen=True, kw_only=True)
+class LnlSettings(Settings):
+    """Settings of LNLAttenNet."""
+
+    name: Literal["lnlattennet"] = "lnlattennet"
+    patches: Annotated[Literal[4, 9, 16, 25, 36], "number of patches and regions, M"] = 16
+    overlap: Annotated[
+        Annotated[int, Ge(0)] | None, "cells of the feature map that neighbouring patches share; default: a third"
+    ] = None
+    alpha: Annotated[
+        float,
+        Ge(0),
+        Le(1),
+        "share of the attended vector in the non-local one (Eq. 1); the text says 0.7, but all its tables hold the "
+        "results of 0.3",
+    ] = 0.3
+    nonlocal_weights: Annotated[bool, "weigh patches by non-local attention"] = True
+    local_weights: Annotated[bool, "weigh patches by their own local attention"] = True
+    share_local: Annotated[bool, "one local network for all patches instead of one each"] = False
+    l2: Annotated[float, Ge(0), "lambda of Eq. 3: weight of the sum of all squared weights"] = 1e-4
+    l2_gamma: Annotated[float, Ge(0), "gamma of Eq. 3, which the paper does not give"] = 1.0
+    hidden: Annotated[tuple[int, int], "units of the two layers before the classifier"] = (512, 128)
+    dropout: Annotated[float, Ge(0), Lt(1), "after each of them"] = 0.5
+    channels: Annotated[int, Ge(4), "of the U-Net's first level; 64 is the paper's"] = 64
+    size: Annotated[int, Ge(64), "side of the input, a multiple of 16"] = 144
+
+
+class LnlAttenNet(FerModel):
+    """LNLAttenNet and its ablations. Arguments as for every network; regions are not used."""
+
+    Settings = LnlSettings
+    paper = "lnlattennet"
+    VARIANTS = {
+        "lnlattennet": {},
+        "single": {"nonlocal_weights": False, "local_weights": False},
+        "local": {"nonlocal_weights": False},
+        "non-local": {"local_weights": False},
+    }
+    CATALOGUE = (
+        ("LNLAttenNet", {}, 7),
+        ("LNLAttenNet, one local network for all patches", {"share_local": True}, 7),
+        ("LNLAttenNet, Model-S", VARIANTS["single"], 7),
+    )
+
+    def __init__(self, settings: LnlSettings, classes: int, regions: int = 1):
+        super().__init__()
+        self.settings = s = settings
+        self.input = InputSpec((s.size, s.size), 3)
+        c, m = s.channels, s.patches
+        self.n = isqrt(m)
+        coarse = 8 * c * m  # length of g, s and g*
+        self.unet = UNet(c)
+        self.g_conv = nn.Sequential(
+            nn.Conv2d(16 * c, 8 * c, 3, padding=1), nn.ReLU(), nn.Conv2d(8 * c, 8 * c, 3, padding=1), nn.ReLU()
+        )
+        if s.nonlocal_weights:
+            self.qkv = nn.Conv2d(16 * c, 3 * 8 * c, 1)
+        nets = 1 if s.share_local else m
+        self.local = SimpleNet(c, nets)
+        if s.local_weights:
+            self.local_attention = LocalAttention(c, nets)
+        widths = (coarse + 6 * 6 * 4 * c, *s.hidden)
+        layers = []
+        for a, b in zip(widths, widths[1:], strict=False):
+            layers += [nn.Linear(a, b), nn.ReLU(), nn.Dropout(s.dropout)]
+        self.hidden = nn.Sequential(*layers)
+        self.classifier = nn.Linear(widths[-1], classes)
+        self.apply(xavier)
+
+    def parts(self) -> dict[str, nn.Module]:
+        if self.settings != LnlSettings():
+            return {}
+        c = self.settings.channels
+        return {
+            "its U-Net": self.unet,
+            "a SimpleNet": SimpleNet(c, 1),
+            "a local attention": LocalAttention(c, 1),
+        }
+
+    def forward(self, views: Tensor) -> Output:
+        """(N, 1, 3, S, S) -> Output with attention global w^g and local w^l, each (N, M), of patches row by row."""
+        s = self.settings
+        f5, f9 = self.unet(views[:, 0])
+        g = self._pool(self.g_conv(f5)).flatten(1)
+        w_global = w_local = None
+        if s.nonlocal_weights:
+            w_global, attended = self._nonlocal(f5)
+            g = (1 - s.alpha) * g + s.alpha * attended  # Eq. 1
+        patches = self._patches(f9)  # (N, M, C, 48, 48)
+        features = self._each(self.local, patches)  # (N, M, 4c, 6, 6)
+        if s.local_weights:
+            w_local = self._each(self.local_attention, features).flatten(1).float().sigmoid()
+        weight = features.new_ones(features.shape[:2])
+        weight = weight * (1 / s.patches if w_global is None else w_global)
+        weight = weight if w_local is None else weight * w_local
+        fused = (weight[:, :, None] * features.flatten(2)).sum(1)  # Eq. 2
+        logits = self.classifier(self.hidden(torch.cat([g, fused], dim=1)))
+        found = {"global": w_global, "local": w_local}
+        return Output(logits, {k: v for k, v in found.items() if v is not None})
+
+    def _nonlocal(self, f5: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights w^g (N, M) and the attended vector s (N, M · 8c), from Q, K, V of Table I."""
+        q, k, v = (self._pool(x).flatten(2).transpose(1, 2).float() for x in self.qkv(f5).relu().chunk(3, dim=1))
+        r = q @ k.transpose(1, 2)  # no entry is negative
+        total = r.sum(2, keepdim=True)
+        r = torch.where(total > _EPS, r / total.clamp_min(_EPS), 1 / r.shape[2])  # rows sum to 1
+        return r.mean(1), (r @ v).flatten(1)
+
+    def _pool(self, x: Tensor) -> Tensor:
+        """To n×n cells: 2×2 max pooling where that gives them (9×9 -> 4×4)."""
+        return F.max_pool2d(x, 2) if x.shape[2] // 2 == self.n else F.adaptive_max_pool2d(x, self.n)
+
+    def _patches(self, f9: Tensor) -> Tensor:
+        """(N, C, S, S) -> (N, M, C, 48, 48), resampled where they are not of that size."""
+        starts = patch_starts(f9.shape[2], self.n, self.settings.overlap)
+        p = patch_side(f9.shape[2], self.n, self.settings.overlap)
+        cut = torch.stack([f9[:, :, y : y + p, x : x + p] for y in starts for x in starts], dim=1)
+        if p == _PATCH:
+            return cut
+        resized = F.interpolate(cut.flatten(0, 1), size=_PATCH, mode="bilinear", align_corners=False)
+        return resized.unflatten(0, cut.shape[:2])
+
+    def _each(self, net: nn.Module, x: Tensor) -> Tensor:
+        """A local network on all patches (N, M, C, h, w) at once: its own weights for each by grouped convolution, or
+        one set of weights with the patches in the batch."""
+        n, m = x.shape[:2]
+        if self.settings.share_local:
+            return net(x.flatten(0, 1)).unflatten(0, (n, m))
+        return net(x.flatten(1, 2)).unflatten(1, (m, -1))
+
+    def losses(self, output: Output, targets: Targets) -> dict[str, Tensor]:
+        s = self.settings
+        squares = sum((p**2).sum() for name, p in self.named_parameters() if name.endswith("weight"))
+        return {"ce": classification_loss(output.logits, targets), "l2": s.l2_gamma * s.l2 * squares}  # Eq. 3
+
+
+class UNet(nn.Module):
+    """Ronneberger's U-Net with zero padding: (N, 3, S, S) -> Conv5-2 (N, 16c, S/16, S/16), Conv9-2 (N, c, S, S)."""
+
+    def __init__(self, c: int):
+        super().__init__()
+        widths = (3, c, 2 * c, 4 * c, 8 * c, 16 * c)
+        self.down = nn.ModuleList(_double(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        climb = list(zip(widths[:1:-1], widths[-2:0:-1], strict=True))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(a, b, 2, stride=2) for a, b in climb)
+        self.merge = nn.ModuleList(_double(a, b) for a, b in climb)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        skips = []
+        for i, level in enumerate(self.down):
+            x = level(x if i == 0 else F.max_pool2d(x, 2))
+            skips.append(x)
+        deepest = skips.pop()
+        for up, merge in zip(self.up, self.merge, strict=True):
+            x = merge(torch.cat([skips.pop(), up(x)], dim=1))
+        return deepest, x
+
+
+def _double(a: int, b: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(a, b, 3, padding=1), nn.ReLU(), nn.Conv2d(b, b, 3, padding=1), nn.ReLU())
+
+
+class SimpleNet(nn.Sequential):
+    """Table II for `nets` patches side by side: (N, nets · c, 48, 48) -> (N, nets · 4c, 6, 6)."""
+
+    def __init__(self, c: int, nets: int):
+        layers, before = [], c
+        for wide in (c, 2 * c, 4 * c):
+            for _ in range(2):
+                layers += [nn.Conv2d(nets * before, nets * wide, 3, padding=1, groups=nets), nn.ReLU()]
+                before = wide
+            layers.append(nn.MaxPool2d(2))
+        super().__init__(*layers)
+
+
+class LocalAttention(nn.Sequential):
+    """Table III for `nets` patches side by side: (N, nets · 4c, 6, 6) -> (N, nets, 1, 1) scores. Its fully connected
+    layers are written as convolutions, so that they too are one operation for all patches."""
+
+    def __init__(self, c: int, nets: int):
+        layers = []
+        for a, b, kernel in ((4, 4, 3), (4, 2, 1), (2, 2, 3), (2, 1, 1), (1, 1, 2)):
+            layers += [nn.Conv2d(nets * a * c, nets * b * c, kernel, groups=nets), nn.ReLU()]
+        super().__init__(*layers, nn.Conv2d(nets * c, nets, 1, groups=nets))
