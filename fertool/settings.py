@@ -78,6 +78,9 @@ class DetectAlign(Settings):
         Literal["last3", "first-last"],
         "CK+ only: the last three pictures of every recording, or its first one, which is neutral, and its last",
     ] = "last3"
+    views: Annotated[
+        Literal["front", "pose"], "RaFD only: the photographs of the frontal camera, or those of all five"
+    ] = "front"
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -87,7 +90,7 @@ class DetectAlign(Settings):
     @property
     def dataset_options(self) -> dict[str, str]:
         """What the data set's adapter has to know."""
-        return {name: getattr(self, name) for name in ("label_rule", "votes", "images", "points", "frames")}
+        return {name: getattr(self, name) for name in ("label_rule", "votes", "images", "points", "frames", "views")}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -298,3 +298,22 @@ def write_ckplus(root: Path, subjects: int = 4, layout: str = "") -> Path:
                 (folder / f"{stem}_emotion.txt").write_text(f"   {code:.7e}\n")
         litter(images / subject)
     return root
+
+
+def write_rafd(root: Path, subjects: Sequence[int] = (1, 2, 73), layout: str = "") -> Path:
+    """RaFD: every photograph of some people, in one folder or, with the layout "sorted", in one for each expression."""
+    natives = {  # as the names say it
+        "angry": "anger", "contemptuous": "contempt", "disgusted": "disgust", "fearful": "fear",
+        "happy": "happiness", "neutral": "neutral", "sad": "sadness", "surprised": "surprise",
+    }  # fmt: skip
+    for i, subject in enumerate(subjects):
+        kind = ("Caucasian_female", "Moroccan_male", "Kid_male")[i % 3]
+        for native, emotion in natives.items():
+            photograph = np.full((64, 42, 3), 230, np.uint8)
+            photograph[14:49, 3:38] = draw_face(emotion, subject, 35)[..., None]
+            for angle in (0, 45, 90, 135, 180):
+                for gaze in ("frontal", "left", "right"):
+                    name = f"Rafd{angle:03d}_{subject:02d}_{kind}_{native}_{gaze}.jpg"
+                    write_image(root / (native if layout == "sorted" else "") / name, photograph)
+    litter(root)
+    return root

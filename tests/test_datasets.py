@@ -23,11 +23,19 @@ WRITERS = {
     "rafdb": layouts.write_rafdb,
     "celeba": layouts.write_celeba,
     "ckplus": layouts.write_ckplus,
+    "rafd": layouts.write_rafd,
     "csv": layouts.write_csv,
     "folder": layouts.write_folder,
 }
 #: further layouts of them
-LAYOUTS = (("ferplus", "labels"), ("ferplus", "pixels"), ("celeba", "flat"), ("celeba", "csv"), ("ckplus", "archives"))
+LAYOUTS = (
+    ("ferplus", "labels"),
+    ("ferplus", "pixels"),
+    ("celeba", "flat"),
+    ("celeba", "csv"),
+    ("ckplus", "archives"),
+    ("rafd", "sorted"),
+)
 
 
 def messages(dataset, fatal=None) -> list[str]:

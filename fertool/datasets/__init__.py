@@ -12,13 +12,14 @@ from fertool.datasets.disk import few
 from fertool.datasets.fer2013 import Fer2013
 from fertool.datasets.ferplus import FerPlus
 from fertool.datasets.folder import Folder
+from fertool.datasets.rafd import RaFD
 from fertool.datasets.rafdb import RafDb
 from fertool.datasets.rendered import Rendered
 from fertool.datasets.table import Table
 from fertool.errors import DataError, UsageError, nearest
 
 #: in the order in which they are recognised: what is named by its own files first
-DATASETS: tuple[type[Dataset], ...] = (Rendered, FerPlus, Fer2013, RafDb, CkPlus, CelebA, Table, Folder)
+DATASETS: tuple[type[Dataset], ...] = (Rendered, FerPlus, Fer2013, RafDb, CkPlus, RaFD, CelebA, Table, Folder)
 
 
 def get(name: str) -> type[Dataset]:
