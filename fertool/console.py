@@ -1,6 +1,7 @@
 """What the user sees: tables, progress and notes on stderr; with --json one object on stdout and nothing else."""
 
 import json
+import math
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -67,7 +68,7 @@ def _cell(value: object) -> str:
 def emit(result: dict) -> None:
     """The command's result: one JSON object on stdout under --json, nothing otherwise."""
     if _settings["json"] and is_first_process():
-        print(json.dumps({"ok": True, **result}, default=_plain), flush=True)
+        print(json.dumps(_plain({"ok": True, **result}), allow_nan=False), flush=True)
 
 
 def fail(message: str, hint: str | None, code: int) -> None:
@@ -80,9 +81,16 @@ def fail(message: str, hint: str | None, code: int) -> None:
 
 
 def _plain(value: object) -> object:
+    """What JSON knows: arrays as lists, None for what is no number, text for the rest."""
     if hasattr(value, "tolist"):
-        return value.tolist()
-    return str(value)
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, str | int | None) else str(value)
 
 
 @contextmanager
