@@ -94,6 +94,26 @@ def test_the_square_around_a_box():
     assert np.allclose(corners, [(0, 0), (60, 60)])  # 40 wide and high about (30, 30), a quarter more on each side
 
 
+@pytest.mark.parametrize(("size", "height"), [(125, 160), (60, 40)])
+def test_the_output_may_be_a_rectangle(size, height):
+    goal = np.array(align.TEMPLATES["eyes"].points) * size - 0.5 + (0, (height - size) / 2)
+    five = np.concatenate([goal, RNG.normal(60, 20, (3, 2))])
+    photo = align.apply(turned(-20, 3.1, (40, 90)), five)
+    assert np.allclose(align.apply(align.align(photo, "eyes", size, "similarity", height), photo), five)
+
+    image = RNG.integers(0, 256, (height, size, 3), dtype=np.uint8)
+    whole = align.crop(np.array([-0.5, -0.5, size - 0.5, height - 0.5]), size, height=height)
+    assert (align.warp(image, whole, size, height) == image).all()
+    box = np.array([10, 20, 50, 40])  # lies whole and in the middle of the output
+    corners = align.apply(align.crop(box, size, height=height), box.reshape(2, 2).astype(float))
+    assert np.allclose(corners.mean(axis=0), ((size - 1) / 2, (height - 1) / 2))
+    assert np.allclose(corners[:, 0], (-0.5, size - 0.5))
+    ramp = np.repeat(np.arange(200, dtype=np.uint8)[:, None], 90, axis=1)
+    small = align.warp(ramp, turned(0, 0.2, (0, 0)), 18, 40)
+    assert small.shape == (40, 18)
+    assert np.abs(small[2:-2, 9] - 5.0 * np.arange(2, 38)).max() <= 1
+
+
 def test_warping_keeps_what_need_not_change():
     image = RNG.integers(0, 256, (48, 48), dtype=np.uint8)
     whole = align.crop(np.array([-0.5, -0.5, 47.5, 47.5]), 48)

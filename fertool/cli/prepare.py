@@ -22,7 +22,9 @@ def detect_align(
     align: setting(DetectAlign, "align") = None,
     template: setting(DetectAlign, "template") = None,
     size: setting(DetectAlign, "size") = None,
+    height: setting(DetectAlign, "height") = None,
     grey: setting(DetectAlign, "grey") = None,
+    illumination: setting(DetectAlign, "illumination") = None,
     missed: setting(DetectAlign, "missed") = None,
     limit: Annotated[int | None, typer.Option(min=1, help="only the first so many photographs, for a trial")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="processes; default: all cores")] = None,
@@ -38,7 +40,7 @@ def detect_align(
 
     options = {
         "detector": detector, "landmarks": landmarks, "align": align, "template": template, "size": size,
-        "grey": grey, "missed": missed,
+        "height": height, "grey": grey, "illumination": illumination, "missed": missed,
     }  # fmt: skip
     settings = recipes.load(recipe).settings("detect-align", options, sets or ())
     if dataset is None:

@@ -18,7 +18,8 @@ class Template:
 
     Attributes:
         about: which landmarks they are, and where the numbers come from.
-        points: (n, 2) x, y as fractions of the side of the output, edge to edge.
+        points: (n, 2) x, y as fractions of the side of a square output, edge to edge. Of another output it is the
+            square as wide as the output, half-way down.
         of: which of the 68 landmarks they are, or () for points derived from any set of landmarks.
     """
 
@@ -58,8 +59,11 @@ def check(template: str, landmarks: int, kind: str) -> None:
         )
 
 
-def align(landmarks: np.ndarray, template: str, size: int, kind: str) -> np.ndarray | None:
+def align(landmarks: np.ndarray, template: str, size: int, kind: str, height: int | None = None) -> np.ndarray | None:
     """The transform that brings landmarks (K, 2) to a template, of kind "similarity" or "affine".
+
+    Args:
+        size: width of the output. height: of the output, if it is no square.
 
     Returns:
         (2, 3), or None if the landmarks are missing or coincide.
@@ -70,7 +74,7 @@ def align(landmarks: np.ndarray, template: str, size: int, kind: str) -> np.ndar
     else:
         five = five_points(landmarks[None])[0]
         source = np.stack([five[0], five[1], (five[3] + five[4]) / 2])[: len(chosen.points)]
-    target = np.array(chosen.points) * size - 0.5
+    target = np.array(chosen.points) * size - 0.5 + (0, ((height or size) - size) / 2)
     if not np.isfinite(source).all():
         return None
     matrix = (similarity if kind == "similarity" else affine)(source, target)
@@ -101,18 +105,19 @@ def affine(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.linalg.lstsq(known, target, rcond=None)[0].T
 
 
-def crop(box: np.ndarray, size: int, margin: float = 0.0) -> np.ndarray:
-    """The transform that brings the square around a box to the output, unturned.
+def crop(box: np.ndarray, size: int, margin: float = 0.0, height: int | None = None) -> np.ndarray:
+    """The transform that brings a box to the output, unturned and whole.
 
     Args:
-        box: x0, y0, x1, y1, edges in source pixels; the shorter side is widened to a square.
-        margin: how far the square is widened on each side, as a fraction of its side.
+        box: x0, y0, x1, y1, edges in source pixels; one side is widened to the shape of the output.
+        size: width of the output. height: of the output, if it is no square.
+        margin: how far the widened box is widened further on each side, as a fraction of its sides.
     """
     x0, y0, x1, y1 = box
-    side = max(x1 - x0, y1 - y0) * (1 + 2 * margin)
-    scale = size / side
+    output = np.array([size, height or size])
+    scale = min(output / (x1 - x0, y1 - y0)) / (1 + 2 * margin)
     centre = np.array([(x0 + x1) / 2, (y0 + y1) / 2])
-    shift = (size - 1) / 2 - scale * centre
+    shift = (output - 1) / 2 - scale * centre
     return np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
 
 
@@ -127,11 +132,11 @@ def invert(matrix: np.ndarray) -> np.ndarray:
     return np.column_stack([back, -back @ matrix[:, 2]])
 
 
-_FINEST = 4096  # side of the enlarged drawing, at most
+_FINEST = 4096  # longer side of the enlarged drawing, at most
 
 
-def warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
-    """The (size, size[, 3]) uint8 output of a transform.
+def warp(image: np.ndarray, matrix: np.ndarray, size: int, height: int | None = None) -> np.ndarray:
+    """The (height, size[, 3]) uint8 output of a transform; a square one without `height`.
 
     When the face shrinks it is drawn several times as large first and averaged down, so that every source pixel
     counts. Beyond the photograph its edge is repeated.
@@ -139,9 +144,10 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     import cv2
 
     shrinks = 1 / np.sqrt(abs(np.linalg.det(matrix[:, :2])))
-    k = max(1, min(int(np.ceil(shrinks - 1e-6)), _FINEST // size))
+    height = height or size
+    k = max(1, min(int(np.ceil(shrinks - 1e-6)), _FINEST // max(size, height)))
     finer = matrix * k
     finer[:, 2] += (k - 1) / 2
     how = cv2.INTER_CUBIC if k == 1 else cv2.INTER_LINEAR
-    drawn = cv2.warpAffine(image, finer, (size * k, size * k), flags=how, borderMode=cv2.BORDER_REPLICATE)
-    return drawn if k == 1 else cv2.resize(drawn, (size, size), interpolation=cv2.INTER_AREA)
+    drawn = cv2.warpAffine(image, finer, (size * k, height * k), flags=how, borderMode=cv2.BORDER_REPLICATE)
+    return drawn if k == 1 else cv2.resize(drawn, (size, height), interpolation=cv2.INTER_AREA)

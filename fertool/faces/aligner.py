@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from fertool.datasets.base import Dataset, Sample
-from fertool.faces import align, detect, landmarks, pose
+from fertool.faces import align, detect, illumination, landmarks, pose
 from fertool.faces.images import UnreadableImage
 from fertool.faces.status import KEPT, NO_FACE, OK, SEVERAL, UNREADABLE
 from fertool.settings import DetectAlign
@@ -94,10 +94,13 @@ class Aligner:
         elif self._placer is not None:
             five = None if faces.points is None else faces.points[chosen]
             marks = self._placer.place(rgb, box, five, settings.detector)
-        if settings.align != "none":
-            matrix = None if marks is None else align.align(marks, settings.template, settings.size, settings.align)
+        if settings.align == "none":
+            margin = 0.0 if settings.detector == "none" else settings.margin
+            matrix = align.crop(box, settings.size, margin, settings.height)
+        elif marks is not None:
+            matrix = align.align(marks, settings.template, settings.size, settings.align, settings.height)
         else:
-            matrix = align.crop(box, settings.size, 0.0 if settings.detector == "none" else settings.margin)
+            matrix = None
         if matrix is None:
             return self._missed(image, found=len(faces))
         angles, error = pose.estimate(marks) if marks is not None and len(marks) == 68 else ((np.nan,) * 3, np.nan)
@@ -116,7 +119,7 @@ class Aligner:
     def _missed(self, image: np.ndarray, found: int = 0) -> dict:
         if self.settings.missed != "keep":
             return self._row(NO_FACE, faces_found=min(found, 255))
-        whole = align.crop(_whole(image).boxes[0], self.settings.size)
+        whole = align.crop(_whole(image).boxes[0], self.settings.size, height=self.settings.height)
         return self._row(KEPT, image=image, matrix=whole, faces_found=min(found, 255))
 
     def _row(
@@ -128,9 +131,9 @@ class Aligner:
         marks: np.ndarray | None = None,
         **values,
     ) -> dict:
-        size, channels = self.settings.size, 1 if self.settings.grey else 3
+        settings = self.settings
         row = {
-            "images": np.zeros((size, size, channels), np.uint8),
+            "images": np.zeros(settings.shape, np.uint8),
             "faces_found": 0,
             "bbox": np.full(4, np.nan),
             "score": np.nan,
@@ -142,7 +145,10 @@ class Aligner:
         if self.points:
             row["landmarks"] = np.full((self.points, 2), np.nan)
         if matrix is not None:
-            row["images"] = _channels(align.warp(image, matrix, size), channels)
+            face = _channels(align.warp(image, matrix, settings.size, settings.height), settings.shape[2])
+            if settings.illumination == "isotropic":
+                face = illumination.normalise(face[..., 0], settings.diffusion)[..., None]
+            row["images"] = face
             row["transform"] = matrix
             if marks is not None:
                 row["landmarks"] = align.apply(matrix, marks)

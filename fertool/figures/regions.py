@@ -83,7 +83,7 @@ def _panel(figure: Figure, left: float, cell: float, images: np.ndarray, true: S
             x = left + _LABEL + column * cell
             ax = figure.add_axes((x / width, bottom / height, 0.92 * cell / width, 0.92 * cell / height))
             x0, y0, x1, y1 = pixels[k]
-            _crop(ax, image[y0:y1, x0:x1])
+            _crop(ax, image[y0:y1, x0:x1], image.shape[0] / image.shape[1])
             ax.set_title(f"{panel.weights[row, k]:.{2 if few else 3}f}", size=6.5 if few else 6, pad=1.5)
             if row == 0:
                 ax.annotate(heads[column], (0.5, 1), (0, 10), "axes fraction", "offset points", size=6.5, ha="center")
@@ -107,9 +107,11 @@ def _classes(figure: Figure, x: float, y: float, true: str, predicted: str) -> N
     figure.text(x, y, said, va="top", color=style.WRONG if wrong else style.QUIET, **where)
 
 
-def _crop(ax: Axes, crop: np.ndarray) -> None:
+def _crop(ax: Axes, crop: np.ndarray, stretch: float) -> None:
+    """A crop enlarged to the shape of the face, `stretch` times as high as wide."""
     grey = crop.shape[-1] == 1
     ax.imshow(crop[..., 0] if grey else crop, cmap="gray" if grey else None, vmin=0, vmax=255, aspect="auto")
+    ax.set_box_aspect(stretch)
     ax.set_xticks([])
     ax.set_yticks([])
     for spine in ax.spines.values():

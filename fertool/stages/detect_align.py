@@ -57,10 +57,7 @@ def run(
     if limit is not None and limit < len(samples):
         samples = Samples(np.linspace(0, len(samples) - 1, limit).round().astype(int).tolist(), samples.__getitem__)
     listing = _Listing(dataset, samples, settings)
-    params = {k: v for k, v in settings.as_dict().items() if k not in settings.dataset_options}
-    params |= {**dataset.chosen, "dataset": dataset.name, "limit": limit}
-    if settings.align != "none":
-        params["template_points"] = [list(p) for p in align.TEMPLATES[settings.template].points]
+    params = {**_deciding(settings), **dataset.chosen, "dataset": dataset.name, "limit": limit}
     parent = Parent("dataset", dataset.name, dataset.root.resolve().name, "", listing.digest)
     if artefact.up_to_date(out, "faces", params, [parent], overwrite=overwrite):
         console.say(f"{out} is up to date")
@@ -79,9 +76,24 @@ def run(
     return out
 
 
+def _deciding(settings: DetectAlign) -> dict:
+    """The settings that decide the faces, as a file names them.
+
+    What came later is named only where it is used: files made before are still up to date.
+    """
+    params = {k: v for k, v in settings.as_dict().items() if k not in settings.dataset_options}
+    if settings.height in (None, settings.size):
+        del params["height"]
+    if settings.illumination == "none":
+        del params["illumination"], params["diffusion"]
+    if settings.align != "none":
+        params["template_points"] = [list(p) for p in align.TEMPLATES[settings.template].points]
+    return params
+
+
 def _columns(settings: DetectAlign, points: int) -> dict[str, Column]:
     columns = {
-        "images": Column("u1", (settings.size, settings.size, 1 if settings.grey else 3)),
+        "images": Column("u1", settings.shape),
         "faces_found": Column("u1"),
         "bbox": Column("f4", (4,)),
         "score": Column("f4"),
@@ -169,6 +181,8 @@ def _check(dataset: Dataset, settings: DetectAlign, shipped_points: set[int], sh
                 f"--align {settings.align} needs landmarks", "use --landmarks ert68, or --align none to crop the box"
             )
         align.check(settings.template, points, settings.align)
+    if settings.illumination != "none" and not settings.grey:
+        raise UsageError(f"--illumination {settings.illumination} is for grey faces", "add --grey")
     return points
 
 
@@ -248,8 +262,8 @@ def summary(path: Path) -> dict:
 
     Returns:
         rows, statuses {name: n}, splits {name: {rows, with_face}}, classes {name: n}, unlabelled, several (how many
-        had more than one face), size, channels, settings, unreadable [{id, problem}] (the first 20), pose_known,
-        median_pose_error, and if this process made the file seconds and photographs_per_second.
+        had more than one face), size (the width), height, channels, settings, unreadable [{id, problem}] (the first
+        20), pose_known, median_pose_error, and if this process made the file seconds and photographs_per_second.
     """
     faces = artefact.read(path, "faces")
     status, split, label = np.asarray(faces["status"]), faces["split"], np.asarray(faces["label"])
@@ -267,9 +281,14 @@ def summary(path: Path) -> dict:
         },
         "classes": {name: int((label == i).sum()) for i, name in enumerate(faces.classes or ())},
         "unlabelled": int((label < 0).sum()),
-        "size": faces["images"].shape[1],
+        "size": faces["images"].shape[2],
+        "height": faces["images"].shape[1],
         "channels": faces["images"].shape[3],
-        "settings": {k: faces.params[k] for k in ("detector", "landmarks", "align", "template", "missed")},
+        "settings": {
+            k: faces.params[k]
+            for k in ("detector", "landmarks", "align", "template", "missed", "illumination", "diffusion")
+            if k in faces.params
+        },
         "unreadable": [{"id": faces.ids[r], "problem": faces["problem"][r]} for r in unreadable[:_NAMED]],
         "pose_known": int(np.isfinite(error).sum()),
         "median_pose_error": float(np.nanmedian(error)) if np.isfinite(error).any() else None,
@@ -285,9 +304,10 @@ def report(summary: dict) -> None:
     how = summary["settings"]
     placed = f"{how['align']} to {how['template']}" if how["align"] != "none" else "cropped, not turned"
     kind = "grey" if summary["channels"] == 1 else "RGB"
+    light = ", without the light on them" if "illumination" in how else ""
     console.say(
         f"{summary['path']}: {summary['rows']:,} photographs of {summary['dataset']}, faces {summary['size']} × "
-        f"{summary['size']} {kind} ({how['detector']}, {how['landmarks']}, {placed})"
+        f"{summary['height']} {kind} ({how['detector']}, {how['landmarks']}, {placed}){light}"
     )
     shares = [(name, f"{n:,}", f"{100 * n / summary['rows']:.1f} %") for name, n in summary["statuses"].items() if n]
     console.show(console.table("photographs", ("status", "number", "share"), shares))
