@@ -69,7 +69,8 @@ class DetectAlign(Settings):
         "FERPlus only: votes of fer2013new.csv if it is there, or of the label.csv files, which RAN's lists follow",
     ] = "auto"
     images: Annotated[
-        Literal["auto", "aligned", "original"], "RAF-DB only: the aligned pictures, if they are there, or the originals"
+        Literal["auto", "aligned", "original"],
+        "RAF-DB and SFEW only: the aligned pictures, if they are there, or the originals",
     ] = "auto"
     points: Annotated[
         Literal["manual", "auto"], "RAF-DB only: which shipped landmarks, five by hand or 37 automatic ones"

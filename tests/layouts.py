@@ -317,3 +317,28 @@ def write_rafd(root: Path, subjects: Sequence[int] = (1, 2, 73), layout: str = "
                     write_image(root / (native if layout == "sorted" else "") / name, photograph)
     litter(root)
     return root
+
+
+def write_sfew(root: Path, n: dict[str, int] | None = None, layout: str = "both") -> Path:
+    """SFEW: frames of films and, with the layout "both", the aligned faces beside them.
+
+    Args:
+        n: split -> pictures of each class; of test (never labelled) seven times as many.
+        layout: "both", "original", "aligned", or "nested" (the aligned faces inside Train, Val and Test).
+    """
+    for split, count in (n or {"Train": 3, "Val": 2, "Test": 1}).items():
+        for c, native in enumerate(("Angry", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise")):
+            for i in range(count):
+                name = f"AlexEmma_{1000 * c + i:09d}_{i:08d}.png"
+                face = draw_face(_plain(native), 100 * c + i, 64)
+                frame = np.full((72, 90, 3), 60, np.uint8)
+                frame[4:68, 13:77] = face[..., None]
+                folder = "" if split == "Test" else native
+                aligned = f"{split}/{split}_Aligned_Faces" if layout == "nested" else f"{split}_Aligned_Faces"
+                if layout in ("both", "original"):
+                    write_image(root / split / folder / name, frame)
+                if layout != "original":
+                    write_image(root / aligned / folder / name, face)
+    for folder in (p for p in root.rglob("*") if p.is_dir()):
+        (folder / ".DS_Store").write_bytes(b"\0")
+    return root

@@ -24,6 +24,7 @@ WRITERS = {
     "celeba": layouts.write_celeba,
     "ckplus": layouts.write_ckplus,
     "rafd": layouts.write_rafd,
+    "sfew": layouts.write_sfew,
     "csv": layouts.write_csv,
     "folder": layouts.write_folder,
 }
@@ -35,6 +36,9 @@ LAYOUTS = (
     ("celeba", "csv"),
     ("ckplus", "archives"),
     ("rafd", "sorted"),
+    ("sfew", "original"),
+    ("sfew", "aligned"),
+    ("sfew", "nested"),
 )
 
 

@@ -15,11 +15,12 @@ from fertool.datasets.folder import Folder
 from fertool.datasets.rafd import RaFD
 from fertool.datasets.rafdb import RafDb
 from fertool.datasets.rendered import Rendered
+from fertool.datasets.sfew import Sfew
 from fertool.datasets.table import Table
 from fertool.errors import DataError, UsageError, nearest
 
 #: in the order in which they are recognised: what is named by its own files first
-DATASETS: tuple[type[Dataset], ...] = (Rendered, FerPlus, Fer2013, RafDb, CkPlus, RaFD, CelebA, Table, Folder)
+DATASETS: tuple[type[Dataset], ...] = (Rendered, FerPlus, Fer2013, RafDb, CkPlus, RaFD, Sfew, CelebA, Table, Folder)
 
 
 def get(name: str) -> type[Dataset]:

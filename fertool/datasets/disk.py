@@ -62,6 +62,23 @@ def pictures(folder: Path | str) -> list[str]:
         raise DataError(f"cannot read {folder}: {e.strerror}") from e
 
 
+def pictures_below(root: Path) -> list[Path]:
+    """The pictures in a folder and in all below it, by the order of their names.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
+
+    def refuse(e: OSError) -> None:
+        raise DataError(f"cannot read {e.filename}: {e.strerror}") from e
+
+    found = []
+    for folder, folders, files in os.walk(root, onerror=refuse):
+        folders[:] = [name for name in folders if not ignored(name)]
+        found += [Path(folder, name) for name in files if is_picture(name)]
+    return sorted(found, key=lambda path: (path.name, path))
+
+
 def frames(folder: Path) -> list[tuple[int, Path]]:
     """The pictures of a recording in their order: the number that each file's name ends with, and the file.
 

@@ -4,13 +4,12 @@ Langner et al., "Presentation and validation of the Radboud Faces Database", Cog
 of a photograph stands in its name. Contempt is left out, as by Sun et al. (Neurocomputing 2018, section 4.1).
 """
 
-import os
 import re
 from itertools import islice, product
 from pathlib import Path
 
 from fertool.datasets.base import Dataset, Problem, Sample, Samples, some
-from fertool.datasets.disk import few, ignored, is_picture, printable, tops
+from fertool.datasets.disk import few, is_picture, pictures_below, printable, tops
 from fertool.errors import DataError
 from fertool.labels import PROTOCOLS, canonical, is_emotion
 
@@ -52,7 +51,7 @@ Taken are the frontal ones, or those of all five cameras (`views`); contempt is 
         problems: list[Problem] = []
         strange, again = [], []
         try:
-            pictures = _pictures(self.root)
+            pictures = pictures_below(self.root)
         except DataError as e:
             return [], [Problem(e.message)]
         for path in pictures:
@@ -85,20 +84,3 @@ Taken are the frontal ones, or those of all five cameras (`views`); contempt is 
             return Sample(path.stem, path, label=emotion, subject=subject, box=BOX, extra=extra)
 
         return Samples(range(len(taken)), make), problems
-
-
-def _pictures(root: Path) -> list[Path]:
-    """The pictures in a folder and below, in the order of their names.
-
-    Raises:
-        DataError: a folder cannot be read.
-    """
-
-    def refuse(e: OSError) -> None:
-        raise DataError(f"cannot read {e.filename}: {e.strerror}") from e
-
-    found = []
-    for folder, folders, files in os.walk(root, onerror=refuse):
-        folders[:] = [name for name in folders if not ignored(name)]
-        found += [Path(folder, name) for name in files if is_picture(name)]
-    return sorted(found, key=lambda path: path.name)
