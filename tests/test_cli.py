@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import fields
 
+import layouts
 import numpy as np
 import pytest
 import toy
@@ -321,6 +322,20 @@ def test_datasets():
     facts = json.loads(call("datasets", "--json").stdout)
     assert {"ferplus", "fer2013", "rafdb", "folder", "csv", "rendered"} <= facts.keys()
     assert "28" in call("datasets").stderr
+
+
+def test_the_check_of_a_data_set_fits_into_80_columns(tmp_path, monkeypatch):
+    root = layouts.write_ferplus(tmp_path / "ferplus")
+    monkeypatch.setenv("COLUMNS", "80")
+    facts = json.loads(call("datasets", "check", "auto", root, "--json").stdout)
+    lines = call("datasets", "check", "auto", root).stderr.splitlines()
+    table = lines[lines.index("Counts") + 1 :]
+    assert table[0].split() == list(facts["splits"]) == ["train", "val", "test"]
+    rows = {line.split()[0]: line.split()[-3:] for line in table[1 : 4 + len(facts["classes"])]}
+    assert rows["samples"] == [str(s["samples"]) for s in facts["splits"].values()]
+    assert rows["complete"] == ["28,558", "3,579", "3,573"]
+    for name in facts["classes"]:
+        assert rows[name] == [str(s["classes"][name]) for s in facts["splits"].values()]
 
 
 # ------------------------------------------------------------------------------------------------- inspect

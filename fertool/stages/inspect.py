@@ -78,14 +78,17 @@ def report(facts: dict) -> None:
 def report_dataset(facts: dict) -> None:
     """Print the check of a data set on disk."""
     console.say(f"{facts['root']}: {facts['dataset']}, {facts['samples']:,} samples")
-    expected = facts["expected"]
-    rows = [
-        [split or "(no split)", s["samples"], s["labelled"], expected.get(split), *s["classes"].values()]
-        for split, s in facts["splits"].items()
-    ]
-    columns = ["split", "samples", "labelled", "complete has", *facts["classes"]]
-    console.show(console.table("Counts", columns, rows))
+    if splits := facts["splits"]:
+        rows = [(name, *(_count(s[name]) for s in splits.values())) for name in ("samples", "labelled")]
+        if facts["expected"]:
+            rows.append(("complete has", *(_count(facts["expected"].get(split)) for split in splits)))
+        rows += [(name, *(_count(s["classes"][name]) for s in splits.values())) for name in facts["classes"]]
+        console.show(console.table("Counts", ["", *(split or "(no split)" for split in splits)], rows))
     for problem in facts["problems"]:
         kind = "error" if problem["fatal"] else "note"
         console.say(f"{kind}: {problem['message']}" + (f" ({problem['path']})" if problem["path"] else ""))
     console.say("usable" if facts["usable"] else "not usable as it is")
+
+
+def _count(n: int | None) -> str | None:
+    return None if n is None else f"{n:,}"
