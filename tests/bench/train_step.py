@@ -33,7 +33,8 @@ from fertool import artefact, console
 from fertool.faces.status import OK
 from fertool.labels import PROTOCOLS
 from fertool.models.base import Targets
-from fertool.models.ran import IMAGENET, Ran, RanSettings
+from fertool.models.backbones import IMAGENET
+from fertool.models.ran import Ran, RanSettings
 from fertool.regions.crops import fixed_boxes
 from fertool.settings import Train
 from fertool.training import loop

@@ -1,0 +1,20 @@
+"""LNLAttenNet's overlapping patches: where they lie on a map (Shi et al., LNLAttenNet, Eq. 5)."""
+
+OVERLAP = 1 / 3  # of a patch's side, where no other overlap is asked for
+
+
+def patch_side(side: int, n: int, overlap: int | None = None) -> int:
+    """Side of a patch when n×n of them cover a map of side × side cells.
+
+    Args:
+        overlap: cells that neighbours share; None for a third of the patch.
+    """
+    if overlap is not None:
+        return round((side + (n - 1) * overlap) / n)
+    return round(side / (n - (n - 1) * OVERLAP))
+
+
+def patch_starts(side: int, n: int, overlap: int | None = None) -> list[int]:
+    """First cell of each of n patches along a side, the last one ending at the edge. Patches number n·row + column."""
+    free = side - patch_side(side, n, overlap)
+    return [round(i * free / (n - 1)) for i in range(n)]
