@@ -82,6 +82,7 @@ class DetectAlign(Settings):
     views: Annotated[
         Literal["front", "pose"], "RaFD only: the photographs of the frontal camera, or those of all five"
     ] = "front"
+    contempt: Annotated[Literal["keep", "drop"], "AffectNet only: eight classes, or seven without contempt"] = "keep"
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -91,7 +92,10 @@ class DetectAlign(Settings):
     @property
     def dataset_options(self) -> dict[str, str]:
         """What the data set's adapter has to know."""
-        return {name: getattr(self, name) for name in ("label_rule", "votes", "images", "points", "frames", "views")}
+        return {
+            name: getattr(self, name)
+            for name in ("label_rule", "votes", "images", "points", "frames", "views", "contempt")
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

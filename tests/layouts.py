@@ -342,3 +342,42 @@ def write_sfew(root: Path, n: dict[str, int] | None = None, layout: str = "both"
     for folder in (p for p in root.rglob("*") if p.is_dir()):
         (folder / ".DS_Store").write_bytes(b"\0")
     return root
+
+
+def write_affectnet(root: Path, per_class: int = 2, layout: str = "lists") -> Path:
+    """AffectNet: of every expression `per_class` faces for training and one for validation.
+
+    Face n lies in the box (2, 3, 60, 61); its valence is n / 100, its arousal -n / 100, landmark k at (k + n, 2 k).
+
+    Args:
+        layout: "lists" (of which that of the validation split has no header; there are rows of the codes 8 to 10, too),
+            or "npy".
+    """
+    native = [*EMOTIONS, "none", "uncertain", "no face"]
+    for split, name, count in (("train_set", "training", per_class), ("val_set", "validation", 1)):
+        rows = []
+        for n, code in enumerate([c for c in range(11 if layout == "lists" else 8) for _ in range(count)]):
+            face = draw_face(native[code] if code < 8 else "neutral", 100 * count + n, 64)
+            points = np.array([(k + n, 2.0 * k) for k in range(68)])
+            if layout == "lists":
+                path = f"{n % 3}/{count}{n:04d}abc.jpg"
+                marks = ";".join(f"{v:.2f}" for v in points.ravel())
+                rows.append(f"{path},2,3,58,58,{marks},{code},{n / 100},{-n / 100}")
+                write_image(root / "Manually_Annotated_Images" / path, face)
+                continue
+            write_image(root / split / "images" / f"{n}.jpg", face)
+            notes = root / split / "annotations"
+            notes.mkdir(exist_ok=True)
+            np.save(notes / f"{n}_exp.npy", np.array(str(code)))  # as shipped: texts, but for the landmarks
+            np.save(notes / f"{n}_val.npy", np.array(str(n / 100)))
+            np.save(notes / f"{n}_aro.npy", np.array(str(-n / 100)))
+            np.save(notes / f"{n}_lnd.npy", points.ravel())
+        if layout == "lists":
+            header = "subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,"
+            header += "expression,valence,arousal"
+            lists = root / "Manually_Annotated_file_lists"
+            lists.mkdir(exist_ok=True)
+            lines = [header, *rows] if name == "training" else rows
+            (lists / f"{name}.csv").write_text("".join(f"{line}\r\n" for line in lines), newline="")
+    litter(root)
+    return root

@@ -25,6 +25,7 @@ WRITERS = {
     "ckplus": layouts.write_ckplus,
     "rafd": layouts.write_rafd,
     "sfew": layouts.write_sfew,
+    "affectnet": layouts.write_affectnet,
     "csv": layouts.write_csv,
     "folder": layouts.write_folder,
 }
@@ -39,6 +40,7 @@ LAYOUTS = (
     ("sfew", "original"),
     ("sfew", "aligned"),
     ("sfew", "nested"),
+    ("affectnet", "npy"),
 )
 
 

@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
+from fertool.datasets.affectnet import AffectNet
 from fertool.datasets.base import Dataset, some
 from fertool.datasets.celeba import CelebA
 from fertool.datasets.ckplus import CkPlus
@@ -20,7 +21,19 @@ from fertool.datasets.table import Table
 from fertool.errors import DataError, UsageError, nearest
 
 #: in the order in which they are recognised: what is named by its own files first
-DATASETS: tuple[type[Dataset], ...] = (Rendered, FerPlus, Fer2013, RafDb, CkPlus, RaFD, Sfew, CelebA, Table, Folder)
+DATASETS: tuple[type[Dataset], ...] = (
+    Rendered,
+    FerPlus,
+    Fer2013,
+    RafDb,
+    AffectNet,
+    Sfew,
+    CkPlus,
+    RaFD,
+    CelebA,
+    Table,
+    Folder,
+)
 
 
 def get(name: str) -> type[Dataset]:
