@@ -381,3 +381,44 @@ def write_affectnet(root: Path, per_class: int = 2, layout: str = "lists") -> Pa
             (lists / f"{name}.csv").write_text("".join(f"{line}\r\n" for line in lines), newline="")
     litter(root)
     return root
+
+
+def write_mmi(root: Path, subjects: int = 2, layout: str = "films") -> Path:
+    """MMI: six recordings of every subject, one of each emotion, then one of the profile and one without an emotion.
+
+    A recording has 9 frames: neutral at both ends. In every second one an action unit is at its apex from frame 6 to 7.
+
+    Args:
+        layout: "films" (.avi) or "pictures".
+    """
+    codes = ("anger", "disgust", "fear", "happiness", "sadness", "surprise")
+    session = 0
+    for s in range(subjects):
+        for r in range(8):
+            session += 1
+            folder, name = root / "Sessions" / str(session), f"S{s + 1:03d}-{r + 1:03d}"
+            emotion, view = codes[r % 6], "1" if r == 6 else "0"
+            drawn = [draw_face(emotion if 4 <= n <= 7 else "neutral", 10 * session + n, 96) for n in range(1, 10)]
+            folder.mkdir(parents=True)
+            if layout == "films":
+                film = cv2.VideoWriter(str(folder / f"{name}.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 25, (96, 96))
+                for face in drawn:
+                    film.write(np.dstack([face] * 3))
+                film.release()
+            else:
+                for n, face in enumerate(drawn, start=1):
+                    write_image(folder / f"{name}_{n:04d}.png", face)
+            tags = "" if r == 7 else f'<Metatag Name="Emotion" Value="{r % 6 + 1}"/>'
+            head = '<?xml version="1.0" encoding="UTF-8"?>'
+            (folder / f"{name}.xml").write_text(f'{head}<doc><Metatag Name="Subject" Value="{s + 1}"/>{tags}</doc>')
+            (folder / "session.xml").write_text(f'{head}<session><track trackNumber="1" view="{view}"/></session>')
+            if r % 2:
+                marks = "".join(
+                    f'<Marker Frame="{f}" Type="{t}"/>' for f, t in ((1, 0), (3, 1), (6, 2), (8, 3), (9, 0))
+                )
+                units = f'<ActionUnit Number="12">{marks}</ActionUnit>'
+                (folder / f"{name}-oao_aucs.xml").write_text(
+                    f"{head}<FaceVideoAnnotation>{units}</FaceVideoAnnotation>"
+                )
+    litter(root / "Sessions")
+    return root

@@ -13,6 +13,7 @@ from fertool.datasets.disk import few
 from fertool.datasets.fer2013 import Fer2013
 from fertool.datasets.ferplus import FerPlus
 from fertool.datasets.folder import Folder
+from fertool.datasets.mmi import Mmi
 from fertool.datasets.rafd import RaFD
 from fertool.datasets.rafdb import RafDb
 from fertool.datasets.rendered import Rendered
@@ -29,6 +30,7 @@ DATASETS: tuple[type[Dataset], ...] = (
     AffectNet,
     Sfew,
     CkPlus,
+    Mmi,
     RaFD,
     CelebA,
     Table,
