@@ -77,7 +77,7 @@ class DetectAlign(Settings):
     ] = "manual"
     frames: Annotated[
         Literal["last3", "first-last"],
-        "CK+ only: the last three pictures of every recording, or its first one, which is neutral, and its last",
+        "CK+ and Oulu-CASIA only: the last three pictures of every recording, or its first (neutral) and its last",
     ] = "last3"
     views: Annotated[
         Literal["front", "pose"], "RaFD only: the photographs of the frontal camera, or those of all five"
@@ -146,6 +146,12 @@ class BuildSubsets(Settings):
         30.0,
         45.0,
     )
+    folds: Annotated[int, Ge(0), "folds for cross-validation; 0 makes none"] = 0
+    fold_scheme: Annotated[
+        Literal["subjects", "rafd", "stratified", "one-subject", "sequences", "faces"],
+        "who is left out together: every so-manieth person, RaFD's ranges, people with classes spread evenly, one "
+        "person at a time, recordings, or single faces",
+    ] = "subjects"
     twins: Annotated[bool, "look for pictures with exactly equal pixels in different splits"] = True
 
 
@@ -163,6 +169,9 @@ class Train(Settings):
     ] = "majority"
     train_splits: Annotated[tuple[str, ...], "splits of the faces that are trained on"] = ("train",)
     val_split: Annotated[str, "split whose accuracy is shown after every epoch"] = "test"
+    fold: Annotated[
+        Annotated[int, Ge(0)] | None, "leave out this fold of build-subsets for testing, instead of using splits"
+    ] = None
     select_on: Annotated[
         Literal["last", "val", "test"], "which checkpoint counts; `test` must be spelled out, and every report says so"
     ] = "last"

@@ -88,7 +88,7 @@ def settings(**changes) -> Train:
 
 def train_toy(faces: Artefact, *, devices: Devices = CPU, out: Path | None = None, options: dict | None = None, **more):
     """Train through the stage; `options` are those of `train.run`, the rest are settings. Gives the run."""
-    beside = {kind: faces.path.with_name(f"{kind}.h5") for kind in ("regions", "subsets")}
+    beside = {kind: faces.path.with_name(f"{kind}.h5") for kind in ("regions", "subsets", "masks")}
     path = train.run(
         faces.path,
         settings=settings(**more),

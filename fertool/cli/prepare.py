@@ -106,16 +106,19 @@ def build_subsets(
     lists: Annotated[Path | None, typer.Option(help="folder of RAN's released lists")] = None,
     occlusion_table: Annotated[Path | None, typer.Option(help="CSV file: id,type of occlusion")] = None,
     pose_source: setting(BuildSubsets, "pose_source") = None,
+    folds: setting(BuildSubsets, "folds") = None,
+    fold_scheme: setting(BuildSubsets, "fold_scheme") = None,
     recipe: RecipeName = None,
     sets: Sets = None,
     workspace: Space = None,
     out: Out = None,
     overwrite: Overwrite = False,
 ):
-    """Lists, head pose → named test subsets (subsets.h5)."""
+    """Lists, head pose → named test subsets, and folds (subsets.h5)."""
     from fertool.stages import build_subsets as stage
 
-    settings = recipes.load(recipe).settings("build-subsets", {"pose_source": pose_source}, sets or ())
+    options = {"pose_source": pose_source, "folds": folds, "fold_scheme": fold_scheme}
+    settings = recipes.load(recipe).settings("build-subsets", options, sets or ())
     faces, target = _paths(workspace, data, "subsets", out)
     made = stage.run(
         faces, settings=settings, lists=lists, occlusion_table=occlusion_table, out=target, overwrite=overwrite

@@ -36,6 +36,9 @@ def train(
     nodes: Annotated[
         int, typer.Option(min=1, help="machines, each started with this command by torchrun or Slurm")
     ] = 1,
+    folds: Annotated[
+        str | None, typer.Option(help="cross-validation: all, or the number of one fold of build-subsets")
+    ] = None,
     part: Annotated[
         str | None, typer.Option(help="the run it stands on (man: of rasnet, ws-lgrn: of amg); default: the latest")
     ] = None,
@@ -59,25 +62,30 @@ def train(
         "precision": precision, "seed": seed,
     }  # fmt: skip
     settings = chosen.settings("train", options, sets or ())
-    made = stage.run(
-        faces,
-        settings=settings,
-        devices=choose(gpus, cpu_processes, nodes),
-        workspace=space,
-        regions=space.beside(faces, "regions"),
-        subsets=space.beside(faces, "subsets"),
-        masks=space.beside(faces, "masks"),
-        part=space.run(part) if part else None,
-        recipe=chosen.name,
-        variant=variant or "",
-        out=out,
-        resume=resume,
-        overwrite=overwrite,
-    )
-    facts = stage.summary(made)
-    stage.report(facts)
-    console.say(f"→ {made}")
-    return facts
+    found = []
+    for one in stage.each_fold(settings, folds, space.beside(faces, "subsets")):
+        made = stage.run(
+            faces,
+            settings=one,
+            devices=choose(gpus, cpu_processes, nodes),
+            workspace=space,
+            regions=space.beside(faces, "regions"),
+            subsets=space.beside(faces, "subsets"),
+            masks=space.beside(faces, "masks"),
+            part=space.run(part) if part else None,
+            recipe=chosen.name,
+            variant=variant or "",
+            out=out,
+            resume=resume,
+            overwrite=overwrite,
+        )
+        found.append(stage.summary(made))
+        stage.report(found[-1])
+        console.say(f"→ {made}")
+    if len(found) == 1:
+        return found[0]
+    console.say("fertool eval --folds scores them together")
+    return {"folds": found}
 
 
 def _recipe(model: str, recipe: str | None, dataset: str) -> recipes.Recipe:
@@ -115,6 +123,9 @@ def evaluate(
     batch: setting(Evaluate, "batch") = None,
     precision: setting(Evaluate, "precision") = None,
     regions: Annotated[Path | None, typer.Option(help="other regions than the run's, e.g. more random crops")] = None,
+    folds: Annotated[
+        bool, typer.Option("--folds", help="score each run together with the other folds of its cross-validation")
+    ] = False,
     fuse: Annotated[bool, typer.Option("--fuse", help="also score the mean of the runs' probabilities")] = False,
     latency: Annotated[bool, typer.Option("--latency", help="also measure the time per face at batch 1")] = False,
     classes: Annotated[
@@ -139,6 +150,14 @@ def evaluate(
     devices = choose(gpus)
     faces = space.faces(data) if data else None
     names = tuple(subset or ())
+    if folds:
+        if subset or fuse or latency or data:
+            raise UsageError("--folds scores whole folds", "leave out --subset, --fuse, --latency and --data")
+        facts = scores.cross_validation(
+            space, folders, settings=settings, devices=devices, overwrite=overwrite, csv=csv
+        )
+        scores.report_cross_validation(facts, every_class=classes)
+        return facts
     for folder in folders:
         scores.check_subsets(faces or folder.parent.parent / "faces.h5", names)
     predictions = {

@@ -171,6 +171,23 @@ def beside(result: dict, setup: Setup | None) -> dict:
     return {**result, "paper": {"name": paper.name, "title": paper.title, "venue": paper.venue}, "subsets": subsets}
 
 
+def beside_folds(result: dict, setup: Setup | None) -> dict:
+    """The result of `folds.score` with the paper's number in it: `paper` {name, title, venue, value, sd, aggregation
+    (which of ours it is to be compared with), source, note, difference, others}, or None."""
+    if setup is None:
+        return {**result, "paper": None}
+    comparison = compare(setup)
+    row = comparison.reported
+    pooled = row is not None and row.aggregation == "pooled"
+    ours = result["pooled" if pooled else "fold_mean"]["accuracy"]
+    entry = _entry(comparison, ours)
+    if entry is None:
+        return {**result, "paper": None}
+    paper = load(setup.paper)
+    entry |= {"name": paper.name, "title": paper.title, "venue": paper.venue, "sd": row and row.sd}
+    return {**result, "paper": entry | {"aggregation": "pooled" if pooled else "fold mean"}}
+
+
 def _entry(comparison: Comparison, accuracy: float | None) -> dict | None:
     r, others = comparison.reported, comparison.others
     if r is None and not others:
@@ -226,6 +243,7 @@ def setup_of(run: Artefact, faces: Artefact, split: str) -> Setup | None:
     settings = {
         **run.params["train"],
         **model,
+        **{k: faces.params[k] for k in ("views", "frames") if k in faces.params},
         "align": faces.params.get("align") != "none",
         "other_faces": trained_on is not None and trained_on.digest != faces.digest,
         **recipe.compare,

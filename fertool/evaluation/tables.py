@@ -115,6 +115,50 @@ def comparison(result: Mapping) -> Table:
     return _numbers_right(console.table(f"Face by face against {reference} (p: McNemar, exact)", columns, rows))
 
 
+def folds(result: Mapping, name: str) -> Table:
+    """A cross-validation: every fold, then all of them pooled and averaged, beside the paper's number."""
+    columns = ["fold", "faces", "right", "accuracy", f"{100 * result['confidence']:g} % interval or sd", "macro"]
+    rows = [[f["fold"], f["n_total"], f["n_correct"], f["accuracy"], "", f["macro_accuracy"]] for f in result["folds"]]
+    p, m = result["pooled"], result["fold_mean"]
+    rows.append(["pooled", p["n_total"], p["n_correct"], p["accuracy"], _interval(p), p["macro_accuracy"]])
+    rows.append(["fold mean", "", "", m["accuracy"], f"± {m['sd_sample']:.2f}", ""])
+    if (paper := result["paper"]) and paper["value"] is not None:
+        columns += ["paper", "diff."]
+        shown = f"{paper['value']:.2f}" + (f" ± {paper['sd']}" if paper["sd"] else "")
+        for row in rows:
+            row += [shown, _signed(paper["difference"])] if row[0] == paper["aggregation"] else ["", ""]
+    return _numbers_right(console.table(name, columns, rows))
+
+
+def fold_notes(result: Mapping) -> list[str]:
+    """What has to be said below it."""
+    m = result["fold_mean"]
+    lines = [f"sd over folds: {m['sd_sample']:.2f} (n - 1), {m['sd_population']:.2f} (n)"]
+    if paper := result["paper"]:
+        if paper["source"]:
+            lines.append(f"paper: {paper['title']} ({paper['venue']}), {paper['source']}, {paper['aggregation']}")
+        if others := "; ".join(f"{o['value']:.2f} in {o['source']}" for o in paper["others"]):
+            lines.append(f"the paper has {'also' if paper['source'] else 'for these settings nothing, but'} {others}")
+    return lines
+
+
+def fold_confusion(result: Mapping) -> Table:
+    """Percent: a line for each true class, averaged over folds; a fold without the class counts as zeros."""
+    names = result["classes"]
+    rows = [[n, *(f"{v:.1f}" for v in line)] for n, line in zip(names, result["confusion_mean"], strict=True)]
+    return console.table(
+        "True class (lines) and predicted class (columns), mean over folds", ["", *_short(names)], rows
+    )
+
+
+def fold_rows(result: Mapping, name: str) -> list[dict]:
+    """One flat row per fold, and one each for all pooled and averaged, for CSV."""
+    rows = [{"system": name, **fold} for fold in result["folds"]]
+    p = {k: result["pooled"][k] for k in ("n_total", "n_correct", "accuracy", "macro_accuracy")}
+    mean = {"n_total": None, "n_correct": None, "accuracy": result["fold_mean"]["accuracy"], "macro_accuracy": None}
+    return [*rows, {"system": name, "fold": "pooled", **p}, {"system": name, "fold": "fold mean", **mean}]
+
+
 def score_rows(result: Mapping, run: str) -> list[dict]:
     """One flat row per subset, for CSV."""
     rows = []

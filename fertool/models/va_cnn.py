@@ -84,6 +84,10 @@ class VaCnn(FerModel):
         self.dropout = nn.Dropout(s.dropout)
         positions = (s.height // _STRIDE) * (s.width // _STRIDE) if s.attention == "none" else 1
         self.classifier = nn.Linear(positions * channels, classes)
+        for layer in self.features:  # the paper does not say; with torch's own start ten layers leave no signal
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)
 
     @property
     def needs(self) -> tuple[str, ...]:

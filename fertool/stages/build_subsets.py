@@ -8,6 +8,7 @@ from fertool import artefact, console
 from fertool.errors import RecipeError
 from fertool.faces.status import HAS_IMAGE
 from fertool.settings import BuildSubsets
+from fertool.subsets import folds as crossing
 from fertool.subsets import report as facts
 from fertool.subsets.members import listed_labels, occluded, turned
 from fertool.subsets.names import Ids
@@ -29,7 +30,8 @@ def run(
 
     A subset marks faces of every split; `eval` takes those of the split it scores. Only subsets about which something
     is known are written, so that none is empty for want of knowledge. Beside them: `occlusion_type`, `list_label` and
-    `list_split` (the authors' own labels and split), and `twin` (the same pixels lie in another split, too).
+    `list_split` (the authors' own labels and split), `twin` (the same pixels lie in another split, too), and, if
+    asked for, `fold`.
 
     Args:
         lists: the RAN authors' folder, or the parent of their folders, see `fertool.subsets.ran_lists`.
@@ -66,6 +68,11 @@ def run(
     columns |= {subset.name: subset.members for subset in subsets}
     if twins is not None:
         columns["twin"] = np.isin(np.arange(source.rows), np.concatenate([[], *twins]))
+    folds = crossing.assign(source, settings.fold_scheme, settings.folds) if settings.folds else None
+    if folds is not None:
+        columns["fold"] = folds
+        if settings.fold_scheme not in ("sequences", "faces"):
+            crossing.check_apart(folds, source["subject"])
     found = {
         "faces": source.rows,
         "pictures": int(pictures.sum()),
@@ -75,6 +82,7 @@ def run(
         "overlaps": facts.overlaps(subsets),
         "without_pose": facts.without_pose(source, subsets, pictures),
         "twins": facts.twin_facts(source, twins) if twins is not None else None,
+        "folds": crossing.facts(folds, source) if folds is not None else [],
         "subjects_across_splits": facts.some(people),
     }
     info = {**artefact.make_info(), "report": found}

@@ -13,7 +13,7 @@ from fertool.faces.status import HAS_IMAGE
 from fertool.models.registry import build_model, model_class, model_settings
 from fertool.settings import Evaluate
 from fertool.training.devices import Devices, one_device
-from fertool.training.faces import Pixels, region_boxes
+from fertool.training.faces import Pixels, fold_splits, region_boxes
 from fertool.training.infer import infer, network_boxes
 from fertool.training.views import sample_views, view_transforms
 
@@ -150,7 +150,7 @@ def _region_count(boxes: Artefact | None) -> int:
 
 
 def _subsets(trained: Artefact, source: Artefact) -> Artefact | None:
-    """The released lists' labels, if the run was trained on those of these very faces."""
+    """The released lists' labels, or the folds, if the run was trained by those of these very faces."""
     mine = trained.parent("subsets")
     if mine is None or trained.parent("faces").digest != source.digest:
         return None
@@ -162,8 +162,11 @@ def _subsets(trained: Artefact, source: Artefact) -> Artefact | None:
 def _rows(trained: Artefact, source: Artefact, subsets: Artefact | None, split: str) -> tuple[torch.Tensor, np.ndarray]:
     """Rows of the split that have a picture, and their labels as the run's class indices (-1: none of them)."""
     label, names, classes = np.asarray(source["label"], dtype=np.int64), source["split"], source.classes
-    if subsets is not None:
+    fold = trained.params["train"].get("fold")
+    if subsets is not None and trained.params["train"]["labels"] == "list":
         label, names = np.asarray(subsets["list_label"], dtype=np.int64), subsets["list_split"]
+    if subsets is not None and fold is not None:
+        names = fold_splits(subsets, fold)
     place = np.array([trained.classes.index(c) if c in trained.classes else -1 for c in classes or ()] + [-1])
     index = np.flatnonzero((names == split) & np.isin(np.asarray(source["status"]), HAS_IMAGE))
     if not len(index):

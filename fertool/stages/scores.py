@@ -6,7 +6,16 @@ from pathlib import Path
 from fertool import artefact, console
 from fertool.artefact import Artefact
 from fertool.errors import ArtefactError, UsageError
-from fertool.evaluation import paper_results, score, tables
+from fertool.evaluation import folds, paper_results, score, tables
+from fertool.settings import Evaluate
+from fertool.stages import evaluate
+from fertool.stages.train import LAST_EPOCHS
+from fertool.training.devices import Devices
+from fertool.training.faces import fold_count
+from fertool.workspace import Workspace
+
+#: settings in which the runs of one cross-validation differ, or may
+_PER_FOLD = {"train.fold", "train.cache", "train.checkpoint_minutes", "train.compile"}
 
 
 def run(
@@ -38,6 +47,7 @@ def run(
             name: {
                 **paper_results.beside(score.score(file, subsets[name], names, confidence=confidence), setup),
                 "select_on": trained[name].params["train"]["select_on"],
+                "last_epochs": _last_epochs(trained[name], file),
                 "predictions": str(file.path),
             }
             for (name, file), setup in zip(files.items(), setups, strict=True)
@@ -55,6 +65,87 @@ def run(
         tables.write_csv(beside, [row for name, r in results.items() for row in tables.class_rows(r, name)])
         facts["csv"] = [str(csv), str(beside)]
     return facts
+
+
+def cross_validation(
+    workspace: Workspace,
+    folders: list[Path],
+    *,
+    settings: Evaluate,
+    devices: Devices,
+    overwrite: bool = False,
+    csv: Path | None = None,
+) -> dict:
+    """Score each run together with the runs of the other folds, in the three ways papers do it.
+
+    Returns:
+        {"systems": {name: result of `evaluation.folds.score` with the paper's numbers, and its "runs"}}
+
+    Raises:
+        UsageError: a run that is no fold.
+        ArtefactError: the run of a fold is missing, unfinished or of other settings.
+    """
+    systems = {}
+    for folder in folders:
+        name, runs = siblings(workspace, folder)
+        if name in systems:
+            continue
+        predictions = [
+            artefact.read(evaluate.run(r, settings=settings, devices=devices, overwrite=overwrite)) for r in runs
+        ]
+        trained = artefact.read(runs[0] / "run.h5", "run")
+        faces = _faces(predictions[0].path, predictions[0])
+        setup = paper_results.setup_of(trained, faces, "test") if faces else None
+        result = folds.score(predictions, settings.confidence)
+        systems[name] = {**paper_results.beside_folds(result, setup), "runs": [str(r) for r in runs]}
+    facts = {"systems": systems}
+    if csv:
+        tables.write_csv(csv, [row for name, result in systems.items() for row in tables.fold_rows(result, name)])
+        facts["csv"] = [str(csv)]
+    return facts
+
+
+def siblings(workspace: Workspace, folder: Path) -> tuple[str, list[Path]]:
+    """The system a run of a cross-validation belongs to, and the latest run of the same settings for every fold."""
+    first = artefact.read(folder / "run.h5", "run")
+    if first.params["train"].get("fold") is None:
+        raise UsageError(f"{folder.name} is no fold of a cross-validation", "train with --folds all")
+    name = folder.name.rpartition("-fold")[0]
+    found: dict[int, Path] = {}
+    for other in workspace.runs(folder.parent.parent.name):
+        run = artefact.read(other / "run.h5", "run")
+        if run["state/finished"] and not artefact.differences(first, run.params, run.inputs, _PER_FOLD):
+            found[run.params["train"]["fold"]] = other
+    number = fold_count(artefact.read(folder.parent.parent / "subsets.h5", "subsets"))
+    if missing := [str(k) for k in range(number) if k not in found]:
+        raise ArtefactError(
+            f"of the {number} folds of {name}, {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not trained",
+            "fertool train ... --folds all does what is missing",
+        )
+    return name, [found[k] for k in range(number)]
+
+
+def report_cross_validation(facts: dict, *, every_class: bool = False) -> None:
+    """Print every fold, and all together."""
+    for name, result in facts["systems"].items():
+        console.show(tables.folds(result, name))
+        for line in tables.fold_notes(result):
+            console.say(line)
+        if every_class:
+            console.show(tables.fold_confusion(result))
+    for file in facts.get("csv", []):
+        console.say(f"→ {file}")
+
+
+def _last_epochs(run: Artefact, predictions: Artefact) -> dict | None:
+    """Accuracy on the scored split over a run's last epochs, as LNLAttenNet reports it: mean, best, how many. None if
+    another split was watched in training, or there were fewer epochs."""
+    watched = run.params["train"]["val_split"] if run.params["train"].get("fold") is None else "test"
+    same_faces = run.parent("faces").digest == predictions.parent("faces").digest
+    values = run.group("history").get("val_accuracy", ())[-LAST_EPOCHS:]
+    if predictions.params["split"] != watched or not same_faces or len(values) < LAST_EPOCHS:
+        return None
+    return {"epochs": LAST_EPOCHS, "mean": 100 * float(values.mean()), "best": 100 * float(values.max())}
 
 
 def check_subsets(faces: Path, names: tuple[str, ...]) -> None:
@@ -99,6 +190,11 @@ def report(facts: dict, *, every_class: bool = False) -> None:
     for line in tables.notes(results):
         console.say(line)
     for name, result in facts["runs"].items():
+        if lasts := result["last_epochs"]:
+            console.say(
+                f"{name}: over the last {lasts['epochs']} epochs {lasts['mean']:.2f} % on average, {lasts['best']:.2f} "
+                "% in the best of them"
+            )
         if result["select_on"] == "test":
             console.say(f"note: the checkpoint of {name} was chosen on the test split; its numbers are optimistic")
         if len(facts["runs"]) == 1 or every_class:

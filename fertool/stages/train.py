@@ -10,7 +10,7 @@ import torch
 
 from fertool import artefact, console
 from fertool.artefact import Artefact
-from fertool.errors import ArtefactError, DataError, DeviceError, RecipeError, Stopped, nearest
+from fertool.errors import ArtefactError, DataError, DeviceError, RecipeError, Stopped, UsageError, nearest
 from fertool.faces.status import HAS_IMAGE
 from fertool.models.registry import build_model, model_class, model_settings
 from fertool.models.weights import init_weights, read_tensors
@@ -23,6 +23,7 @@ from fertool.training.faces import (
     check_classes,
     check_some,
     drawn,
+    fold_count,
     given_columns,
     masked,
     region_boxes,
@@ -92,6 +93,8 @@ def run(
     """
     model = model_settings(settings.model, variant)
     variant = "" if variant == model.name else variant  # the system itself has no suffix
+    if settings.fold is not None and settings.select_on == "val":
+        raise RecipeError("a fold leaves no validation split to select on", "write select_on: last")
     if settings.select_on == "val" and settings.val_split == "test":
         raise RecipeError(
             "select_on: val would choose the checkpoint on the test split",
@@ -114,6 +117,24 @@ def run(
     finally:
         with suppress(OSError):
             folder.rmdir()  # only works if nothing has been saved
+
+
+def each_fold(settings: Train, folds: str | None, subsets: Path) -> list[Train]:
+    """The settings of one run, or of one for each fold.
+
+    Args:
+        folds: None for no cross-validation beyond what the settings say, "all", or the number of a fold.
+        subsets: the subsets file, which says how many folds there are.
+    """
+    if folds is None:
+        return [settings]
+    if folds != "all":
+        if not folds.isdigit():
+            raise UsageError(f"--folds {folds} is neither all nor the number of a fold", "e.g. --folds all")
+        return [replace(settings, fold=int(folds))]
+    if not subsets.is_file():
+        raise ArtefactError(f"cross-validation needs the folds of {subsets}", "run: fertool build-subsets --folds 10")
+    return [replace(settings, fold=fold) for fold in range(fold_count(artefact.read(subsets, "subsets")))]
 
 
 def _job(
@@ -158,7 +179,7 @@ def _job(
                 f"run: fertool make-masks --grid {network.mask_shape[-1]} --overwrite",
             )
     rows = train_rows(network, source, settings, used)
-    what = f"in split {', '.join(settings.train_splits)}"
+    what = f"in split {', '.join(settings.train_splits)}" if settings.fold is None else f"outside fold {settings.fold}"
     (check_classes if network.classifies else check_some)(source, rows, what)
     val = val_rows(network, source, settings, used)
     if settings.select_on != "last" and not len(val):
@@ -195,7 +216,7 @@ def _job(
 def _uses(network, settings: Train, kind: str) -> bool:
     """Whether a run reads that file."""
     if kind == "subsets":
-        return network.classifies and settings.labels == "list"
+        return network.classifies and (settings.labels == "list" or settings.fold is not None)
     return kind in network.needs or (kind == "masks" and "groups" in network.needs)
 
 
@@ -203,11 +224,13 @@ def _beside(source: Artefact, path: Path | None, network, settings: Train, kind:
     """The file of another stage, made from these faces."""
     command = {
         "regions": "crop-regions",
-        "subsets": "build-subsets --lists FOLDER",
+        "subsets": "build-subsets --lists FOLDER" if settings.labels == "list" else "build-subsets --folds 10",
         "masks": "make-masks",
     }[kind]
     if path is None or not path.is_file():
-        who = "labels: list" if kind == "subsets" else network.settings.name
+        who = network.settings.name
+        if kind == "subsets":
+            who = "labels: list" if settings.labels == "list" else "cross-validation"
         raise ArtefactError(f"{who} needs {kind} of {source.path}", f"run: fertool {command} --data {source.path}")
     made = artefact.read(path, kind)
     made.require_parent(source)
@@ -275,7 +298,8 @@ def _finished(folder: Path, name: str, stands_on: str) -> Artefact:
 def train_rows(network, faces: Artefact, s: Train, used: dict[str, Artefact]) -> Rows:
     """The faces that are trained on."""
     if network.classifies:
-        return select(faces, s.train_splits, labels=s.labels, subsets=used.get("subsets"))
+        splits = s.train_splits if s.fold is None else ("train",)
+        return select(faces, splits, labels=s.labels, subsets=used.get("subsets"), fold=s.fold)
     if "groups" in network.needs:
         return drawn(faces, used["masks"], "train")
     return masked(faces, used["masks"], s.train_splits)
@@ -285,7 +309,8 @@ def val_rows(network, faces: Artefact, s: Train, used: dict[str, Artefact]) -> R
     """The faces whose score is shown after every epoch; may be none."""
     if network.classifies:
         labels = "list" if s.labels == "list" else "majority"
-        return select(faces, [s.val_split], labels=labels, subsets=used.get("subsets"))
+        split = s.val_split if s.fold is None else "test"
+        return select(faces, [split], labels=labels, subsets=used.get("subsets"), fold=s.fold)
     if "groups" in network.needs:
         return drawn(faces, used["masks"], "val")
     return masked(faces, used["masks"], [s.val_split])
@@ -315,6 +340,8 @@ def build_model_meta(model, classes: int):
 def _folder(job: Job, workspace: Workspace, out: Path | None, resume: bool, overwrite: bool):
     """Where to train: (folder, go on?), or (None, run.h5) if there is nothing to do."""
     name = job.params["model"]["name"] + (f"-{job.params['variant']}" if job.params["variant"] else "")
+    if job.settings.fold is not None:
+        name += f"-fold{job.settings.fold}"
     if out is not None:
         mine = [out] if (out / "run.h5").exists() else []
     else:
@@ -433,6 +460,7 @@ def summary(path: Path) -> dict:
         "model": run.params["model"]["name"],
         "variant": run.params["variant"],
         "recipe": run.params["recipe"],
+        "fold": run.params["train"].get("fold"),
         "epochs": int(run["state/epoch"]),
         "iterations": int(run["state/iteration"]),
         "finished": bool(run["state/finished"]),

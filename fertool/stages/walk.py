@@ -7,6 +7,7 @@ from fertool.datasets import open_dataset
 from fertool.errors import RecipeError, nearest
 from fertool.models.registry import model_settings
 from fertool.recipe import Recipe, load, parse_sets
+from fertool.settings import BuildSubsets, Train
 from fertool.stages import build_subsets, crop_regions, detect_align, evaluate, make_masks, scores, train, visualize
 from fertool.training.devices import Devices
 from fertool.workspace import Workspace, slug
@@ -39,6 +40,7 @@ def run(
     plan = _settings(recipe, variants, sets)
     facts: dict = {}
     runs: list[Path] = []
+    each: list[Train] = []
     for stage, settings in plan.items():
         console.say(f"\n{stage}")
         beside = workspace.beside
@@ -59,8 +61,14 @@ def run(
             case "train":
                 before = [load(earlier) for earlier in recipe.after]
                 parts = [_train(r, r.settings("train"), "", faces, workspace, devices) for r in before]
-                runs = [_train(recipe, settings, variant, faces, workspace, devices) for variant in variants]
+                crossed = "all" if plan.get("build-subsets", BuildSubsets()).folds else None
+                each = train.each_fold(settings, crossed, beside(faces, "subsets"))
+                runs = [_train(recipe, one, variant, faces, workspace, devices) for variant in variants for one in each]
                 facts[stage] = {r.parent.name: train.summary(r) for r in (*parts, *runs)}
+            case "eval" if len(each) > 1:
+                folders = [r.parent for r in runs[:: len(each)]]
+                facts[stage] = scores.cross_validation(workspace, folders, settings=settings, devices=devices)
+                scores.report_cross_validation(facts[stage])
             case "eval":
                 predictions = {r.parent.name: evaluate.run(r.parent, settings=settings, devices=devices) for r in runs}
                 names = ("all",) if beside(faces, "subsets").exists() else ()
@@ -69,7 +77,7 @@ def run(
                 )
                 scores.report(facts[stage])
             case "visualize":
-                facts[stage] = {"files": _draw(runs, settings)}
+                facts[stage] = {"files": _draw(runs[:: len(each)], settings)}
     return facts
 
 
@@ -101,6 +109,7 @@ def _train(recipe: Recipe, settings, variant: str, faces: Path, workspace: Works
         for r in workspace.runs(faces.parent.name)
         if (old := artefact.read(r / "run.h5", "run")).params["recipe"] == recipe.name
         and old.params["variant"] == variant
+        and old.params["train"].get("fold") == settings.fold
         and not old["state/finished"]
     ]
     return train.run(

@@ -133,6 +133,9 @@ def say(facts: dict) -> None:
         console.say(f"{facts['without_pose']:,} of {facts['pictures']:,} faces have no pose and are in no pose subset")
     if facts["twins"]:
         _say_twins(facts["twins"])
+    if facts["folds"]:
+        rows = [(f["fold"], _number(f["subjects"]), _number(f["faces"]), ", ".join(f["lacks"])) for f in facts["folds"]]
+        console.show(console.table("folds", ("fold", "people", "faces", "has no"), rows))
     if facts["subjects_across_splits"]["count"]:
         console.say(f"warning: people with faces in several splits: {_named(facts['subjects_across_splits'])}")
 

@@ -29,13 +29,19 @@ class Rows:
 
 
 def select(
-    faces: Artefact, splits: Iterable[str], *, labels: str = "majority", subsets: Artefact | None = None
+    faces: Artefact,
+    splits: Iterable[str],
+    *,
+    labels: str = "majority",
+    subsets: Artefact | None = None,
+    fold: int | None = None,
 ) -> Rows:
     """The rows of some splits that have a picture and a label.
 
     Args:
         labels: "majority" (the `label` column), "distribution" (also `label_distribution`), or "list" (labels and
             train/test split of the released lists, from the subsets file).
+        fold: instead of their splits, faces of this fold of the subsets file are "test" and all others "train".
 
     Raises:
         ArtefactError: the file does not carry what `labels` asks for.
@@ -57,6 +63,8 @@ def select(
         distributions = np.array(faces["label_distribution"])
         known = np.isfinite(distributions).all(axis=1)
         label = np.where(known, np.nan_to_num(distributions).argmax(axis=1), -1)
+    if fold is not None:
+        split = fold_splits(subsets, fold)
     keep &= np.isin(split, list(splits)) & (label >= 0)
     index = np.flatnonzero(keep)
     return Rows(
@@ -64,6 +72,30 @@ def select(
         torch.from_numpy(label[index]),
         None if distributions is None else torch.from_numpy(distributions[index].astype(np.float32)),
     )
+
+
+def fold_count(subsets: Artefact) -> int:
+    """How many folds build-subsets made.
+
+    Raises:
+        ArtefactError: none.
+    """
+    if "fold" not in subsets:
+        raise ArtefactError(f"{subsets.path} has no folds", "run: fertool build-subsets --folds 10 --overwrite")
+    return int(np.asarray(subsets["fold"]).max()) + 1
+
+
+def fold_splits(subsets: Artefact, fold: int) -> np.ndarray:
+    """(N,) "test" for the faces of a fold, "train" for those of the others, "" for those that are in none.
+
+    Raises:
+        ArtefactError: there are no folds, or not that one.
+    """
+    last = fold_count(subsets) - 1
+    folds = np.asarray(subsets["fold"])
+    if fold > last:
+        raise ArtefactError(f"{subsets.path} has no fold {fold}: they are 0 to {last}", "or --folds all")
+    return np.select([folds == fold, folds >= 0], ["test", "train"], "").astype(object)
 
 
 def region_boxes(faces: Artefact, regions: Artefact | None) -> Tensor:
