@@ -40,6 +40,8 @@ PROTOCOLS: dict[str, tuple[str, ...]] = {
     "fer2013_7": ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral"),
     "ferplus8": ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"),
     "affectnet8": EMOTIONS,
+    "oulucasia6": ("anger", "disgust", "fear", "happiness", "sadness", "surprise"),
+    "oulucasia7n": ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral"),
 }
 
 #: the attributes that the Attention Map Generator of WS-LGRN learns from (Zhang et al., IJCAI 2020, Table 1), by the

@@ -422,3 +422,43 @@ def write_mmi(root: Path, subjects: int = 2, layout: str = "films") -> Path:
                 )
     litter(root / "Sessions")
     return root
+
+
+def write_oulu_casia(root: Path, people: int = 2, layout: str = "OriginalImg") -> Path:
+    """Oulu-CASIA: 5 frames of every person and expression, in visible light and in near infrared.
+
+    Args:
+        layout: folders above VL and NI; "top" for none.
+    """
+    above = root if layout == "top" else root / layout
+    for p in range(people):
+        for emotion in ("Anger", "Disgust", "Fear", "Happiness", "Sadness", "Surprise"):
+            for n in range(5):
+                face = draw_face(_plain(emotion) if n > 1 else "neutral", 10 * p + n, 48)
+                for light in ("VL", "NI"):
+                    write_image(above / light / "Strong" / f"P{p + 1:03d}" / emotion / f"{n:03d}.jpeg", face)
+        litter(above / "VL" / "Strong" / f"P{p + 1:03d}")
+    return root
+
+
+def write_fedro(root: Path, layout: str = "folders") -> Path:
+    """FED-RO: two faces of each of the seven emotions, in folders or, with the layout "table", listed in labels.csv."""
+    top = root / "FED-RO"
+    natives = ("Angry", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise")
+    if layout == "folders":
+        write_folder(top, splits=("",), classes=natives)
+        return root
+    for i in range(14):
+        write_image(top / "images" / f"{i}.jpg", draw_face(_plain(natives[i % 7]), i))
+    lines = [f"images/{i}.jpg,{natives[i % 7]}\n" for i in range(14)]
+    (top / "labels.csv").write_text("path,label\n" + "".join(lines))
+    return root
+
+
+def write_happei(root: Path, n: int = 3) -> Path:
+    """HAPPEI: photographs of two people each."""
+    for i in range(n):
+        pair = [draw_face(emotion, i, 64) for emotion in ("happiness", "neutral")]
+        write_image(root / "HAPPEI" / "images" / f"group {i}.jpg", np.hstack(pair))
+    litter(root / "HAPPEI")
+    return root

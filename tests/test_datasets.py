@@ -23,10 +23,13 @@ WRITERS = {
     "rafdb": layouts.write_rafdb,
     "celeba": layouts.write_celeba,
     "ckplus": layouts.write_ckplus,
+    "oulu-casia": layouts.write_oulu_casia,
     "mmi": layouts.write_mmi,
     "rafd": layouts.write_rafd,
     "sfew": layouts.write_sfew,
     "affectnet": layouts.write_affectnet,
+    "fedro": layouts.write_fedro,
+    "happei": layouts.write_happei,
     "csv": layouts.write_csv,
     "folder": layouts.write_folder,
 }
@@ -37,12 +40,15 @@ LAYOUTS = (
     ("celeba", "flat"),
     ("celeba", "csv"),
     ("ckplus", "archives"),
+    ("oulu-casia", "top"),
+    ("oulu-casia", "B_OriginalImg/OriginalImg"),
     ("mmi", "pictures"),
     ("rafd", "sorted"),
     ("sfew", "original"),
     ("sfew", "aligned"),
     ("sfew", "nested"),
     ("affectnet", "npy"),
+    ("fedro", "table"),
 )
 
 

@@ -10,10 +10,13 @@ from fertool.datasets.base import Dataset, some
 from fertool.datasets.celeba import CelebA
 from fertool.datasets.ckplus import CkPlus
 from fertool.datasets.disk import few
+from fertool.datasets.fedro import FedRo
 from fertool.datasets.fer2013 import Fer2013
 from fertool.datasets.ferplus import FerPlus
 from fertool.datasets.folder import Folder
+from fertool.datasets.happei import Happei
 from fertool.datasets.mmi import Mmi
+from fertool.datasets.oulu_casia import OuluCasia
 from fertool.datasets.rafd import RaFD
 from fertool.datasets.rafdb import RafDb
 from fertool.datasets.rendered import Rendered
@@ -30,9 +33,12 @@ DATASETS: tuple[type[Dataset], ...] = (
     AffectNet,
     Sfew,
     CkPlus,
+    OuluCasia,
     Mmi,
     RaFD,
     CelebA,
+    FedRo,
+    Happei,
     Table,
     Folder,
 )

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fertool.datasets.base import Dataset, Problem, Sample, Samples, some
-from fertool.datasets.disk import few, find, frames, resolve, text
+from fertool.datasets.disk import few, find, frames, resolve, taken, text
 from fertool.errors import DataError
 from fertool.labels import PROTOCOLS
 
@@ -64,19 +64,19 @@ folders named by emotion (CK+48) is read as the data set `folder`."""
         if problems:
             return [], problems
         try:
-            taken = self._taken(images, _emotions(emotions, problems), problems)
+            rows = self._taken(images, _emotions(emotions, problems), problems)
         except DataError as e:
             return [], [Problem(e.message)]
-        if not taken:
+        if not rows:
             problems.append(Problem("no recording has an emotion and pictures", f"{images} and {emotions}"))
-        problems += self._uncounted("" for _ in taken)
-        points = _landmarks(landmarks, taken, problems)
+        problems += self._uncounted("" for _ in rows)
+        points = _landmarks(landmarks, rows, problems)
         if landmarks is None:
             note = Problem("the folder of landmarks is missing", str(self.root / LANDMARKS[1]), fatal=False)
             problems.append(note)
 
         def make(i: int) -> Sample:
-            frame = taken[i]
+            frame = rows[i]
             return Sample(
                 id=frame.path.stem,
                 path=frame.path,
@@ -87,31 +87,25 @@ folders named by emotion (CK+48) is read as the data set `folder`."""
                 landmarks=points[i],
             )
 
-        return Samples(range(len(taken)), make), problems
+        return Samples(range(len(rows)), make), problems
 
     def _taken(self, images: Path, emotions: dict[str, str], problems: list[Problem]) -> list[Frame]:
         """The pictures that are taken of every recording with one of the emotions."""
-        taken, absent, short = [], [], []
-        count, first = (3, 0) if self.chosen["frames"] == "last3" else (1, 1)
+        rows, absent, short = [], [], []
         for sequence, emotion in emotions.items():
             if emotion not in self.classes:
                 continue
             folder = resolve(images, sequence.replace("_", "/"))
             found = frames(folder) if folder else []
-            if not found:
-                absent.append(sequence)
-                continue
-            if len(found) < first + count:
-                short.append(sequence)
-                continue
-            ends = [(number, path, "neutral") for number, path in found[:first]]
-            ends += [(number, path, emotion) for number, path in found[-count:]]
-            taken += [Frame(path, sequence, number, label) for number, path, label in ends]
+            ends = taken(found, self.chosen["frames"])
+            if not ends:
+                (short if found else absent).append(sequence)
+            rows += [Frame(path, sequence, n, "neutral" if neutral else emotion) for n, path, neutral in ends]
         for names, what in ((absent, "have no pictures"), (short, "have too few pictures")):
             if names:
                 note = f"{len(names):,} recordings {what} and are left out: {some(names)}"
                 problems.append(Problem(note, str(images), fatal=False))
-        return taken
+        return rows
 
 
 def _emotions(folder: Path, problems: list[Problem]) -> dict[str, str]:
@@ -132,11 +126,11 @@ def _emotions(folder: Path, problems: list[Problem]) -> dict[str, str]:
     return found
 
 
-def _landmarks(folder: Path | None, taken: list[Frame], problems: list[Problem]) -> list[np.ndarray | None]:
+def _landmarks(folder: Path | None, rows: list[Frame], problems: list[Problem]) -> list[np.ndarray | None]:
     """(68, 2) pixels for every picture, None where they are missing."""
     found: list[np.ndarray | None] = []
     bad = []
-    for frame in taken if folder else ():
+    for frame in rows if folder else ():
         path = resolve(folder, f"{frame.sequence.replace('_', '/')}/{frame.path.stem}_landmarks.txt")
         try:
             found.append(np.array(text(path).split(), dtype=float).reshape(68, 2) if path else None)
@@ -145,6 +139,6 @@ def _landmarks(folder: Path | None, taken: list[Frame], problems: list[Problem])
         if found[-1] is None:
             bad.append(frame.path.stem)
     if bad:
-        note = f"landmarks of {len(bad):,} of {len(taken):,} pictures are missing or incomplete: {some(bad)}"
+        note = f"landmarks of {len(bad):,} of {len(rows):,} pictures are missing or incomplete: {some(bad)}"
         problems.append(Problem(note, str(folder), fatal=False))
-    return found or [None] * len(taken)
+    return found or [None] * len(rows)

@@ -89,6 +89,35 @@ def frames(folder: Path) -> list[tuple[int, Path]]:
     return sorted((int(number[1]), folder / name) for number, name in numbered if number)
 
 
+def taken(found: list[tuple[int, Path]], which: str) -> list[tuple[int, Path, bool]]:
+    """The frames of a recording that are taken, with whether each is the neutral one; none if it has too few.
+
+    Args:
+        found: see `frames`.
+        which: "last3", or "first-last" in a recording that begins with a neutral face.
+    """
+    first, last = (0, 3) if which == "last3" else (1, 1)
+    if len(found) < first + last:
+        return []
+    return [(*frame, True) for frame in found[:first]] + [(*frame, False) for frame in found[-last:]]
+
+
+def called(root: Path, word: str) -> Path | None:
+    """The folder `root`, or the only one in it and so on down, whose name begins with `word`; None if none does.
+
+    Letter case and what is no letter or number make no difference: FED-RO and fed_ro begin with "fedro".
+    """
+    root = Path(os.path.abspath(root))
+    while root.is_dir():
+        if re.sub(r"[\W_]", "", root.name.lower()).startswith(word):
+            return root
+        inside = [p for p in few(root) if p.is_dir()]
+        if len(inside) != 1:
+            return None
+        root = inside[0]
+    return None
+
+
 def few(folder: Path | str) -> list[Path]:
     """What lies in a folder, sorted by name, at most `FEW` entries.
 
