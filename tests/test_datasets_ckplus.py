@@ -14,6 +14,9 @@ from fertool.labels import PROTOCOLS
 from fertool.settings import DetectAlign
 from fertool.stages import detect_align
 
+#: what the numbers in the files of emotions mean
+CODES = ("neutral", "anger", "contempt", "disgust", "fear", "happiness", "sadness", "surprise")
+
 
 def notes(dataset) -> str:
     return "\n".join(map(str, dataset.problems()))
@@ -28,6 +31,7 @@ def test_the_last_three_frames_of_every_labelled_recording(tmp_path, layout):
     assert [(s.id, s.frame) for s in samples[:3]] == [(f"S005_002_{n:08d}", n) for n in (3, 4, 5)]
     for s in samples:
         assert (s.split, s.subject, s.sequence) == ("", s.id[:4], s.id[:8])
+        assert s.label == CODES[int(s.sequence[-3:]) - 1]
         assert s.landmarks.tolist() == [[k + s.frame, 2 * k] for k in range(68)]
         assert s.path.is_file()
     assert len({s.subject for s in samples}) == 4

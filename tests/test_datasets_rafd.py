@@ -62,6 +62,7 @@ def test_strange_and_double_pictures_are_left_out(tmp_path):
     dataset = open_dataset(tmp_path)
     notes = "\n".join(map(str, dataset.problems()))
     assert len(dataset.samples()) == 21
+    assert {s.path.parent for s in dataset.samples()} == {tmp_path}
     assert "2 pictures are not named as those of RaFD and are left out: Rafd090_01_Caucasian_female_bored" in notes
     assert "1 pictures are there twice" in notes
 
