@@ -226,14 +226,14 @@ CELEBA_ATTRIBUTES = (  # all forty, in the order of the list
 def write_celeba(root: Path, n: int = 12, layout: str = "folders", pictures: bool = True) -> Path:
     """CelebA; of every six pictures four are of train, one of val, one of test.
 
-    Attribute j of picture i is 1 where i + j is a multiple of three. The left eye of it lies at (60 + i % 20, 109).
+    Attribute j of picture i is 1 where i + j is a multiple of seven. The left eye of it lies at (60 + i % 20, 109).
 
     Args:
         layout: "folders" (Anno, Eval, Img), "flat" (all lists at the top) or "csv" (as at Kaggle).
         pictures: whether to draw them.
     """
     names = [f"{i + 1:06d}.jpg" for i in range(n)]
-    attributes = [[1 if (i + j) % 3 == 0 else -1 for j in range(40)] for i in range(n)]
+    attributes = [[1 if (i + j) % 7 == 0 else -1 for j in range(40)] for i in range(n)]
     partition = [[(0, 0, 0, 0, 1, 2)[i % 6]] for i in range(n)]
     points = [[60 + i % 20, 109, 106, 113, 77, 142, 73, 152, 108, 154] for i in range(n)]
     axes = [f"{p}_{axis}" for p in ("lefteye", "righteye", "nose", "leftmouth", "rightmouth") for axis in "xy"]
