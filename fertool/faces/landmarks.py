@@ -43,7 +43,8 @@ class Ert68:
     The trees were grown on the squares that dlib's HOG detector draws around upright faces, and are as good as what
     they get. So the first square is put where that detector would have drawn it, and landmarks are placed again on the
     square and turned upright by the first ones. On 250 photographs of HELEN and AFW with MTCNN's boxes this brings
-    the faces whose mean error is over a tenth of the distance between the outer eye corners from 16 % to 1 %.
+    the faces whose mean error is over a tenth of the distance between the outer eye corners from 16 % to 1 %. With
+    MTCNN's points four of five first squares are as good as the second.
     """
 
     # dlib's square: shift and side, relative to where another detector's box or the landmarks are (medians)
@@ -51,6 +52,7 @@ class Ert68:
     _OF_FIVE = (-0.019, 1.652)
     _OF_68 = (0.035, 1.377)
     _SIDE, _SIZE = 150, 225  # of dlib's square in the cut-out, and of the cut-out
+    _SAME = 1 / 8  # of a side: how far the corners of a square as good may lie apart
 
     def __init__(self):
         import dlib
@@ -66,32 +68,45 @@ class Ert68:
         if points is None:
             down, side = self._OF_BOX.get(detector, (0.0, 1.0))
             unit = np.sqrt((box[2] - box[0]) * (box[3] - box[1]))
-            first = self._place(image, (box[:2] + box[2:]) / 2, (0.0, down * unit), side * unit, 0.0)
+            first = _square((box[:2] + box[2:]) / 2, down * unit, side * unit, 0.0)
         else:
-            first = self._place(image, *self._by_five(points))
-        return self._place(image, *self._by_68(first))
+            first = self._by_five(points)
+        placed = self._place(image, first)
+        second = self._by_68(placed)
+        apart = np.linalg.norm(second - first, axis=1).max() / np.linalg.norm(second[1] - second[0])
+        if points is not None and apart < self._SAME:
+            return placed
+        return self._place(image, second)
 
-    def _by_five(self, points: np.ndarray):
+    def _by_five(self, points: np.ndarray) -> np.ndarray:
         eyes, mouth = points[:2].mean(axis=0), points[3:].mean(axis=0)
         unit = np.hypot(np.linalg.norm(points[1] - points[0]), np.linalg.norm(mouth - eyes))
         down, side = self._OF_FIVE
-        return (eyes + mouth) / 2, (0.0, down * unit), side * unit, _tilt(points[0], points[1])
+        return _square((eyes + mouth) / 2, down * unit, side * unit, _tilt(points[0], points[1]))
 
-    def _by_68(self, points: np.ndarray):
+    def _by_68(self, points: np.ndarray) -> np.ndarray:
         tilt = _tilt(points[36:42].mean(axis=0), points[42:48].mean(axis=0))
         upright = points[17:] @ _turn(-tilt).T
         low, high = upright.min(axis=0), upright.max(axis=0)
         unit = np.sqrt(np.prod(high - low))
         down, side = self._OF_68
-        return _turn(tilt) @ ((low + high) / 2), (0.0, down * unit), side * unit, tilt
+        return _square(_turn(tilt) @ ((low + high) / 2), down * unit, side * unit, tilt)
 
-    def _place(self, image, centre, shift, side: float, tilt: float) -> np.ndarray:
-        """Landmarks on a square about `centre + shift`, the shift and the square being turned by `tilt`."""
-        back = _turn(tilt) * (side / self._SIDE)
+    def _place(self, image: np.ndarray, square: np.ndarray) -> np.ndarray:
+        """Landmarks on a square, given by its corners clockwise from the top left."""
+        back = np.column_stack([square[1] - square[0], square[3] - square[0]]) / self._SIDE
         middle = (self._SIZE - 1) / 2
-        to_photo = np.column_stack([back, centre + _turn(tilt) @ shift - back @ (middle, middle)])
+        to_photo = np.column_stack([back, square.mean(axis=0) - back @ (middle, middle)])
         found = self._predict(warp(image, invert(to_photo), self._SIZE), self._box)
         return apply(to_photo, np.array([(p.x, p.y) for p in found.parts()], dtype=np.float64))
+
+
+def _square(centre: np.ndarray, down: float, side: float, tilt: float) -> np.ndarray:
+    """The corners (4, 2), clockwise from the top left, of a square that is turned by `tilt` about `centre`, having been
+    shifted down."""
+    half = side / 2
+    corners = np.array([(-half, down - half), (half, down - half), (half, down + half), (-half, down + half)])
+    return corners @ _turn(tilt).T + centre
 
 
 def _tilt(left: np.ndarray, right: np.ndarray) -> float:

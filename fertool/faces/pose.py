@@ -18,7 +18,7 @@ _TRUST[:17] = 0.3
 _TRUST[17:27] = _TRUST[48:] = 0.5
 
 _STEPS = 15
-_ENOUGH = 1e-4  # radians, and fractions of the face's size
+_ENOUGH = 1e-3  # radians, a twentieth of a degree, and fractions of the face's size
 
 
 def estimate(landmarks: np.ndarray) -> tuple[tuple[float, float, float], float]:

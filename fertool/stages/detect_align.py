@@ -304,7 +304,7 @@ def report(summary: dict) -> None:
     how = summary["settings"]
     placed = f"{how['align']} to {how['template']}" if how["align"] != "none" else "cropped, not turned"
     kind = "grey" if summary["channels"] == 1 else "RGB"
-    light = ", without the light on them" if "illumination" in how else ""
+    light = ", illumination normalised" if "illumination" in how else ""
     console.say(
         f"{summary['path']}: {summary['rows']:,} photographs of {summary['dataset']}, faces {summary['size']} × "
         f"{summary['height']} {kind} ({how['detector']}, {how['landmarks']}, {placed}){light}"
