@@ -152,7 +152,7 @@ def _job(
     network = build_model_meta(model, len(source.classes or ()))
     stands_on = network.stands_on
     if stands_on:
-        part = part or _latest(workspace, source, model.name, stands_on)
+        part = part or _latest(workspace, source, model.name, stands_on, settings.fold)
         trained = _finished(part, model.name, stands_on)
         model = replace(model, part=trained.params["model"])
         network = build_model_meta(model, len(source.classes or ()))
@@ -216,7 +216,8 @@ def _job(
 def _uses(network, settings: Train, kind: str) -> bool:
     """Whether a run reads that file."""
     if kind == "subsets":
-        return network.classifies and (settings.labels == "list" or settings.fold is not None)
+        by_list = network.classifies and settings.labels == "list"
+        return by_list or (settings.fold is not None and "groups" not in network.needs)
     return kind in network.needs or (kind == "masks" and "groups" in network.needs)
 
 
@@ -264,18 +265,23 @@ def _times(shape) -> str:
     return "×".join(map(str, shape))
 
 
-def _latest(workspace: Workspace, source: Artefact, name: str, stands_on: str) -> Path:
-    """The latest finished run of the network that another one stands on; those on the same faces come first."""
+def _latest(workspace: Workspace, source: Artefact, name: str, stands_on: str, fold: int | None) -> Path:
+    """The latest finished run of the network that another one stands on; those on the same faces come first, and of
+    these only runs that have left out the same fold will do."""
     found = []
     for folder in workspace.runs():
         run = artefact.read(folder / "run.h5", "run")
+        here = run.parent("faces").digest == source.digest
         if run.params["model"]["name"] == stands_on and run["state/finished"]:
-            found.append((run.parent("faces").digest == source.digest, folder))
+            by_draw = "groups" in model_class(stands_on).needs
+            if not here or by_draw or run.params["train"].get("fold") == fold:
+                found.append((here, folder))
     if not found:
-        before = "make-masks, then: " if "masks" in model_class(stands_on).needs else ""
+        masks = "fertool make-masks, then: " if "masks" in model_class(stands_on).needs else ""
+        folds = " --folds all" if fold is not None and masks else ""
         raise ArtefactError(
             f"{name} stands on a trained {stands_on}, and there is none in {workspace.root}",
-            f"run: fertool {before}fertool train {stands_on}; or name a run elsewhere with --part",
+            f"run: {masks}fertool train {stands_on}{folds}; or name a run elsewhere with --part",
         )
     same = [folder for here, folder in found if here]
     chosen = (same or [folder for _, folder in found])[-1]
@@ -297,23 +303,23 @@ def _finished(folder: Path, name: str, stands_on: str) -> Artefact:
 
 def train_rows(network, faces: Artefact, s: Train, used: dict[str, Artefact]) -> Rows:
     """The faces that are trained on."""
-    if network.classifies:
-        splits = s.train_splits if s.fold is None else ("train",)
-        return select(faces, splits, labels=s.labels, subsets=used.get("subsets"), fold=s.fold)
     if "groups" in network.needs:
         return drawn(faces, used["masks"], "train")
-    return masked(faces, used["masks"], s.train_splits)
+    splits = s.train_splits if s.fold is None else ("train",)
+    if "masks" in network.needs:
+        return masked(faces, used["masks"], splits, subsets=used.get("subsets"), fold=s.fold)
+    return select(faces, splits, labels=s.labels, subsets=used.get("subsets"), fold=s.fold)
 
 
 def val_rows(network, faces: Artefact, s: Train, used: dict[str, Artefact]) -> Rows:
     """The faces whose score is shown after every epoch; may be none."""
-    if network.classifies:
-        labels = "list" if s.labels == "list" else "majority"
-        split = s.val_split if s.fold is None else "test"
-        return select(faces, [split], labels=labels, subsets=used.get("subsets"), fold=s.fold)
     if "groups" in network.needs:
         return drawn(faces, used["masks"], "val")
-    return masked(faces, used["masks"], [s.val_split])
+    splits = [s.val_split if s.fold is None else "test"]
+    if "masks" in network.needs:
+        return masked(faces, used["masks"], splits, subsets=used.get("subsets"), fold=s.fold)
+    labels = "list" if s.labels == "list" else "majority"
+    return select(faces, splits, labels=labels, subsets=used.get("subsets"), fold=s.fold)
 
 
 def tracked_rows(faces: Artefact, s: Train) -> torch.Tensor:

@@ -59,10 +59,12 @@ def run(
                 )
                 facts[stage] = _said(build_subsets, made)
             case "train":
-                before = [load(earlier) for earlier in recipe.after]
-                parts = [_train(r, r.settings("train"), "", faces, workspace, devices) for r in before]
                 crossed = "all" if plan.get("build-subsets", BuildSubsets()).folds else None
                 each = train.each_fold(settings, crossed, beside(faces, "subsets"))
+                parts = []
+                for earlier in map(load, recipe.after):
+                    for one in train.each_fold(earlier.settings("train"), crossed, beside(faces, "subsets")):
+                        parts.append(_train(earlier, one, "", faces, workspace, devices))
                 runs = [_train(recipe, one, variant, faces, workspace, devices) for variant in variants for one in each]
                 facts[stage] = {r.parent.name: train.summary(r) for r in (*parts, *runs)}
             case "eval" if len(each) > 1:

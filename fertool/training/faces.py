@@ -106,14 +106,22 @@ def region_boxes(faces: Artefact, regions: Artefact | None) -> Tensor:
     return torch.from_numpy(np.array(regions["boxes"], dtype=np.float32))
 
 
-def masked(faces: Artefact, masks: Artefact, splits: Iterable[str]) -> Rows:
-    """The rows of some splits that have region masks, labelled or not.
+def masked(
+    faces: Artefact,
+    masks: Artefact,
+    splits: Iterable[str],
+    *,
+    subsets: Artefact | None = None,
+    fold: int | None = None,
+) -> Rows:
+    """The rows of some splits that have region masks, labelled or not; splits and folds as for `select`.
 
     Raises:
         ArtefactError: the masks file has none, or belongs to other faces.
     """
     _require(faces, masks, "valid", "landmarks")
-    return _unlabelled(faces, np.isin(faces["split"], list(splits)) & np.asarray(masks["valid"]))
+    split = faces["split"] if fold is None else fold_splits(subsets, fold)
+    return _unlabelled(faces, np.isin(split, list(splits)) & np.asarray(masks["valid"]))
 
 
 def drawn(faces: Artefact, masks: Artefact, use: str) -> Rows:
