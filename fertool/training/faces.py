@@ -131,7 +131,14 @@ def drawn(faces: Artefact, masks: Artefact, use: str) -> Rows:
         ArtefactError: the masks file has no attribute groups, or belongs to other faces.
     """
     _require(faces, masks, "drawn", "attributes")
-    return _unlabelled(faces, (np.asarray(masks["drawn"]) == {"train": 1, "val": 2}[use]).any(axis=1))
+    mine = np.asarray(masks["drawn"]) == {"train": 1, "val": 2}[use]
+    for name, column in zip(masks.params["groups"], mine.T, strict=True):
+        if use == "train" and not column.any():
+            raise DataError(
+                f"no faces are drawn for the group {name!r}: all in split train have its attributes, or none has",
+                "fertool make-masks --overwrite shows the draw",
+            )
+    return _unlabelled(faces, mine.any(axis=1))
 
 
 def given_columns(masks: Artefact, needs: tuple[str, ...]) -> dict[str, Tensor]:
