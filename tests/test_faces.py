@@ -262,6 +262,25 @@ def test_mtcnn_gives_the_same_in_a_batch_as_alone(truth, mtcnn):
         assert np.abs(alone.points - faces.points).max(initial=0) < 0.05
 
 
+def test_mtcnns_networks_see_few_sizes_of_batches_and_say_the_same(truth, mtcnn):
+    from facenet_pytorch import MTCNN
+
+    sizes, images = [], [image for image, _, _ in truth[:6]]
+    nets = (mtcnn._net.rnet, mtcnn._net.onet)
+    hooks = [net.conv1.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0]))) for net in nets]
+    found = [faces for image in images for faces in mtcnn.detect([image])]
+    for hook in hooks:
+        hook.remove()
+    assert len(sizes) == 12
+    assert not any(size % 16 for size in sizes)
+    plain = MTCNN(keep_all=True)
+    for image, faces in zip(images, found, strict=True):
+        boxes, scores, points = plain.detect(image, landmarks=True)
+        order = np.argsort(-faces.scores)
+        assert np.abs(faces.boxes[order] - boxes[np.argsort(-scores)]).max() < 0.05
+        assert np.abs(faces.points[order] - points[np.argsort(-scores)]).max() < 0.05
+
+
 def test_of_equal_scores_the_last_box_stays_whatever_is_beside_it():
     boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 11], [50, 50, 60, 60]] * 20, dtype=float)
     scores = np.array([0.9, 0.9, 0.5] * 20)
