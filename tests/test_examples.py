@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import typer.main
-from layouts import write_ferplus
+from layouts import write_celeba, write_fer2013_csv, write_ferplus, write_rafd, write_rafdb
 
 from fertool import artefact
 from fertool.cli import app
@@ -39,7 +39,8 @@ def read(table: Path) -> list[dict[str, str]]:
 
 
 def test_no_example_is_forgotten():
-    assert sorted(p.name for p in (ROOT / "examples").iterdir()) == ["quickstart.sh", "ran_ferplus.sh"]
+    tested = {name.removeprefix("test_") + ".sh" for name in globals() if name.startswith("test_")}
+    assert {p.name for p in (ROOT / "examples").iterdir()} <= tested
 
 
 def test_quickstart(tmp_path):
@@ -75,6 +76,51 @@ def test_ran_ferplus(tmp_path):
         assert [r["run"] for r in rows] == ["ran-baseline-1", "ran-self-1", "ran-relation-1", "ran-1"]
         faces = artefact.read(tmp_path / "artefacts" / data / "faces.h5", "faces")
         assert faces.classes == PROTOCOLS["ferplus8"]
+
+
+SHORT = ["--batch", "8", "--set", "train.iterations=2"]
+
+
+def test_man_rafdb(tmp_path):
+    write_rafdb(tmp_path / "raf")
+    start("man_rafdb.sh", "raf", *SHORT, "--set", "train.model.channels=4", cwd=tmp_path)
+    runs = tmp_path / "artefacts/raf-man/runs"
+    assert sorted(r.name for r in runs.iterdir()) == ["man-1", "man-vgg-1", "man-vgg-se-1", "rasnet-1"]
+    made = artefact.read(runs / "man-1/run.h5", "run")
+    assert made.parent("part").digest == artefact.read(runs / "rasnet-1/run.h5").digest
+    assert {r["run"] for r in read(tmp_path / "table3.csv")} == {"man-vgg-1", "man-vgg-se-1", "man-1"}
+    assert (tmp_path / "man-masks.png").stat().st_size
+
+
+def test_lnlattennet_rafdb(tmp_path):
+    write_rafdb(tmp_path / "raf", images=("aligned",))
+    small = ["--set", "train.model.channels=4", "--set", "train.model.size=64"]
+    start("lnlattennet_rafdb.sh", "raf", *SHORT, *small, cwd=tmp_path)
+    assert len({r["run"] for r in read(tmp_path / "table4.csv")}) == 4
+    trace = artefact.read(tmp_path / "artefacts/raf-lnl/runs/lnlattennet-1/run.h5").group("trace")
+    assert trace["global"].shape == (1, 1, 16)
+
+
+def test_ws_lgrn_rafdb(tmp_path):
+    write_celeba(tmp_path / "celeba", n=60)
+    write_fer2013_csv(tmp_path / "fer")
+    write_rafdb(tmp_path / "raf", images=("aligned",))
+    small = [w for v in ("blocks=[1,1,1]", "growth=4", "stem=4") for w in ("--set", f"train.model.{v}")]
+    start("ws_lgrn_rafdb.sh", "celeba", "fer", "raf", *SHORT, *small, cwd=tmp_path)
+    runs = {data: tmp_path / f"artefacts/{data}/runs" for data in ("celeba", "fer2013-ws", "raf-ws")}
+    stage1 = artefact.read(runs["celeba"] / "amg-1/run.h5")
+    for data in ("fer2013-ws", "raf-ws"):
+        assert artefact.read(runs[data] / "ws-lgrn-1/run.h5").parent("part").digest == stage1.digest
+    assert read(tmp_path / "table4.csv")[0]["n_total"] == "7"
+
+
+def test_va_cnn_rafd(tmp_path):
+    write_rafd(tmp_path / "rafd", subjects=(1, 16, 30, 44, 58))
+    small = ["--set", "train.model.width=32", "--set", "train.model.height=32"]
+    start("va_cnn_rafd.sh", "rafd", *SHORT, *small, cwd=tmp_path)
+    rows = read(tmp_path / "table5.csv")
+    pooled = {r["system"]: r["n_total"] for r in rows if r["fold"] == "pooled"}
+    assert pooled == dict.fromkeys(("va-cnn-baseline", "va-cnn-gap", "va-cnn"), "525")
 
 
 def _commands():

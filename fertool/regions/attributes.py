@@ -5,10 +5,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-GROUPS = {
-    "eyes": ("attr_bushy_eyebrows", "attr_arched_eyebrows", "attr_narrow_eyes", "attr_eyeglasses"),
-    "mouth": ("attr_big_lips", "attr_mouth_slightly_open", "attr_smiling"),
-}
+from fertool.labels import ATTRIBUTES
+
+#: group -> the attributes that speak for it
+GROUPS = ATTRIBUTES
 
 
 def attribute_groups(columns: Mapping[str, np.ndarray]) -> np.ndarray:
