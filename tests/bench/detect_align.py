@@ -1,22 +1,27 @@
 """How fast, how large and how right detect-align is.
 
-    python tests/bench/detect_align.py speed PHOTOS [--detectors mtcnn dlib-hog] [--rounds 3] [--limit 400]
+    python tests/bench/detect_align.py speed PHOTOS [--detectors mtcnn dlib-hog] [--rounds 3] [--sizes 200 1000]
     python tests/bench/detect_align.py pose RENDERED
 
 `speed` runs the whole stage (detection, landmarks, pose, alignment, writing) against a loop in one process that only
 reads photographs and asks the same detector's own API for boxes, in turn, each in a fresh process and with its start
-counted, and compares the boxes. Photographs that detectors are shown enlarged or shrunk (see `faces.detect.view`) are
-so for both. Memory is what all processes of the stage hold together, shared pages counted once.
+counted, and compares the boxes. Two sizes of the same work tell the start from the rate after it; the smaller one
+should keep all workers busy (16 photographs each). Photographs that detectors are shown enlarged or shrunk (see
+`faces.detect.view`) are so for both. Memory is what all processes of the stage hold together, shared pages counted
+once. Where other work shares the machine, the CPU's rows tell more than the clock's.
 `pose` compares head pose with the renderer's truth: from the true landmarks, and from the ones found.
 """
 
 import argparse
-import json
+import resource
+import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -67,16 +72,25 @@ def stage(name: str, photos: str, limit: int, target: str) -> None:
     detect_align.run(open_dataset(photos), settings=settings, out=Path(target), limit=limit, overwrite=True)
 
 
-def measure(what: str, *arguments: str) -> tuple[float, float]:
-    """Seconds of a fresh process, and the most MB that it and its children held."""
-    began = time.monotonic()
+@dataclass(frozen=True)
+class Cost:
+    """What a process and its children took: seconds on the clock and on all cores, and the most MB at once."""
+
+    seconds: float
+    cpu: float
+    peak: float
+
+
+def measure(what: str, *arguments: str) -> Cost:
+    """Run one way in a fresh process."""
+    before, began = _cpu(), time.monotonic()
     process = subprocess.Popen([sys.executable, __file__, what, *arguments])
     peak = [0.0]
 
     def watch():
         while process.poll() is None:
             peak[0] = max(peak[0], sum(map(_held, _family(process.pid))))
-            time.sleep(0.2)
+            time.sleep(0.5)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -84,7 +98,12 @@ def measure(what: str, *arguments: str) -> tuple[float, float]:
         raise SystemExit(f"{what} {' '.join(arguments)} failed")
     seconds = time.monotonic() - began
     watcher.join()
-    return seconds, peak[0]
+    return Cost(seconds, _cpu() - before, peak[0])
+
+
+def _cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _family(pid: int) -> list[int]:
@@ -103,45 +122,56 @@ def _held(pid: int) -> float:
     return next((int(line.split()[1]) / 1024 for line in rollup.splitlines() if line.startswith("Pss:")), 0.0)
 
 
-def speed(photos: str, detectors: list[str], rounds: int, limit: int) -> None:
-    limit = min(limit, len(open_dataset(photos).samples()))
+def speed(photos: str, detectors: list[str], rounds: int, sizes: tuple[int, int]) -> None:
+    there = len(open_dataset(photos).samples())
+    few, many = sizes
+    if not few < many <= there:
+        raise SystemExit(f"{photos} has {there:,} photographs: --sizes must be two numbers up to that, smaller first")
     rows = []
     for name in detectors:
-        plain, ours, peaks = [], [], []
+        costs: dict[tuple[str, int], list[Cost]] = {(way, n): [] for way in ("loop", "stage") for n in sizes}
         with tempfile.TemporaryDirectory() as folder:
+            targets = {"loop": f"{folder}/boxes.npy", "stage": f"{folder}/faces.h5"}
             for _ in range(rounds):
-                plain.append(measure("loop", name, photos, str(limit), f"{folder}/boxes.npy")[0])
-                seconds, peak = measure("stage", name, photos, str(limit), f"{folder}/faces.h5")
-                ours.append(seconds)
-                peaks.append(peak)
-            expected, made = np.load(f"{folder}/boxes.npy"), artefact.read(f"{folder}/faces.h5")
-            boxes = np.array(made["bbox"])
+                for n in sizes:
+                    for way, target in targets.items():
+                        costs[way, n].append(measure(way, name, photos, str(n), target))
+            expected, boxes = np.load(targets["loop"]), np.array(artefact.read(targets["stage"])["bbox"])
         assert (np.isnan(expected) == np.isnan(boxes)).all(), "one of both found a face where the other did not"
         apart = float(np.nanmax(np.abs(expected - boxes)))
         assert apart < 0.5, f"boxes differ by up to {apart} pixels"
-        ratios = sorted(p / o for p, o in zip(plain, ours, strict=True))
-        rows.append(
-            {
-                "detector": name,
-                "photographs": limit,
-                "found": int(np.isfinite(boxes[:, 0]).sum()),
-                "loop_per_second": limit / min(plain),
-                "stage_per_second": limit / min(ours),
-                "ratio": ratios[len(ratios) // 2],
-                "ratios": ratios,
-                "largest_box_difference": apart,
-                "peak_mb": max(peaks),
-            }
-        )
-        console.say(json.dumps(rows[-1]))
-    columns = ("detector", "photos", "found", "loop /s", "stage /s", "ratio", "boxes apart, px", "peak MB")
+        console.say(f"{name}: {np.isfinite(boxes[:, 0]).sum()} faces in {many}, boxes at most {apart:.2g} px apart")
+        rows += [(name, *row) for row in _compare(costs, few, many)]
     console.show(
         console.table(
-            f"detect-align against a loop around the detector alone, {photos}, median of {rounds}",
-            columns,
-            [[v for k, v in row.items() if k != "ratios"] for row in rows],
+            f"detect-align against a loop around the detector alone, {photos}, medians of {rounds} rounds",
+            ("detector", "measured", "loop", "stage", "times"),
+            rows,
         )
     )
+
+
+def _compare(costs: dict[tuple[str, int], list[Cost]], few: int, many: int) -> list[tuple]:
+    """Rows of what is measured, the loop's, the stage's, and how many times better the stage is."""
+
+    def typical(way: str, n: int, what: str) -> float:
+        return statistics.median(getattr(cost, what) for cost in costs[way, n])
+
+    def each(way: str, what: str) -> float:
+        return (typical(way, many, what) - typical(way, few, what)) / (many - few)
+
+    def both(name: str, of: Callable[[str], float], *, more_is_better: bool = False) -> tuple:
+        loop, ours = of("loop"), of("stage")
+        return name, loop, ours, ours / loop if more_is_better else loop / ours
+
+    return [
+        *(both(f"seconds for {n:,}", lambda way, n=n: typical(way, n, "seconds")) for n in (few, many)),
+        both("seconds to start", lambda way: typical(way, few, "seconds") - few * each(way, "seconds")),
+        both("then photographs per second", lambda way: 1 / each(way, "seconds"), more_is_better=True),
+        both("CPU seconds to start", lambda way: typical(way, few, "cpu") - few * each(way, "cpu")),
+        both("then CPU ms per photograph", lambda way: 1000 * each(way, "cpu")),
+        both("most MB held", lambda way: typical(way, many, "peak")),
+    ]
 
 
 def pose_table(folder: str) -> None:
@@ -181,11 +211,11 @@ if __name__ == "__main__":
     fast.add_argument("photos")
     fast.add_argument("--detectors", nargs="+", default=["mtcnn", "dlib-hog"])
     fast.add_argument("--rounds", type=int, default=3)
-    fast.add_argument("--limit", type=int, default=400)
+    fast.add_argument("--sizes", type=int, nargs=2, default=[200, 1000], metavar=("FEW", "MANY"))
     turned = commands.add_parser("pose")
     turned.add_argument("rendered")
     given = parser.parse_args()
     if given.command == "speed":
-        speed(given.photos, given.detectors, given.rounds, given.limit)
+        speed(given.photos, given.detectors, given.rounds, given.sizes)
     else:
         pose_table(given.rendered)
