@@ -354,6 +354,23 @@ def test_68_landmarks_whoever_draws_the_box(truth, mtcnn):
         assert np.median(errors) < 0.08, np.median(errors)
 
 
+def test_landmarks_are_placed_again_where_the_first_square_was_wrong(truth):
+    ert, placed = landmarks.make("ert68"), []
+    predict = ert._predict
+    ert._predict = lambda *given: placed.append(1) or predict(*given)
+
+    def placements(points, shift):
+        placed.clear()
+        for image, marks, _ in truth[:10]:
+            low, high = marks.min(axis=0), marks.max(axis=0)
+            ert.place(image, np.array([*low, *high]), points and five_points(marks[None])[0] + shift, "mtcnn")
+        return len(placed)
+
+    assert 10 <= placements(True, 0) < 15
+    assert placements(True, 20) > 18  # of 128 pixels
+    assert placements(None, 0) == 20  # a box alone says too little
+
+
 def test_five_landmarks_for_any_box(truth, mtcnn):
     onet = landmarks.make("mtcnn5")
     errors = []
