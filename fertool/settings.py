@@ -48,7 +48,7 @@ class DetectAlign(Settings):
     grey: Annotated[bool, "one channel instead of three"] = False
     illumination: Annotated[
         Literal["none", "isotropic"],
-        "`isotropic` divides grey faces by the light on them, which isotropic diffusion finds",
+        "`isotropic` evens the light: it divides grey faces by the light on them, found by isotropic diffusion",
     ] = "none"
     diffusion: Annotated[float, Gt(0), "how smooth that light is: the factor of its gradient's square"] = 7.0
     margin: Annotated[
