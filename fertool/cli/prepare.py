@@ -26,7 +26,9 @@ def detect_align(
     grey: setting(DetectAlign, "grey") = None,
     illumination: setting(DetectAlign, "illumination") = None,
     missed: setting(DetectAlign, "missed") = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="only so many photographs, spread over all of them, for a trial")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="only so many photographs, spread evenly, for a trial")
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="processes; default: all cores")] = None,
     recipe: RecipeName = None,
     sets: Sets = None,
