@@ -7,7 +7,7 @@ import typer
 
 from fertool import console
 from fertool import recipe as recipes
-from fertool.cli.frame import TOOLS, Space, app, command
+from fertool.cli.frame import TOOLS, RecipeName, Sets, Space, app, command
 from fertool.workspace import Workspace
 
 datasets_app = typer.Typer(
@@ -49,12 +49,15 @@ def datasets(
 def check(
     name: Annotated[str, typer.Argument(help="the data set, or 'auto' to have it recognised")],
     path: Annotated[Path, typer.Argument(help="where it lies")],
+    recipe: RecipeName = None,
+    sets: Sets = None,
 ):
     """List what a data set on disk has, and everything that is missing or wrong."""
     from fertool.datasets import check as check_dataset
     from fertool.stages import inspect as stage
 
-    facts = check_dataset(None if name == "auto" else name, path)
+    settings = recipes.load(recipe).settings("detect-align", {}, sets or ())  # which of its forms is meant
+    facts = check_dataset(None if name == "auto" else name, path, **settings.dataset_options)
     stage.report_dataset(facts)
     return facts
 

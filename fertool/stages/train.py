@@ -149,6 +149,11 @@ def _job(
     devices: Devices,
 ) -> Job:
     """Gather and check everything the run depends on."""
+    if model_class(model.name).classifies and not source.classes:
+        raise DataError(
+            f"{source.path} knows no expressions, which {model.name} learns",
+            "amg and rasnet learn from faces without: fertool models",
+        )
     network = build_model_meta(model, len(source.classes or ()))
     stands_on = network.stands_on
     if stands_on:

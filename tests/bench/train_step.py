@@ -32,8 +32,8 @@ from torchvision.transforms.functional import normalize, to_tensor
 from fertool import artefact, console
 from fertool.faces.status import OK
 from fertool.labels import PROTOCOLS
-from fertool.models.base import Targets
 from fertool.models.backbones import IMAGENET
+from fertool.models.base import Targets
 from fertool.models.ran import Ran, RanSettings
 from fertool.regions.crops import fixed_boxes
 from fertool.settings import Train

@@ -1,0 +1,80 @@
+"""Where networks look, against where eyes and mouth are.
+
+    python tests/bench/attention.py RUN [RUN ...]
+
+For runs that `fertool eval` has predicted, on faces with landmarks. Every attention map becomes weights over the face:
+VA-CNN's map, WS-LGRN's maps of eyes and mouth, MAN's masks weighted by how much each region counts, LNLAttenNet's
+patches. Printed are the mean weight inside the boxes of eyes and of mouth and nose (MAN's regions 2 and 3) divided by
+the mean weight of the rest of the face (1: it does not care), and for WS-LGRN how often the eyes' map lies above the
+mouth's.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fertool import artefact, console
+from fertool.models.registry import build_model, model_settings
+from fertool.regions.masks import region_boxes
+from fertool.regions.patches import patch_side, patch_starts
+from fertool.training.views import cut_boxes
+
+EYES, MOUTH = 1, 2  # among MAN's regions
+
+
+def maps_of(predictions, model: dict) -> dict[str, np.ndarray]:
+    """Attention maps (N, h, w) by name."""
+    found = {k.removeprefix("attention_"): np.array(predictions[k]) for k in predictions.columns if "attention_" in k}
+    if model["name"] == "man":
+        return {"regions": np.einsum("nr,nrhw->nhw", found["regions"], found["masks"])}
+    if model["name"] == "lnlattennet":
+        side, n = model["size"] // 4, int(model["patches"] ** 0.5)
+        starts, p = patch_starts(side, n), patch_side(side, n)
+        corners = [(y, x) for y in starts for x in starts]
+        maps = {}
+        for name, weights in found.items():
+            total, times = np.zeros((len(weights), side, side)), np.zeros((side, side))
+            for i, (y, x) in enumerate(corners):
+                total[:, y : y + p, x : x + p] += weights[:, i, None, None]
+                times[y : y + p, x : x + p] += 1
+            maps[name] = total / times
+        return maps
+    return {k: v for k, v in found.items() if v.ndim == 3}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path)
+    rows, notes = [], []
+    for folder in parser.parse_args().runs:
+        run, predictions = artefact.read(folder / "run.h5"), artefact.read(folder / "predictions.h5")
+        faces = artefact.read(folder.parent.parent / "faces.h5")
+        size = faces["images"].shape[1:3]
+        boxes = region_boxes(np.array(faces["landmarks"])[predictions["row"]], size)[:, [EYES, MOUTH]]
+        known = np.isfinite(boxes).all(axis=(1, 2))
+        with torch.device("meta"):
+            spec = build_model(model_settings(run.params["model"]), len(run.classes)).input
+        view = cut_boxes(1, size, spec.size)[0, 0].numpy() if spec.cut else np.array([0, 0, 1, 1])
+        maps = maps_of(predictions, run.params["model"])
+        for name, values in maps.items():
+            values, (h, w) = values[known], values.shape[1:]
+            x = view[0] + (np.arange(w) + 0.5) / w * (view[2] - view[0])
+            y = view[1] + (np.arange(h) + 0.5) / h * (view[3] - view[1])
+            x0, y0, x1, y1 = np.moveaxis(boxes[known], 2, 0)[..., None, None]  # each (faces, 2, 1, 1)
+            inside = (x >= x0) & (x <= x1) & (y[:, None] >= y0) & (y[:, None] <= y1)  # (faces, 2, h, w)
+            rest = ~inside.any(axis=1)
+            weight = [float((values * part).sum() / part.sum()) for part in (inside[:, 0], inside[:, 1], rest)]
+            rows.append((folder.name, name, int(known.sum()), weight[0] / weight[2], weight[1] / weight[2]))
+        if {"eyes", "mouth"} <= maps.keys():
+            rows_of = {k: (v * np.arange(v.shape[1])[:, None]).sum((1, 2)) / v.sum((1, 2)) for k, v in maps.items()}
+            above = (rows_of["eyes"] < rows_of["mouth"])[known].mean()
+            notes.append(f"{folder.name}: the eyes' map lies above the mouth's on {100 * above:.1f} % of the faces")
+    console.show(console.table("weight, times that of the rest", ("run", "map", "faces", "eyes", "mouth, nose"), rows))
+    for note in notes:
+        print(note)
+
+
+if __name__ == "__main__":
+    main()
