@@ -196,3 +196,33 @@ def test_normalisation():
 def test_views_need_not_be_square():
     spec = InputSpec((16, 24), 3, std=(1 / 255,))
     assert torch.allclose(cut(picture(), WHOLE, spec=spec)[:, 0], resized(picture(), spec), atol=1e-3)
+
+
+# ------------------------------------------------------------------------------------ turns, versions, cuts
+
+
+def turned_by(transform: torch.Tensor, width: int = 40, height: int = 40) -> float:
+    """Degrees by which a (2, 3) transform turns pixels."""
+    x, y = transform[0, 0] * width, transform[1, 0] * height
+    return math.degrees(math.atan2(y, x))
+
+
+def test_every_version_is_a_turn_and_perhaps_a_mirror_image():
+    augment = Augmentation(flip=0.5, turns=(-15.0, 0.0, 10.0))
+    assert augment.versions == 6
+    drawn = augment.draw(6, 0, torch.arange(6))
+    assert [round(turned_by(t)) for t in drawn[:3]] == [-15, 0, 10]
+    assert drawn[:, 0, 0].sign().tolist() == [1, 1, 1, -1, -1, -1]
+    some = augment.draw(3000, 0)
+    angles = torch.rad2deg(torch.atan2(some[:, 1, 0], some[:, 1, 1])).round()
+    assert [round((angles == a).float().mean().item(), 1) for a in (-15, 0, 10)] == [0.3, 0.3, 0.3]
+    assert Augmentation(turns=(5.0,)).versions == 1
+
+
+def test_a_turn_does_not_shear_a_rectangular_face():
+    images = torch.zeros(1, 3, 80, 40, dtype=torch.uint8)
+    images[0, :, 36:44, 26:34] = 255  # ten pixels right of the centre
+    augment = Augmentation(turns=(90.0,)).draw(1, 0, aspect=40 / 80)
+    view = sample_views(images, view_transforms(torch.tensor([WHOLE]).float(), augment), InputSpec((80, 40), 3))
+    x, y = where(view[0, 0])
+    assert (round(40 * x), round(80 * y)) == (20, 30), "ten pixels above it"

@@ -185,7 +185,9 @@ def train_steps(
     """The optimiser steps of one epoch from `progress.step` on; yields (step, seconds waited for its faces)."""
     order, versions = epochs.draw(progress.epoch)
     seeds = [mixed_seed(s.seed, progress.epoch, i) for i in (2, 3)]
-    augment = make_augmentation(s).draw(order.numel(), seeds[0], versions.flatten() if s.expand else None)
+    height, width = data.pixels.size
+    version = versions.flatten() if s.expand else None
+    augment = make_augmentation(s).draw(order.numel(), seeds[0], version, width / height)
     cuts = cut_boxes(order.numel(), data.pixels.size, net.input.size, seeds[1]) if net.input.cut else None
     batches = [range(b * s.global_batch, min((b + 1) * s.global_batch, len(order))) for b in range(steps)]
     first = progress.step

@@ -30,12 +30,13 @@ class Augmentation:
         """How many versions of a face there are when each turn, and its mirror image, is shown in its own right."""
         return max(1, len(self.turns)) * (2 if self.flip else 1)
 
-    def draw(self, n: int, seed: int, versions: Tensor | None = None) -> Tensor:
+    def draw(self, n: int, seed: int, versions: Tensor | None = None, aspect: float = 1.0) -> Tensor:
         """(n, 2, 3) transforms of normalised coordinates [-1, 1], output → source. Row i depends on seed and i only,
         so the same faces are varied the same way on any number of devices.
 
         Args:
             versions: (n,) which version of each face, instead of a turn and a mirror image at random.
+            aspect: width of the faces over their height.
         """
         random = torch.rand(n, 5, generator=torch.Generator().manual_seed(seed))
         mirrored, angle = random[:, 0] < self.flip, self.rotate * (2 * random[:, 1] - 1)
@@ -48,8 +49,8 @@ class Augmentation:
         scale = 1 + self.zoom * (2 * random[:, 2] - 1)
         shift = 2 * self.shift * (2 * random[:, 3:] - 1)
         cos, sin = scale * angle.cos(), scale * angle.sin()
-        first = torch.stack([mirror * cos, -mirror * sin, shift[:, 0]], dim=1)
-        second = torch.stack([sin, cos, shift[:, 1]], dim=1)
+        first = torch.stack([mirror * cos, -mirror * sin / aspect, shift[:, 0]], dim=1)
+        second = torch.stack([sin * aspect, cos, shift[:, 1]], dim=1)
         return torch.stack([first, second], dim=1)
 
 
