@@ -182,7 +182,7 @@ def _named(folders: list[Path]) -> dict[str, Path]:
 
 @command("visualize", RUNS)
 def visualize(
-    kind: Annotated[str, typer.Argument(help="regions, confusion, curves or crops")],
+    kind: Annotated[str, typer.Argument(help="regions, attention, trace, confusion, curves or crops")],
     run: Runs = None,
     subset: Annotated[str | None, typer.Option(help="only faces of this subset")] = None,
     faces: setting(Visualize, "faces") = None,

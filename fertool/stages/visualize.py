@@ -5,15 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from fertool import artefact, console
 from fertool.artefact import Artefact
 from fertool.errors import ArtefactError, DataError, UsageError, nearest
 from fertool.evaluation.score import ALL, members, membership, score
 from fertool.faces.status import HAS_IMAGE
-from fertool.figures import confusion, curves, regions, style
+from fertool.figures import attention, confusion, curves, regions, style
+from fertool.models.registry import build_model, model_settings
 from fertool.regions.preview import draw_crops, pick
 from fertool.settings import Visualize
+from fertool.training.views import cut_boxes
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,10 @@ def run(
     """Draw one picture of one or several runs.
 
     Args:
-        kind: "regions" (weights of the regions of single faces), "confusion", "curves" (of the training) or "crops"
-            (the boxes of crop-regions on single faces).
-        runs: folders of runs; `regions` takes up to two, `crops` one.
+        kind: "regions" (weights of the regions of single faces), "attention" (maps over single faces), "trace" (how
+            the attention of tracked faces moved in training), "confusion", "curves" (of the training) or "crops" (the
+            boxes of crop-regions on single faces).
+        runs: folders of runs; `regions` takes up to two, `attention`, `trace` and `crops` one.
         out_dir: where to; by default `figures` in the first run's folder.
         subset: only faces of this subset.
 
@@ -167,6 +171,66 @@ def _draw_regions(runs: list[Run], path: Path, settings: Visualize, subset: str 
     return Drawn(arrays, [faces, *predictions, *boxes])
 
 
+def _draw_attention(runs: list[Run], path: Path, settings: Visualize, subset: str | None) -> Drawn:
+    """WS-LGRN's Fig. 7 and the like: attention maps over faces."""
+    only = _only(runs, "attention")
+    faces, trained = only.faces(), only.run()
+    predictions = only.predictions(faces)
+    model = trained.params["model"]
+    found = {k.removeprefix("attention_"): predictions[k] for k in predictions.columns if k.startswith("attention_")}
+    place = {name: i for i, name in enumerate(predictions.ids)}
+    ids = settings.ids or _choose(predictions, faces, list(place), settings, subset)
+    if unknown := [i for i in ids if i not in place]:
+        raise UsageError(f"there is no prediction for a face {unknown[0]!r}", nearest(unknown[0], place))
+    at = np.array([place[i] for i in ids])
+    shown = attention.maps({k: np.asarray(v)[at] for k, v in found.items()}, model)
+    if not shown:
+        raise UsageError(
+            f"{only.name} has no attention that is a map over the face",
+            "its weights are of regions: fertool visualize regions" if "weight" in found else "name another run",
+        )
+    images = np.asarray(faces["images"])[np.asarray(predictions["row"])[at]]
+    label = np.asarray(predictions["label"])[at]
+    true = [predictions.classes[k] if k >= 0 else "" for k in label]
+    said = [predictions.classes[k] for k in np.asarray(predictions["logits"])[at].argmax(1)]
+    with style.look():
+        style.save(attention.draw(images, true, said, shown, _view(model, faces)), path, settings.dpi)
+    arrays = {"id": np.array(ids, object), "images": images, "label": np.array(true, object)}
+    return Drawn(arrays | {"predicted": np.array(said, object), **shown}, [faces, trained, predictions])
+
+
+def _view(model: dict, faces: Artefact) -> list[float]:
+    """The part of a stored face that the network sees, as fractions of its sides."""
+    with torch.device("meta"):
+        spec = build_model(model_settings(model), len(faces.classes)).input
+    return cut_boxes(1, faces["images"].shape[1:3], spec.size)[0, 0].tolist() if spec.cut else [0, 0, 1, 1]
+
+
+def _draw_trace(runs: list[Run], path: Path, settings: Visualize, subset: str | None) -> Drawn:
+    """LNLAttenNet's Fig. 11 and 12."""
+    only = _only(runs, "trace")
+    if subset:
+        raise UsageError("a trace is of the faces that were tracked in training", "leave out --subset")
+    trained = only.run()
+    trace = trained.group("trace")
+    curves_of = {k: np.array(v) for k, v in trace.items() if k != "iteration" and v.ndim == 3}
+    if not curves_of:
+        raise UsageError(
+            f"{only.name} has kept no weights of tracked faces", "train with --set train.track=[ID] for two or three"
+        )
+    name = next(iter(curves_of))
+    ids, iterations = trained.params["train"]["track"], np.array(trace["iteration"])
+    with style.look():
+        style.save(attention.draw_trace(iterations, curves_of[name], ids, name), path, settings.dpi)
+    return Drawn({"id": np.array(ids, object), "iteration": iterations, **curves_of}, [trained])
+
+
+def _only(runs: list[Run], kind: str) -> Run:
+    if len(runs) > 1:
+        raise UsageError(f"{kind} shows one run", "name one run")
+    return runs[0]
+
+
 def _choose(predictions: Artefact, faces: Artefact, shared: list, settings: Visualize, subset: str | None) -> list[str]:
     """Faces at random that the run recognised, and last one that it did not, as in the paper's figure."""
     inside = _members(predictions, faces, subset)
@@ -220,10 +284,9 @@ def _draw_curves(runs: list[Run], path: Path, settings: Visualize, subset: str |
 
 def _draw_crops(runs: list[Run], path: Path, settings: Visualize, subset: str | None) -> Drawn:
     """The regions of a few faces, as boxes and as the network sees them."""
-    if len(runs) > 1:
-        raise UsageError("crops shows the regions of one run", "name one run")
-    faces = runs[0].faces()
-    boxes = runs[0].regions(faces)
+    only = _only(runs, "crops")
+    faces = only.faces()
+    boxes = only.regions(faces)
     has_image = np.isin(np.asarray(faces["status"]), HAS_IMAGE)
     if settings.ids:
         unknown = [i for i in settings.ids if i not in set(faces.ids)]
@@ -258,6 +321,8 @@ def _members(predictions: Artefact, faces: Artefact, subset: str | None) -> np.n
 
 KINDS: dict[str, Callable[[list[Run], Path, Visualize, str | None], Drawn]] = {
     "regions": _draw_regions,
+    "attention": _draw_attention,
+    "trace": _draw_trace,
     "confusion": _draw_confusion,
     "curves": _draw_curves,
     "crops": _draw_crops,

@@ -12,8 +12,6 @@ from fertool.stages import build_subsets, crop_regions, detect_align, evaluate, 
 from fertool.training.devices import Devices
 from fertool.workspace import Workspace, slug
 
-_FIGURES = ("curves", "confusion", "regions")
-
 
 def run(
     recipe: Recipe,
@@ -131,16 +129,15 @@ def _train(recipe: Recipe, settings, variant: str, faces: Path, workspace: Works
 def _draw(runs: list[Path], settings) -> list[str]:
     """The figures that these runs can show, into the last one's folder."""
     files = []
-    for kind in _FIGURES:
-        able = [r for r in runs if kind != "regions" or _attends(r)]
-        if able:
-            folders = [r.parent for r in able]
-            files += visualize.run(kind, folders, settings=settings, out_dir=runs[-1].parent / "figures")
+    out = runs[-1].parent / "figures"
+    folders = [r.parent for r in runs]
+    for kind in ("curves", "confusion"):
+        files += visualize.run(kind, folders, settings=settings, out_dir=out)
+    attention = [c for c in artefact.read(runs[-1].with_name("predictions.h5")).columns if c.startswith("attention_")]
+    if attention:
+        kind = "regions" if "attention_weight" in attention else "attention"
+        files += visualize.run(kind, folders[-1:], settings=settings, out_dir=out)
     written = list(dict.fromkeys(map(str, files)))  # all kinds share one figures.h5
     for file in written:
         console.say(f"→ {file}")
     return written
-
-
-def _attends(run: Path) -> bool:
-    return "attention_weight" in artefact.read(run.with_name("predictions.h5"), "predictions")

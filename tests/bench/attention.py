@@ -16,32 +16,12 @@ import numpy as np
 import torch
 
 from fertool import artefact, console
+from fertool.figures import attention
 from fertool.models.registry import build_model, model_settings
 from fertool.regions.masks import region_boxes
-from fertool.regions.patches import patch_side, patch_starts
 from fertool.training.views import cut_boxes
 
 EYES, MOUTH = 1, 2  # among MAN's regions
-
-
-def maps_of(predictions, model: dict) -> dict[str, np.ndarray]:
-    """Attention maps (N, h, w) by name."""
-    found = {k.removeprefix("attention_"): np.array(predictions[k]) for k in predictions.columns if "attention_" in k}
-    if model["name"] == "man":
-        return {"regions": np.einsum("nr,nrhw->nhw", found["regions"], found["masks"])}
-    if model["name"] == "lnlattennet":
-        side, n = model["size"] // 4, int(model["patches"] ** 0.5)
-        starts, p = patch_starts(side, n), patch_side(side, n)
-        corners = [(y, x) for y in starts for x in starts]
-        maps = {}
-        for name, weights in found.items():
-            total, times = np.zeros((len(weights), side, side)), np.zeros((side, side))
-            for i, (y, x) in enumerate(corners):
-                total[:, y : y + p, x : x + p] += weights[:, i, None, None]
-                times[y : y + p, x : x + p] += 1
-            maps[name] = total / times
-        return maps
-    return {k: v for k, v in found.items() if v.ndim == 3}
 
 
 def main() -> None:
@@ -57,7 +37,9 @@ def main() -> None:
         with torch.device("meta"):
             spec = build_model(model_settings(run.params["model"]), len(run.classes)).input
         view = cut_boxes(1, size, spec.size)[0, 0].numpy() if spec.cut else np.array([0, 0, 1, 1])
-        maps = maps_of(predictions, run.params["model"])
+        columns = [k for k in predictions.columns if k.startswith("attention_")]
+        found = {k.removeprefix("attention_"): np.array(predictions[k]) for k in columns}
+        maps = attention.maps(found, run.params["model"])
         for name, values in maps.items():
             values, (h, w) = values[known], values.shape[1:]
             x = view[0] + (np.arange(w) + 0.5) / w * (view[2] - view[0])

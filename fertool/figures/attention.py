@@ -1,0 +1,118 @@
+"""Where a network looks: its attention as maps over faces, and how the weights of regions move while it learns."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from fertool.figures import style
+from fertool.regions.patches import patch_side, patch_starts
+
+_LABEL = 0.85  # inches left of the faces for the classes
+_CELL = 0.85
+_MAP = "inferno"
+
+
+def maps(attention: Mapping[str, np.ndarray], model: Mapping) -> dict[str, np.ndarray]:
+    """Maps (N, h, w) over the network's view of a face, by name.
+
+    VA-CNN's and WS-LGRN's are maps already; MAN's masks are added up, each weighted by how much its region counts;
+    LNLAttenNet's patches are laid over one another, the mean where they overlap.
+
+    Args:
+        attention: what the predictions hold, by name.
+        model: the run's model settings.
+
+    Returns:
+        nothing for networks whose attention is no map.
+    """
+    if model["name"] == "man" and "masks" in attention:
+        return {"regions": np.einsum("nr,nrhw->nhw", attention["regions"], attention["masks"])}
+    if model["name"] == "lnlattennet":
+        return {name: _patches(weights, model) for name, weights in attention.items()}
+    return {name: values for name, values in attention.items() if values.ndim == 3}
+
+
+def _patches(weights: np.ndarray, model: Mapping) -> np.ndarray:
+    side, n = model["size"], round(weights.shape[1] ** 0.5)
+    starts, p = patch_starts(side, n, model["overlap"]), patch_side(side, n, model["overlap"])
+    total, times = np.zeros((len(weights), side, side), np.float32), np.zeros((side, side), np.float32)
+    for i, (y, x) in enumerate((y, x) for y in starts for x in starts):
+        total[:, y : y + p, x : x + p] += weights[:, i, None, None]
+        times[y : y + p, x : x + p] += 1
+    return total / times
+
+
+def draw(
+    images: np.ndarray,
+    true: Sequence[str],
+    predicted: Sequence[str],
+    shown: Mapping[str, np.ndarray],
+    view: Sequence[float],
+) -> Figure:
+    """Rows are faces; the face, then each map over it, stretched from its lowest value to its highest.
+
+    Args:
+        images: (N, H, W, C) uint8.
+        true, predicted: N class names, "" for a face without a label.
+        shown: maps (N, h, w) by name.
+        view: x0, y0, x1, y1 of the network's view as fractions of the face.
+    """
+    n, height, width = images.shape[:3]
+    cell = (_CELL, _CELL * height / width)
+    size = (_LABEL + (1 + len(shown)) * cell[0], n * (cell[1] + 0.04) + 0.2)
+    figure = Figure(figsize=size)
+    extent = (view[0] * width - 0.5, view[2] * width - 0.5, view[3] * height - 0.5, view[1] * height - 0.5)
+    for row, image in enumerate(images):
+        bottom = size[1] - 0.2 - (row + 1) * (cell[1] + 0.04)
+        said = "recognised" if predicted[row] == true[row] else f"as {style.shorten(predicted[row], 13)}"
+        middle = (bottom + cell[1] / 2) / size[1]
+        colour = style.WRONG if true[row] and predicted[row] != true[row] else style.QUIET
+        x = (_LABEL - 0.08) / size[0]
+        figure.text(x, middle, style.shorten(true[row] or "no label", 15), va="bottom", ha="right", size=6)
+        figure.text(x, middle, said, va="top", ha="right", size=6, color=colour)
+        for column, name in enumerate(("face", *shown)):
+            left = _LABEL + column * cell[0]
+            box = (left / size[0], bottom / size[1], 0.96 * cell[0] / size[0], cell[1] / size[1])
+            ax = figure.add_axes(box)
+            grey = image.mean(axis=2) if column or image.shape[2] == 1 else image
+            ax.imshow(grey, cmap="gray", vmin=0, vmax=255)
+            if column:
+                ax.imshow(shown[name][row], cmap=_MAP, alpha=0.6, extent=extent, interpolation="bilinear")
+            ax.set_xlim(-0.5, width - 0.5)
+            ax.set_ylim(height - 0.5, -0.5)
+            ax.set_axis_off()
+            if row == 0:
+                ax.set_title(name, size=7, pad=2)
+    return figure
+
+
+def draw_trace(iterations: np.ndarray, weights: np.ndarray, ids: Sequence[str], name: str) -> Figure:
+    """How the weights of regions move while a network learns: a row of curves per face, one curve per region
+    (LNLAttenNet's Fig. 12), beside the weights at the last iteration, laid out as the regions lie (Fig. 11).
+
+    Args:
+        iterations: (T,).
+        weights: (T, N, M), M a square number for patches.
+    """
+    t, n, m = weights.shape
+    side = round(m**0.5)
+    figure = Figure(figsize=(style.PAGE * 0.7, 1.5 * n + 0.3), layout="constrained")
+    axes = figure.subplots(n, 2, squeeze=False, width_ratios=(2.2, 1))
+    for row, (curves, grid) in enumerate(axes):
+        for region in range(m):
+            look = style.line(region)
+            curves.plot(iterations, weights[:, row, region], **look | {"linewidth": 0.8}, marker="." if t < 3 else None)
+        curves.set_title(style.shorten(ids[row], 40))
+        curves.set_ylabel(f"{name} weight")
+        curves.set_xlabel("iteration" if row == n - 1 else "")
+        last = weights[-1, row]
+        shaped = last.reshape(side, side) if side * side == m else last[None]
+        grid.imshow(shaped, cmap=style.SEQUENTIAL)
+        middle = (last.min() + last.max()) / 2
+        for (y, x), value in np.ndenumerate(shaped):
+            grid.text(x, y, f"{value:.3f}", ha="center", va="center", size=5, color="w" if value > middle else "k")
+        grid.set_xticks([])
+        grid.set_yticks([])
+        grid.set_title(f"at iteration {iterations[-1]:,}")
+    return figure
