@@ -119,6 +119,38 @@ def test_every_learnt_parameter_learns(name, variant):
     assert all(k.startswith(net.stands_on + ".") for k in held)
 
 
+#: losses of networks with fresh weights, as they were when their equations were checked
+GOLDEN = {
+    ("va-cnn", "va-cnn"): 1.7594,
+    ("va-cnn", "attention-symmetric"): 1.7551,
+    ("va-cnn", "gap"): 1.4784,
+    ("va-cnn", "baseline"): 2.4573,
+    ("lnlattennet", "lnlattennet"): 2.1045,
+    ("lnlattennet", "single"): 2.0953,
+    ("lnlattennet", "local"): 2.1190,
+    ("lnlattennet", "non-local"): 2.1085,
+    ("ws-lgrn", "ws-lgrn"): 230.5579,
+    ("ws-lgrn", "gfnet"): 46.7038,
+    ("ws-lgrn", "lfnet"): 191.2034,
+    ("ws-lgrn", "sum"): 233.1665,
+    ("ws-lgrn", "concat"): 233.8311,
+    ("ws-lgrn", "wcl"): 2.6939,
+    ("man", "man"): 1.9467,
+    ("man", "vgg"): 1.9434,
+    ("man", "vgg-se"): 1.9458,
+    ("amg", "amg"): 1.3539,
+    ("rasnet", "rasnet"): 395.6745,
+}
+
+
+@pytest.mark.parametrize(("name", "variant"), EVERY)
+def test_the_loss_is_what_it_was(name, variant):
+    net = network(name, variant)
+    net.train(name in ("amg", "ws-lgrn"))  # these take pairs in training; the others have dropout
+    loss = sum(net.losses(net(views(net)), targets()).values())
+    assert loss.item() == pytest.approx(GOLDEN[name, variant], rel=1e-3)
+
+
 @pytest.mark.parametrize(("name", "variant"), EVERY)
 def test_a_face_is_judged_alone(name, variant):
     """In eval mode a face's output does not depend on its neighbours in the batch."""

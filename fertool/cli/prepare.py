@@ -65,7 +65,7 @@ def make_masks(
     out: Out = None,
     overwrite: Overwrite = False,
 ):
-    """Landmarks → MAN's eight region masks (masks.h5)."""
+    """Landmarks → MAN's region masks; attributes → the groups AMG learns (masks.h5)."""
     from fertool.stages import make_masks as stage
 
     options = {"grid": grid, "region_size_order": region_size_order}
