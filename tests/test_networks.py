@@ -450,6 +450,18 @@ def test_the_eight_branches_at_once_are_the_branches_one_by_one():
     assert torch.allclose(fused, expected, atol=1e-5)
 
 
+def test_the_masks_do_not_depend_on_how_pixels_reach_the_network():
+    net, other = network("man").eval(), network("man", pixels="imagenet").eval()
+    other.rasnet.load_state_dict(net.rasnet.state_dict())
+    pixels = torch.rand(2, 1, 3, 224, 224)
+    seen = [
+        (pixels - torch.tensor(n.input.mean)[:, None, None]) / torch.tensor(n.input.std)[:, None, None]
+        for n in (net, other)
+    ]
+    masks = [n(x).attention["masks"] for n, x in zip((net, other), seen, strict=True)]
+    assert torch.allclose(*masks, atol=1e-4)
+
+
 @pytest.mark.parametrize("head", ["softmax", "sigmoid_l1"])
 def test_weights_of_the_eight_regions(head):
     net = network("man", weight_head=head).eval()

@@ -129,6 +129,14 @@ def classification_loss(logits: Tensor, targets: Targets) -> Tensor:
     return nn.functional.kl_div(log_p, targets.distributions, reduction="batchmean")
 
 
+def renormalise(views: Tensor, mine: InputSpec, other: InputSpec) -> Tensor:
+    """Views (..., C, H, W) that were normalised as one network wants, as another wants them."""
+    if (mine.mean, mine.std) == (other.mean, other.std):
+        return views
+    (m, s), (n, t) = ([views.new_tensor(v)[:, None, None] for v in (spec.mean, spec.std)] for spec in (mine, other))
+    return (views * s + m - n) / t
+
+
 def xavier(module: nn.Module) -> None:
     """Glorot-uniform weights and zero biases, for `nn.Module.apply`."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):

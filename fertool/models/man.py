@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from annotated_types import Ge, Gt, Lt
 from torch import Tensor, nn
 
-from fertool.models.backbones import VGG_FACE, VggBlocks
-from fertool.models.base import FerModel, Output, xavier
+from fertool.models.backbones import PIXELS, VggBlocks
+from fertool.models.base import FerModel, Output, renormalise, xavier
 from fertool.models.rasnet import GRID, REGIONS, RasNet, RasNetSettings
 from fertool.settings import Settings
 
@@ -36,6 +36,11 @@ class ManSettings(Settings):
     se_reduction: Annotated[int, Gt(0), "channel attention squeezes to one in so many channels"] = 16
     dropout: Annotated[float, Ge(0), Lt(1), "after both fully connected layers"] = 0.5
     channels: Annotated[int, Ge(4), "of VGG's first block; 64 is VGG-16, smaller is for trying out"] = 64
+    pixels: Annotated[
+        Literal["vgg-face", "imagenet"],
+        "how pixels are normalised: as the starting weights saw them; from random weights `imagenet`, because with "
+        "inputs of VGG-Face's size the weights of the regions begin at 0 and 1 and stay there",
+    ] = "vgg-face"
     part: Annotated[dict, "settings of the RASnet it stands on; taken from its run"] = field(default_factory=dict)
 
 
@@ -51,12 +56,12 @@ class Man(FerModel):
         ("VGG-16", {"block": "none"}, 7),
     )
 
-    input = VGG_FACE
     head = ("fc8.",)
 
     def __init__(self, settings: ManSettings, classes: int, regions: int = 1):
         super().__init__()
         self.settings = s = settings
+        self.input = PIXELS[s.pixels]
         self.backbone = VggBlocks(s.channels)
         wide = 8 * s.channels
         if s.block == "ma":
@@ -83,7 +88,7 @@ class Man(FerModel):
         """(N, 1, 3, 224, 224) -> Output with attention regions (N, 8), which sum to 1, and masks (N, 8, 14, 14)."""
         x, attention = self.backbone.lower(views[:, 0]), {}
         if self.settings.block == "ma":
-            masks = self.rasnet(views).logits.detach()
+            masks = self.rasnet(renormalise(views, self.input, self.rasnet.input)).logits.detach()
             if self.settings.mask_binarize:
                 masks = (masks >= 0.5).to(masks.dtype)
             x, weights = self.attention(x, masks)

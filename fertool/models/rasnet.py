@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from annotated_types import Gt
 from torch import Tensor, nn
 
-from fertool.models.backbones import VGG_FACE
+from fertool.models.backbones import PIXELS
 from fertool.models.base import FerModel, Output, Targets, xavier
 from fertool.settings import Settings
 
@@ -22,6 +22,9 @@ class RasNetSettings(Settings):
     name: Literal["rasnet"] = "rasnet"
     fc_relu: Annotated[bool, "a ReLU after the first fully connected layer; Table 1 shows none"] = False
     pool_ceil: Annotated[bool, "round pooled sizes up, as Caffe does; Table 1 fits only so"] = True
+    pixels: Annotated[
+        Literal["vgg-face", "imagenet"], "pixels minus their mean, as for VGG-Face, or also divided by their deviation"
+    ] = "vgg-face"
     channels: Annotated[int, Gt(0), "of the first convolution; the others have twice as many"] = 64
 
 
@@ -33,7 +36,6 @@ class RasNet(FerModel):
     VARIANTS = {"rasnet": {}}
     CATALOGUE = (("RASnet", {}, 7),)
 
-    input = VGG_FACE
     needs = ("masks",)
     classifies = False
     metric = "iou"
@@ -44,6 +46,7 @@ class RasNet(FerModel):
     def __init__(self, settings: RasNetSettings, classes: int, regions: int = 1):
         super().__init__()
         self.settings = s = settings
+        self.input = PIXELS[s.pixels]
         c, up = s.channels, s.pool_ceil
         self.convolutions = nn.Sequential(
             nn.Conv2d(3, c, 5, stride=3, padding=1), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=up),

@@ -16,7 +16,7 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 
 from fertool.models.amg import Amg, AmgSettings
-from fertool.models.base import FerModel, InputSpec, Output, Targets, classification_loss
+from fertool.models.base import FerModel, InputSpec, Output, Targets, classification_loss, renormalise
 from fertool.models.dense import DenseTrunk
 from fertool.settings import Settings
 
@@ -132,9 +132,7 @@ class WsLgrn(FerModel):
     @torch.no_grad()
     def _maps(self, x: Tensor) -> dict[str, Tensor]:
         """Attention maps, from the face as AMG was trained to see it."""
-        s, a = self.settings, self.amg.settings
-        seen = ((x * s.std + s.mean) - a.mean) / a.std
-        return dict(self.amg(seen[:, None]).attention)
+        return dict(self.amg(renormalise(x, self.input, self.amg.input)[:, None]).attention)
 
     def _fuse(self, v: Tensor, attention: dict[str, Tensor]) -> Tensor:
         """Features (N, K, C) -> the vector that is classified (Eq. 4-8)."""
