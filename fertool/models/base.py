@@ -143,3 +143,11 @@ def xavier(module: nn.Module) -> None:
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def he(module: nn.Module) -> None:
+    """He-normal weights for ReLU and zero biases in convolutions, for `nn.Module.apply`."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -15,7 +15,7 @@ from annotated_types import Ge, Gt, Lt
 from torch import Tensor, nn
 
 from fertool.models.backbones import PIXELS, VggBlocks
-from fertool.models.base import FerModel, Output, renormalise, xavier
+from fertool.models.base import FerModel, Output, he, renormalise, xavier
 from fertool.models.rasnet import GRID, REGIONS, RasNet, RasNetSettings
 from fertool.settings import Settings
 
@@ -73,6 +73,8 @@ class Man(FerModel):
         self.fc7 = nn.Linear(64 * s.channels, 64 * s.channels)
         self.fc8 = nn.Linear(64 * s.channels, classes)
         self.apply(xavier)
+        if s.pixels == "imagenet":  # Xavier's start would let inputs of this size die away in thirteen layers
+            self.backbone.apply(he)
         if s.block == "ma":
             self.rasnet = RasNet(RasNetSettings(**s.part), classes)
         self.train()

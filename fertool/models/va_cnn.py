@@ -16,7 +16,7 @@ import torch
 from annotated_types import Ge, Gt, Lt
 from torch import Tensor, nn
 
-from fertool.models.base import FerModel, InputSpec, Output
+from fertool.models.base import FerModel, InputSpec, Output, he
 from fertool.settings import Settings
 
 _BLOCKS = ((16, 3), (32, 3), (64, 2), (128, 2))  # (channels, convolutions), each followed by 2×2 pooling; Table 2
@@ -86,10 +86,7 @@ class VaCnn(FerModel):
         self.dropout = nn.Dropout(s.dropout)
         positions = (s.height // _STRIDE) * (s.width // _STRIDE) if s.attention == "none" else 1
         self.classifier = nn.Linear(positions * channels, classes)
-        for layer in self.features:  # the paper does not say; with torch's own start ten layers leave no signal
-            if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                nn.init.zeros_(layer.bias)
+        self.features.apply(he)  # the paper does not say; with torch's own start ten layers leave no signal
 
     @property
     def needs(self) -> tuple[str, ...]:
