@@ -287,11 +287,11 @@ def test_a_few_photographs_of_all_splits(rendered, tmp_path):
 
 @pytest.fixture(scope="module")
 def many(rendered, tmp_path_factory):
-    """120 photographs, and the faces file that nobody interrupted."""
+    """300 photographs, and the faces file that nobody interrupted."""
     folder = tmp_path_factory.mktemp("many")
     sources = sorted(rendered.glob("images/*/*.png"))
     (folder / "photos").mkdir()
-    for i in range(120):
+    for i in range(300):
         (folder / "photos" / f"{i:03d}.png").symlink_to(sources[i % len(sources)])
     return folder / "photos", made(folder / "photos", folder / "whole.h5", **HOG, size=48)
 
@@ -347,10 +347,10 @@ def test_stopped_at_any_moment_the_same_command_goes_on(many, tmp_path, how):
     assert _gone(workers)
     assert not out.exists()
     done = (artefact.read(partial, partial=True)["status"] != PENDING).sum()
-    assert 20 <= done < 120
+    assert 20 <= done < 300
     if how != "kill":
         assert process.returncode == 130
-        assert f"stopped after {done} of 120 photographs" in said
+        assert f"stopped after {done} of 300 photographs" in said
         assert "goes on" in said
         assert "Traceback" not in said
     with pytest.raises(ArtefactError, match="no file") as caught:
