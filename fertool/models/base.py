@@ -146,8 +146,8 @@ def xavier(module: nn.Module) -> None:
 
 
 def he(module: nn.Module) -> None:
-    """He-normal weights for ReLU and zero biases in convolutions, for `nn.Module.apply`."""
-    if isinstance(module, nn.Conv2d):
+    """He-normal weights for ReLU and zero biases, for `nn.Module.apply`."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         if module.bias is not None:
             nn.init.zeros_(module.bias)

@@ -14,10 +14,10 @@ from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge, Le, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor, nn
 
-from fertool.models.base import FerModel, InputSpec, Output, Targets, classification_loss, xavier
+from fertool.models.base import FerModel, InputSpec, Output, Targets, classification_loss, he, xavier
 from fertool.regions.patches import patch_side, patch_starts
 from fertool.settings import Settings
 
@@ -50,6 +50,11 @@ class LnlSettings(Settings):
     dropout: Annotated[float, Ge(0), Lt(1), "after each of them"] = 0.5
     channels: Annotated[int, Ge(4), "of the U-Net's first level; 64 is the paper's"] = 64
     size: Annotated[int, Ge(64), "side of the input, a multiple of 16"] = 144
+    start: Annotated[
+        Literal["xavier", "he"], "how weights begin; narrow networks need `he`, or the L2 term shrinks them first"
+    ] = "xavier"
+    mean: Annotated[float, "of the pixels, as a fraction of white: what is subtracted; the paper does not say"] = 0.0
+    std: Annotated[float, Gt(0), "of the pixels, as a fraction of white: what they are divided by"] = 1.0
 
 
 class LnlAttenNet(FerModel):
@@ -72,7 +77,7 @@ class LnlAttenNet(FerModel):
     def __init__(self, settings: LnlSettings, classes: int, regions: int = 1):
         super().__init__()
         self.settings = s = settings
-        self.input = InputSpec((s.size, s.size), 3)
+        self.input = InputSpec((s.size, s.size), 3, (s.mean,) * 3, (s.std,) * 3)
         c, m = s.channels, s.patches
         self.n = isqrt(m)
         coarse = 8 * c * m  # length of g, s and g*
@@ -93,6 +98,8 @@ class LnlAttenNet(FerModel):
         self.hidden = nn.Sequential(*layers)
         self.classifier = nn.Linear(widths[-1], classes)
         self.apply(xavier)
+        if s.start == "he":
+            self.apply(he)
 
     def parts(self) -> dict[str, nn.Module]:
         if self.settings != LnlSettings():
