@@ -151,6 +151,21 @@ def test_cross_validation_from_the_command_line(space, tmp_path):
         assert [row["fold"] for row in csv.DictReader(file)] == ["0", "1", "2", "pooled", "fold mean"]
 
 
+def test_every_fold_stands_on_a_part_that_has_not_seen_it(tmp_path):
+    marks = np.array([[9.1, 10.7], [21.9, 10.7], [15.5, 18], [11, 24], [20, 24]], "f4")
+    columns = {"subject": people(8, 3), "split": np.full(24, "", dtype=object)}
+    toy.write_faces(tmp_path / "toy", train=24, test=0, landmarks=np.repeat(marks[None], 24, axis=0), **columns)
+    facts("make-masks", space=tmp_path)
+    facts("build-subsets", "--folds", 2, space=tmp_path)
+    small = ("--gpus", 0, "--epochs", 1, "--batch", 12, "--lr", 0.001, "--set", "train.model.channels=4")
+    parts = facts("train", "rasnet", *small, "--set", "train.flip=0", "--folds", "all", space=tmp_path)["folds"]
+    runs = facts("train", "man", *small, "--folds", "all", space=tmp_path)["folds"]
+    for part, run in zip(parts, runs, strict=True):
+        assert artefact.read(run["run"]).parent("part").digest == artefact.read(part["run"]).digest
+    total = facts("eval", "--folds", space=tmp_path)["systems"]["man"]
+    assert total["pooled"]["n_total"] == 24
+
+
 def test_refusals(space):
     cases = (
         ((*TRAIN, "--folds", "7"), 3, "has no fold 7: they are 0 to 2"),

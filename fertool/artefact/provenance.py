@@ -49,13 +49,14 @@ def up_to_date(path: Path, kind: str, params: Mapping, inputs: Iterable[Parent],
 
 
 def differences(old: Artefact, params: Mapping, inputs: Iterable[Parent], ignore: Iterable[str] = ()) -> list[str]:
-    """What sets this work apart from what a file holds: one entry per setting (dotted key) and parent."""
+    """What sets this work apart from what a file holds: one entry per setting (dotted key) and parent (role), but for
+    those to be ignored."""
     new = json.loads(json.dumps(params, sort_keys=True, default=str))
     before, now = flatten(old.params), flatten(new)
     keys = sorted((before.keys() | now.keys()) - set(ignore))
     out = [f"{k} {_show(before.get(k, '-'))} → {_show(now.get(k, '-'))}" for k in keys if before.get(k) != now.get(k)]
     a, b = {p.role: p for p in old.inputs}, {p.role: p for p in inputs}
-    for role in sorted(a.keys() | b.keys()):
+    for role in sorted((a.keys() | b.keys()) - set(ignore)):
         if role not in a or role not in b:
             out.append(f"{role} {'added' if role in b else 'no longer given'}")
         elif a[role].digest != b[role].digest:

@@ -14,8 +14,8 @@ from fertool.training.devices import Devices
 from fertool.training.faces import fold_count
 from fertool.workspace import Workspace
 
-#: settings in which the runs of one cross-validation differ, or may
-_PER_FOLD = {"train.fold", "train.cache", "train.checkpoint_minutes", "train.compile"}
+#: in what the runs of one cross-validation differ, or may: each fold stands on a part of its own
+_PER_FOLD = {"part", "train.fold", "train.cache", "train.checkpoint_minutes", "train.compile"}
 
 
 def run(

@@ -28,9 +28,10 @@ from fertool.workspace import Workspace
 
 #: settings that may differ between a run and its continuation: they change how fast or how far it goes, not where
 _SPEED = {"train.cache", "train.checkpoint_minutes", "train.compile"}
+_LENGTH = {"train.epochs", "train.iterations"}
+
 #: LNLAttenNet reports the mean over so many last epochs
 LAST_EPOCHS = 10
-_LENGTH = {"train.epochs", "train.iterations"}
 
 
 def run(

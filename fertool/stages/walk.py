@@ -127,16 +127,18 @@ def _train(recipe: Recipe, settings, variant: str, faces: Path, workspace: Works
 
 
 def _draw(runs: list[Path], settings) -> list[str]:
-    """The figures that these runs can show, into the last one's folder."""
+    """Curves and confusions of all runs, and the attention of the last one that has any, into the last one's folder."""
     files = []
     out = runs[-1].parent / "figures"
     folders = [r.parent for r in runs]
     for kind in ("curves", "confusion"):
         files += visualize.run(kind, folders, settings=settings, out_dir=out)
-    attention = [c for c in artefact.read(runs[-1].with_name("predictions.h5")).columns if c.startswith("attention_")]
-    if attention:
-        kind = "regions" if "attention_weight" in attention else "attention"
-        files += visualize.run(kind, folders[-1:], settings=settings, out_dir=out)
+    for r in reversed(runs):
+        columns = artefact.read(r.with_name("predictions.h5"), "predictions").columns
+        if any(c.startswith("attention_") for c in columns):
+            kind = "regions" if "attention_weight" in columns else "attention"
+            files += visualize.run(kind, [r.parent], settings=settings, out_dir=out)
+            break
     written = list(dict.fromkeys(map(str, files)))  # all kinds share one figures.h5
     for file in written:
         console.say(f"→ {file}")
