@@ -3,7 +3,7 @@
 import sys
 
 from fertool import console
-from fertool.cli import prepare, runs, tools  # noqa: F401  (importing them registers their commands)
+from fertool.cli import prepare, runs, show, tools  # noqa: F401  (importing them registers their commands)
 from fertool.cli.frame import app
 
 

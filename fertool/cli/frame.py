@@ -25,7 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-PREPARE, RUNS, TOOLS = "Prepare faces", "Train and measure", "Look around"
+PREPARE, RUNS, SHOW, TOOLS = "Prepare faces", "Train and measure", "Show and use", "Look around"
 
 Data = Annotated[str | None, typer.Option(help="data set in the workspace, or a faces.h5 file; default: the only one")]
 Out = Annotated[Path | None, typer.Option(help="file to write instead of the one in the workspace")]
@@ -35,6 +35,9 @@ RecipeName = Annotated[
 ]
 Sets = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="any setting; repeatable")]
 Space = Annotated[Path | None, typer.Option("--workspace", help="folder of the artefacts; default: ./artefacts")]
+Runs = Annotated[
+    list[str] | None, typer.Option("--run", help="a run's name or folder; repeatable; default: the latest")
+]
 Gpus = Annotated[
     int | None, typer.Option(min=0, help="GPUs on this machine; 0 is the CPU; default: one if there is one")
 ]

@@ -1,4 +1,4 @@
-"""Commands that train, measure and draw, and those that walk a whole recipe."""
+"""Commands that train and measure, and those that walk a whole recipe."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,14 +7,11 @@ import typer
 
 from fertool import console
 from fertool import recipe as recipes
-from fertool.cli.frame import RUNS, Data, Gpus, Overwrite, RecipeName, Sets, Space, command, setting
+from fertool.cli.frame import RUNS, Data, Gpus, Overwrite, RecipeName, Runs, Sets, Space, command, setting
 from fertool.errors import UsageError
-from fertool.settings import Evaluate, Train, Visualize
+from fertool.settings import Evaluate, Train
 from fertool.workspace import Workspace
 
-Runs = Annotated[
-    list[str] | None, typer.Option("--run", help="a run's name or folder; repeatable; default: the latest")
-]
 Processes = Annotated[int, typer.Option("--cpu-processes", min=1, help="processes on the CPU, where there is no GPU")]
 
 
@@ -178,36 +175,6 @@ def _named(folders: list[Path]) -> dict[str, Path]:
     """Runs by name; by data set and name where two data sets have runs of one name."""
     names = [f.name for f in folders]
     return {f.name if names.count(f.name) == 1 else f"{f.parent.parent.name}/{f.name}": f for f in folders}
-
-
-@command("visualize", RUNS)
-def visualize(
-    kind: Annotated[str, typer.Argument(help="regions, attention, trace, confusion, curves or crops")],
-    run: Runs = None,
-    subset: Annotated[str | None, typer.Option(help="only faces of this subset")] = None,
-    faces: setting(Visualize, "faces") = None,
-    face: Annotated[
-        list[str] | None, typer.Option("--id", help="draw this face instead of chosen ones; repeatable")
-    ] = None,
-    counts: setting(Visualize, "counts") = None,
-    dpi: setting(Visualize, "dpi") = None,
-    recipe: RecipeName = None,
-    sets: Sets = None,
-    workspace: Space = None,
-    out: Annotated[Path | None, typer.Option(help="folder for the pictures; default: figures/ of the run")] = None,
-):
-    """Draw what a run learnt and where it looks."""
-    from fertool.stages import visualize as stage
-
-    space = Workspace(workspace)
-    folders = [space.run(name) for name in run] if run else [space.run()]
-    options = {"faces": faces, "ids": tuple(face) if face else None, "counts": counts, "dpi": dpi}
-    settings = recipes.load(recipe).settings("visualize", options, sets or ())
-    target = out or folders[0] / "figures"
-    files = stage.run(kind, folders, settings=settings, out_dir=target, subset=subset)
-    for file in files:
-        console.say(f"→ {file}")
-    return {"files": [str(f) for f in files]}
 
 
 @command("run", RUNS)

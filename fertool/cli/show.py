@@ -1,0 +1,42 @@
+"""Commands for what a finished run is good for: pictures of what it learnt, and its use on other photographs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fertool import console
+from fertool import recipe as recipes
+from fertool.cli.frame import SHOW, RecipeName, Runs, Sets, Space, command, setting
+from fertool.settings import Visualize
+from fertool.workspace import Workspace
+
+
+@command("visualize", SHOW)
+def visualize(
+    kind: Annotated[str, typer.Argument(help="regions, attention, trace, confusion, curves or crops")],
+    run: Runs = None,
+    subset: Annotated[str | None, typer.Option(help="only faces of this subset")] = None,
+    faces: setting(Visualize, "faces") = None,
+    face: Annotated[
+        list[str] | None, typer.Option("--id", help="draw this face instead of chosen ones; repeatable")
+    ] = None,
+    counts: setting(Visualize, "counts") = None,
+    dpi: setting(Visualize, "dpi") = None,
+    recipe: RecipeName = None,
+    sets: Sets = None,
+    workspace: Space = None,
+    out: Annotated[Path | None, typer.Option(help="folder for the pictures; default: figures/ of the run")] = None,
+):
+    """Draw what a run learnt and where it looks."""
+    from fertool.stages import visualize as stage
+
+    space = Workspace(workspace)
+    folders = [space.run(name) for name in run] if run else [space.run()]
+    options = {"faces": faces, "ids": tuple(face) if face else None, "counts": counts, "dpi": dpi}
+    settings = recipes.load(recipe).settings("visualize", options, sets or ())
+    target = out or folders[0] / "figures"
+    files = stage.run(kind, folders, settings=settings, out_dir=target, subset=subset)
+    for file in files:
+        console.say(f"→ {file}")
+    return {"files": [str(f) for f in files]}
