@@ -238,6 +238,7 @@ class Visualize(Settings):
     ids: Annotated[tuple[str, ...], "these faces instead of chosen ones"] = ()
     counts: Annotated[bool, "confusion matrices in counts instead of percent"] = False
     dpi: Annotated[int, Gt(0), "dots per inch of the pictures"] = 300
+    formats: Annotated[tuple[Literal["png", "pdf", "svg"], ...], "of the pictures: png, pdf, svg"] = ("png",)
     seed: Annotated[int, Ge(0), "decides which faces are chosen"] = 0
 
 

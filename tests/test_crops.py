@@ -198,5 +198,5 @@ def test_preview_is_a_picture_also_of_an_old_file(faces, tmp_path, mode):
 
 
 def test_preview_that_cannot_be_written_is_an_error_in_one_line(faces, tmp_path):
-    with pytest.raises(DataError, match="cannot write the preview"):
+    with pytest.raises(DataError, match="cannot write the picture"):
         crop_regions.run(faces, settings=CropRegions(), out=tmp_path / "r.h5", preview=tmp_path / "crops.xyz")

@@ -8,13 +8,14 @@ import typer
 from fertool import console
 from fertool import recipe as recipes
 from fertool.cli.frame import SHOW, RecipeName, Runs, Sets, Space, command, setting
+from fertool.figures import KINDS
 from fertool.settings import Visualize
 from fertool.workspace import Workspace
 
 
 @command("visualize", SHOW)
 def visualize(
-    kind: Annotated[str, typer.Argument(help="regions, attention, trace, confusion, curves or crops")],
+    kind: Annotated[str, typer.Argument(help="; ".join(f"{k}: {v}" for k, v in KINDS.items()))],
     run: Runs = None,
     subset: Annotated[str | None, typer.Option(help="only faces of this subset")] = None,
     faces: setting(Visualize, "faces") = None,
@@ -23,6 +24,7 @@ def visualize(
     ] = None,
     counts: setting(Visualize, "counts") = None,
     dpi: setting(Visualize, "dpi") = None,
+    formats: Annotated[list[str] | None, typer.Option("--format", help="png, pdf or svg; repeatable")] = None,
     recipe: RecipeName = None,
     sets: Sets = None,
     workspace: Space = None,
@@ -33,7 +35,13 @@ def visualize(
 
     space = Workspace(workspace)
     folders = [space.run(name) for name in run] if run else [space.run()]
-    options = {"faces": faces, "ids": tuple(face) if face else None, "counts": counts, "dpi": dpi}
+    options = {
+        "faces": faces,
+        "ids": tuple(face) if face else None,
+        "counts": counts,
+        "dpi": dpi,
+        "formats": tuple(formats) if formats else None,
+    }
     settings = recipes.load(recipe).settings("visualize", options, sets or ())
     target = out or folders[0] / "figures"
     files = stage.run(kind, folders, settings=settings, out_dir=target, subset=subset)

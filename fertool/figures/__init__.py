@@ -1,1 +1,11 @@
 """Pictures from arrays: every function takes arrays and gives a matplotlib figure; nothing here opens artefacts."""
+
+#: every kind of picture that `fertool visualize` draws, and what it shows
+KINDS = {
+    "regions": "weights of the regions of single faces, of one or two runs",
+    "attention": "attention as maps over single faces",
+    "trace": "how the attention of tracked faces moved in training",
+    "confusion": "confusion matrices side by side",
+    "curves": "loss and accuracy as training went on",
+    "crops": "the regions that crop-regions cut",
+}

@@ -33,6 +33,8 @@ _LOOK = {
     "legend.fontsize": 6.5,
     "legend.edgecolor": "none",
     "lines.linewidth": 1.2,
+    "svg.fonttype": "none",  # words stay words: they can be searched and set in the paper's font
+    "pdf.fonttype": 42,
     "text.parse_math": False,  # names are shown as they are, dollar signs too
 }
 
@@ -57,8 +59,8 @@ def shorten(name: str, most: int = 18) -> str:
     return f"{name[: most - 1 - tail]}…{name[-tail:]}"
 
 
-def save(figure: Figure, path: Path, dpi: int) -> Path:
-    """Write a PNG.
+def save(figure: Figure, path: Path, dpi: int = 130) -> Path:
+    """Write a picture, in the format that the name ends in; `dpi` is for pixels, also those inside a PDF or SVG.
 
     Raises:
         DataError: it cannot be written.
@@ -66,6 +68,9 @@ def save(figure: Figure, path: Path, dpi: int) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=dpi, bbox_inches="tight", pad_inches=0.03)
-    except OSError as e:
-        raise DataError(f"cannot write {path}: {e.strerror or e}", "choose another place with --out") from e
+    except (OSError, ValueError) as e:
+        said = getattr(e, "strerror", None) or str(e).splitlines()[0]
+        raise DataError(
+            f"cannot write the picture {path}: {said}", "name a .png file in a folder you can write to"
+        ) from e
     return path

@@ -8,7 +8,6 @@ from fertool import artefact, console
 from fertool.errors import ArtefactError, RecipeError
 from fertool.faces.status import HAS_IMAGE
 from fertool.regions import crops, points
-from fertool.regions.preview import draw_crops, pick
 from fertool.settings import CropRegions
 
 _SHOWN_SIDE = 224  # the side for which the report gives boxes in pixels: what networks with crops take
@@ -99,11 +98,14 @@ def _materialize(source: artefact.Artefact, out: Path, known: dict, made: dict, 
 
 
 def _draw(source: artefact.Artefact, made: artefact.Artefact, path: Path) -> None:
+    from fertool.figures import preview, style
+
     pictures = np.flatnonzero(np.isin(source["status"], HAS_IMAGE))
     if not len(pictures):
         raise ArtefactError(f"{source.path} has no face to draw")
-    rows = pick(pictures)
-    draw_crops(path, source["images"][rows], made["boxes"][rows], source.ids[rows], made.params["regions"])
+    rows = preview.pick(pictures)
+    figure = preview.crops(source["images"][rows], made["boxes"][rows], source.ids[rows], made.params["regions"])
+    style.save(figure, path)
     console.say(f"preview: {path}")
 
 

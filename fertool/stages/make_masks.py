@@ -12,7 +12,6 @@ from fertool.faces.status import HAS_IMAGE
 from fertool.regions import masks as geometry
 from fertool.regions import points
 from fertool.regions.attributes import GROUPS, attribute_groups, draw
-from fertool.regions.preview import draw_masks, pick
 from fertool.settings import MakeMasks
 
 #: the draw: what a face is used for in a group
@@ -74,11 +73,14 @@ def _groups(source: Artefact, pictures: np.ndarray, settings: MakeMasks) -> dict
 
 
 def _draw(source: Artefact, made: Artefact, path: Path) -> None:
-    rows = pick(np.flatnonzero(made["valid"])) if "valid" in made else np.empty(0, int)
+    from fertool.figures import preview, style
+
+    rows = preview.pick(np.flatnonzero(made["valid"])) if "valid" in made else np.empty(0, int)
     if not len(rows):
         raise ArtefactError(f"{made.path} has no masks to draw")
     eight = points.eight_points(source["landmarks"][rows])
-    draw_masks(path, source["images"][rows], made["masks"][rows], eight, source.ids[rows], made.params["regions"])
+    figure = preview.masks(source["images"][rows], made["masks"][rows], eight, source.ids[rows], made.params["regions"])
+    style.save(figure, path)
     console.say(f"preview: {path}")
 
 

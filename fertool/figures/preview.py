@@ -1,10 +1,9 @@
 """Pictures that show what crop-regions and make-masks made of a few faces."""
 
-from pathlib import Path
-
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
-from fertool.errors import DataError
 from fertool.regions.crops import pixel_boxes
 
 MOST_REGIONS = 9  # columns a preview has room for
@@ -17,7 +16,7 @@ def pick(candidates: np.ndarray, n: int = 6) -> np.ndarray:
     return candidates[np.linspace(0, len(candidates) - 1, min(n, len(candidates))).round().astype(int)]
 
 
-def draw_crops(path: Path, images: np.ndarray, boxes: np.ndarray, ids: list[str], names: list[str]) -> None:
+def crops(images: np.ndarray, boxes: np.ndarray, ids: list[str], names: list[str]) -> Figure:
     """Each face with its regions framed, and beside it the regions as a network sees them: enlarged to a whole face.
 
     Args:
@@ -32,17 +31,15 @@ def draw_crops(path: Path, images: np.ndarray, boxes: np.ndarray, ids: list[str]
         _show(face, image, name)
         for i, (x0, y0, x1, y1) in enumerate(pixels):
             frame = {"fill": False, "edgecolor": _colour(i), "linewidth": 1.6}
-            face.add_patch(_rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, **frame))
+            face.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, **frame))
             _show(axes[row][1 + i], image[y0:y1, x0:x1], stretch=height / width)
             _frame(axes[row][1 + i], _colour(i))
     for i, name in enumerate(shown):
         axes[0][1 + i].set_title(name, fontsize=8, color=_colour(i))
-    _save(figure, path)
+    return figure
 
 
-def draw_masks(
-    path: Path, images: np.ndarray, masks: np.ndarray, points: np.ndarray, ids: list[str], names: list[str]
-) -> None:
+def masks(images: np.ndarray, masks: np.ndarray, points: np.ndarray, ids: list[str], names: list[str]) -> Figure:
     """Each face with its eight landmarks, and beside it each region with the rest of the face dimmed.
 
     Args:
@@ -60,12 +57,10 @@ def draw_masks(
             _show(axes[row][1 + i], (image * bright).astype(np.uint8))
     for i, name in enumerate(names):
         axes[0][1 + i].set_title(name, fontsize=8)
-    _save(figure, path)
+    return figure
 
 
 def _grid(rows: int, columns: int):
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(columns * _CELL, rows * _CELL + 0.3), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for ax in axes.ravel():
@@ -92,20 +87,5 @@ def _frame(ax, colour: str) -> None:
         spine.set(edgecolor=colour, linewidth=1.6)
 
 
-def _rectangle(*args, **kwargs):
-    from matplotlib.patches import Rectangle
-
-    return Rectangle(*args, **kwargs)
-
-
 def _colour(i: int) -> str:
     return f"C{i % 10}"
-
-
-def _save(figure, path: Path) -> None:
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=130)
-    except (OSError, ValueError) as e:
-        raise DataError(f"cannot write the preview {path}: {e}", "name a .png file in a folder you can write to") from e

@@ -1,0 +1,96 @@
+"""visualize: runs → pictures, and a file with the arrays behind them."""
+
+from pathlib import Path
+
+import numpy as np
+
+from fertool import artefact, console
+from fertool.errors import UsageError, nearest
+from fertool.evaluation.score import ALL
+from fertool.figures import KINDS as DESCRIBED
+from fertool.figures import style
+from fertool.settings import Visualize
+from fertool.stages.visualize import looking, results
+from fertool.stages.visualize.sources import Drawn, Kind, Run
+
+KINDS: dict[str, Kind] = {
+    "regions": looking.draw_regions,
+    "attention": looking.draw_attention,
+    "trace": looking.draw_trace,
+    "confusion": results.draw_confusion,
+    "curves": results.draw_curves,
+    "crops": looking.draw_crops,
+}
+
+
+def run(
+    kind: str,
+    runs: list[Path],
+    *,
+    settings: Visualize,
+    out_dir: Path | None = None,
+    subset: str | None = None,
+) -> list[Path]:
+    """Draw one picture of one or several runs.
+
+    Args:
+        kind: one of `fertool.figures.KINDS`.
+        runs: folders of runs; how many a kind takes depends on it.
+        out_dir: where to; by default `figures` in the first run's folder.
+        subset: only faces of this subset.
+
+    Returns:
+        the picture in each of the formats asked for, named after kind, subset and (if several) runs, and figures.h5
+        beside it. That file collects the arrays of all pictures in the folder, each under its picture's name.
+
+    Raises:
+        UsageError: an unknown kind, subset or face; a run that has nothing of the kind to show.
+        ArtefactError: predictions or regions that are missing, or older than the run or faces.
+    """
+    if kind not in KINDS:
+        raise UsageError(f"there is no figure {kind!r}", nearest(kind, DESCRIBED))
+    named, subset = _named(runs), None if subset == ALL else subset
+    parts = [kind, *([subset] if subset else []), *((r.name for r in named) if len(named) > 1 else [])]
+    folder, name = out_dir or named[0].folder / "figures", "-".join(parts)
+    with style.look():
+        drawn = KINDS[kind](named, settings, subset)
+        pictures = [style.save(drawn.figure, folder / f"{name}.{f}", settings.dpi) for f in settings.formats]
+    about = {"kind": kind, "runs": [r.name for r in named], "subset": subset, "settings": settings.as_dict()}
+    return [*pictures, _keep(folder / "figures.h5", name, drawn, about)]
+
+
+def summary(files: list[Path]) -> dict:
+    """The files written."""
+    return {"figures": [str(f) for f in files]}
+
+
+def report(facts: dict) -> None:
+    """A line per file."""
+    for name in facts["figures"]:
+        console.say(f"wrote {name}")
+
+
+def _named(folders: list[Path]) -> list[Run]:
+    """Runs with names that tell them apart."""
+    if len({f.resolve() for f in folders}) < len(folders):
+        raise UsageError("the same run is named twice", "name each run once")
+    names = [f.resolve().name for f in folders]
+    return [
+        Run(name if names.count(name) == 1 else f"{folder.resolve().parent.parent.name}-{name}", folder.resolve())
+        for name, folder in zip(names, folders, strict=True)
+    ]
+
+
+def _keep(out: Path, name: str, drawn: Drawn, about: dict) -> Path:
+    """Put the arrays of one picture into figures.h5, in place of those it had before."""
+    arrays = {f"{name}/{key}": array for key, array in drawn.arrays.items()}
+    params = {"figures": {name: about}}
+    inputs = [p.as_parent(f"{name}/{i}") for i, p in enumerate(drawn.parents)]
+    if out.exists():
+        old = artefact.read(out, "figures")
+        others = [k for k in old.params["figures"] if k != name]
+        arrays |= {f"{k}/{key}": np.array(array) for k in others for key, array in old.group(k).items()}
+        params["figures"] |= {k: old.params["figures"][k] for k in others}
+        inputs += [p for p in old.inputs if p.role.rpartition("/")[0] in others]
+    artefact.save(out, "figures", arrays, params=params, inputs=inputs)
+    return out

@@ -1,0 +1,44 @@
+"""How right runs are: confusion matrices and training curves."""
+
+import numpy as np
+
+from fertool.errors import DataError, UsageError
+from fertool.evaluation.score import ALL, score
+from fertool.figures import confusion, curves
+from fertool.settings import Visualize
+from fertool.stages.visualize.sources import Drawn, Run, subsets_of
+
+
+def draw_confusion(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
+    """RAN's Fig. 4 and 5."""
+    matrices, titles, parents, classes = [], [], [], None
+    for r in runs:
+        faces = r.faces()
+        predictions = r.predictions(faces)
+        if classes not in (None, predictions.classes):
+            raise UsageError(f"{r.name} has other classes than {runs[0].name}", "draw them in separate figures")
+        classes = predictions.classes
+        subsets = subsets_of(faces) if subset else None
+        result = score(predictions, subsets, [subset] if subset else [])["subsets"][subset or ALL]
+        if not result["n_total"]:
+            raise DataError(f"{r.name} predicted no labelled face of {subset or 'any class'}")
+        matrices.append(np.array(result["confusion"]))
+        titles.append(f"{r.name}{f', {subset}' if subset else ''}: {result['accuracy']:.2f} %")
+        parents += [predictions, *([subsets] if subsets else [])]
+    figure = confusion.draw(matrices, titles, classes, counts=settings.counts)
+    arrays = {"classes": np.array(classes, object)}
+    return Drawn(figure, arrays | {f"{r.name}/counts": m for r, m in zip(runs, matrices, strict=True)}, parents)
+
+
+def draw_curves(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
+    """Training curves."""
+    if subset:
+        raise UsageError("training curves are of whole splits, not of subsets", "leave out --subset")
+    opened = [r.run() for r in runs]
+    histories = {r.name: o.group("history") for r, o in zip(runs, opened, strict=True)}
+    for name, history in histories.items():
+        if not len(history.get("loss", ())):
+            raise DataError(f"{name} has not finished an epoch yet")
+    return Drawn(
+        curves.draw(histories), {f"{name}/{k}": v for name, h in histories.items() for k, v in h.items()}, opened
+    )

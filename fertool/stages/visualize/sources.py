@@ -1,0 +1,90 @@
+"""What pictures are drawn from: runs and the artefacts around them, and the faces to show."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from fertool import artefact
+from fertool.artefact import Artefact
+from fertool.errors import ArtefactError, DataError, UsageError
+from fertool.evaluation.score import members
+from fertool.settings import Visualize
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder and what lies around it."""
+
+    name: str
+    folder: Path
+
+    def run(self) -> Artefact:
+        return artefact.read(self.folder / "run.h5", "run")
+
+    def faces(self) -> Artefact:
+        return artefact.read(self.folder.parent.parent / "faces.h5", "faces")
+
+    def predictions(self, faces: Artefact) -> Artefact:
+        path = self.folder / "predictions.h5"
+        if not path.is_file():
+            raise ArtefactError(f"{self.name} has no predictions", f"run: fertool eval --run {self.folder}")
+        predictions = artefact.read(path, "predictions")
+        predictions.require_parent(self.run())
+        predictions.require_parent(faces)
+        return predictions
+
+    def regions(self, faces: Artefact) -> Artefact:
+        found = artefact.read(faces.path.with_name("regions.h5"), "regions")
+        found.require_parent(faces)
+        return found
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A picture and what it was drawn from: its arrays by name, and the artefacts they come from."""
+
+    figure: Figure
+    arrays: dict[str, np.ndarray]
+    parents: list[Artefact]
+
+
+#: draws one kind of picture: of these runs, with these settings, only of the faces of a subset
+Kind = Callable[[list[Run], Visualize, str | None], Drawn]
+
+
+def only(runs: list[Run], kind: str) -> Run:
+    if len(runs) > 1:
+        raise UsageError(f"{kind} shows one run", "name one run")
+    return runs[0]
+
+
+def choose(predictions: Artefact, faces: Artefact, shared: list, settings: Visualize, subset: str | None) -> list[str]:
+    """Faces at random that the run recognised, and last one that it did not, as in the paper's figure."""
+    among = inside(predictions, faces, subset)
+    label = np.asarray(predictions["label"])
+    wanted = among & (label >= 0) & np.isin(predictions.ids, shared)
+    right = np.asarray(predictions["logits"]).argmax(1) == label
+    shuffled = np.random.default_rng(settings.seed).permutation(len(label))
+    good = [i for i in shuffled if wanted[i] and right[i]]
+    bad = [i for i in shuffled if wanted[i] and not right[i]]
+    if not good and not bad:
+        raise DataError(f"no labelled face to show in {subset or 'the predictions'}", "name faces with --ids")
+    n_bad = max(settings.faces - len(good), min(len(bad), settings.faces // 2, 1))
+    return [predictions.ids[i] for i in (*good[: settings.faces - n_bad], *bad[:n_bad])]
+
+
+def subsets_of(faces: Artefact) -> Artefact:
+    path = faces.path.with_name("subsets.h5")
+    if not path.is_file():
+        raise ArtefactError(f"{faces.path} has no subsets", "run: fertool build-subsets")
+    subsets = artefact.read(path, "subsets")
+    subsets.require_parent(faces)
+    return subsets
+
+
+def inside(predictions: Artefact, faces: Artefact, subset: str | None) -> np.ndarray:
+    """Which rows of the predictions are in the subset; all without one."""
+    return members(predictions, subsets_of(faces), [subset])[subset] if subset else np.ones(predictions.rows, bool)
