@@ -65,6 +65,25 @@ class McNemar:
     p_mid: float
 
 
+@dataclass(frozen=True)
+class Calibration:
+    """How far the confidence of predictions can be believed, per bin of confidence, arrays of shape (bins,).
+
+    Attributes:
+        edges: (bins + 1,).
+        n: faces whose confidence lies in the bin.
+        confidence, accuracy: their means; nan in an empty bin.
+        error: the expected calibration error, the mean gap between the two weighted by n (Guo et al. 2017, Eq. 3);
+            nan without faces.
+    """
+
+    edges: np.ndarray
+    n: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+    error: float
+
+
 def wilson(n_correct: int, n_total: int, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval of a proportion (Wilson 1927); unlike the normal one it stays inside 0..1."""
     if n_total == 0:
@@ -153,6 +172,22 @@ def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> McNemar:
     p_exact = min(1.0, 2 * cumulative / 2**n)
     p_mid = (2 * cumulative - term) / 2**n
     return McNemar(only_first, only_second, p_exact, p_mid)
+
+
+def calibration(confidence: np.ndarray, right: np.ndarray, bins: int = 10) -> Calibration:
+    """Confidence beside accuracy, in bins of equal width.
+
+    Args:
+        confidence: (N,) probability of the class predicted.
+        right: (N,) bool, whether that is the face's class.
+    """
+    at = np.clip((confidence * bins).astype(np.int64), 0, bins - 1)
+    n = np.bincount(at, minlength=bins)
+    mean = _ratio(np.bincount(at, weights=confidence, minlength=bins), n)
+    accuracy = _ratio(np.bincount(at, weights=right, minlength=bins), n)
+    gaps = np.abs(np.where(n > 0, mean - accuracy, 0))
+    error = float((n * gaps).sum() / n.sum()) if n.sum() else math.nan
+    return Calibration(np.linspace(0, 1, bins + 1), n, mean, accuracy, error)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -149,7 +149,7 @@ def compare(setup: Setup, subset: str = "all", metric: str = "accuracy") -> Comp
     ]
     if not rows:
         return Comparison(None)
-    ranks = [(_conflicts(r, setup), -sum(k in setup.settings for k in r.when)) for r in rows]
+    ranks = [(len(_conflicts(r, setup)), -sum(k in setup.settings for k in r.when)) for r in rows]
     best = min(ranks)
     closest = _distinct([r for r, rank in zip(rows, ranks, strict=True) if rank == best])
     return Comparison(None, closest) if best[0] else Comparison(closest[0], closest[1:])
@@ -159,14 +159,14 @@ def beside(result: dict, setup: Setup | None) -> dict:
     """The result of `score.score` with the paper's numbers in it.
 
     Adds `paper` {name, title, venue} and, to every subset, `paper`: {value, system, source, note, difference
-    (percentage points above the paper's value), others [{value, source, note}]}, or None. Without a setup the result
-    comes back as it is.
+    (percentage points above the paper's value), others [{value, source, note, differs {setting: {paper, here}}}]}, or
+    None. Without a setup the result comes back as it is.
     """
     if setup is None:
         return result
     paper = load(setup.paper)
     subsets = {
-        name: {**s, "paper": _entry(compare(setup, name), s["accuracy"])} for name, s in result["subsets"].items()
+        name: {**s, "paper": _entry(compare(setup, name), s["accuracy"], setup)} for name, s in result["subsets"].items()
     }
     return {**result, "paper": {"name": paper.name, "title": paper.title, "venue": paper.venue}, "subsets": subsets}
 
@@ -180,7 +180,7 @@ def beside_folds(result: dict, setup: Setup | None) -> dict:
     row = comparison.reported
     pooled = row is not None and row.aggregation == "pooled"
     ours = result["pooled" if pooled else "fold_mean"]["accuracy"]
-    entry = _entry(comparison, ours)
+    entry = _entry(comparison, ours, setup)
     if entry is None:
         return {**result, "paper": None}
     paper = load(setup.paper)
@@ -188,7 +188,7 @@ def beside_folds(result: dict, setup: Setup | None) -> dict:
     return {**result, "paper": entry | {"aggregation": "pooled" if pooled else "fold mean"}}
 
 
-def _entry(comparison: Comparison, accuracy: float | None) -> dict | None:
+def _entry(comparison: Comparison, accuracy: float | None, setup: Setup) -> dict | None:
     r, others = comparison.reported, comparison.others
     if r is None and not others:
         return None
@@ -196,12 +196,21 @@ def _entry(comparison: Comparison, accuracy: float | None) -> dict | None:
     if r is not None:
         entry |= {"value": r.value, "system": r.system, "source": r.source, "note": r.note}
         entry["difference"] = None if accuracy is None else accuracy - r.value
-    return entry | {"others": [{"value": o.value, "source": o.source, "note": o.note} for o in others]}
+    return entry | {
+        "others": [
+            {"value": o.value, "source": o.source, "note": o.note, "differs": _conflicts(o, setup)} for o in others
+        ]
+    }
 
 
-def _conflicts(row: Reported, setup: Setup) -> int:
-    when = {"other_faces": False, **row.when}
-    return sum(k in setup.settings and not _agrees(v, setup.settings[k]) for k, v in when.items())
+def _conflicts(row: Reported, setup: Setup) -> dict[str, dict[str, str]]:
+    """Settings of the run that contradict those of the row: what stands in the paper, and what here."""
+    when, mine = {"other_faces": False, **row.when}, setup.settings
+    return {
+        k: {"paper": _plain(v), "here": _plain(mine[k])}
+        for k, v in when.items()
+        if k in mine and not _agrees(v, mine[k])
+    }
 
 
 def _agrees(wanted: Any, actual: Any) -> bool:
