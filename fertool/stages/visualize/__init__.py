@@ -11,7 +11,7 @@ from fertool.figures import KINDS as DESCRIBED
 from fertool.figures import style
 from fertool.settings import Visualize
 from fertool.stages.visualize import looking, results
-from fertool.stages.visualize.sources import Drawn, Kind, Run
+from fertool.stages.visualize.sources import Drawn, Kind, named
 
 KINDS: dict[str, Kind] = {
     "regions": looking.draw_regions,
@@ -49,13 +49,13 @@ def run(
     """
     if kind not in KINDS:
         raise UsageError(f"there is no figure {kind!r}", nearest(kind, DESCRIBED))
-    named, subset = _named(runs), None if subset == ALL else subset
-    parts = [kind, *([subset] if subset else []), *((r.name for r in named) if len(named) > 1 else [])]
-    folder, name = out_dir or named[0].folder / "figures", "-".join(parts)
+    called, subset = named(runs), None if subset == ALL else subset
+    parts = [kind, *([subset] if subset else []), *((r.name for r in called) if len(called) > 1 else [])]
+    folder, name = out_dir or called[0].folder / "figures", "-".join(parts)
     with style.look():
-        drawn = KINDS[kind](named, settings, subset)
+        drawn = KINDS[kind](called, settings, subset)
         pictures = [style.save(drawn.figure, folder / f"{name}.{f}", settings.dpi) for f in settings.formats]
-    about = {"kind": kind, "runs": [r.name for r in named], "subset": subset, "settings": settings.as_dict()}
+    about = {"kind": kind, "runs": [r.name for r in called], "subset": subset, "settings": settings.as_dict()}
     return [*pictures, _keep(folder / "figures.h5", name, drawn, about)]
 
 
@@ -68,17 +68,6 @@ def report(facts: dict) -> None:
     """A line per file."""
     for name in facts["figures"]:
         console.say(f"wrote {name}")
-
-
-def _named(folders: list[Path]) -> list[Run]:
-    """Runs with names that tell them apart."""
-    if len({f.resolve() for f in folders}) < len(folders):
-        raise UsageError("the same run is named twice", "name each run once")
-    names = [f.resolve().name for f in folders]
-    return [
-        Run(name if names.count(name) == 1 else f"{folder.resolve().parent.parent.name}-{name}", folder.resolve())
-        for name, folder in zip(names, folders, strict=True)
-    ]
 
 
 def _keep(out: Path, name: str, drawn: Drawn, about: dict) -> Path:

@@ -42,6 +42,17 @@ class Run:
         return found
 
 
+def named(folders: list[Path]) -> list[Run]:
+    """Runs with names that tell them apart."""
+    if len({f.resolve() for f in folders}) < len(folders):
+        raise UsageError("the same run is named twice", "name each run once")
+    names = [f.resolve().name for f in folders]
+    return [
+        Run(name if names.count(name) == 1 else f"{folder.resolve().parent.parent.name}-{name}", folder.resolve())
+        for name, folder in zip(names, folders, strict=True)
+    ]
+
+
 @dataclass(frozen=True)
 class Drawn:
     """A picture and what it was drawn from: its arrays by name, and the artefacts they come from."""
