@@ -156,6 +156,19 @@ class BuildSubsets(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Synthesise(Settings):
+    """build-subsets --synthesise: faces → the same faces with things drawn over them, in every way and degree."""
+
+    types: Annotated[
+        tuple[Literal["upper", "bottom", "left-right", "glasses-mask"], ...], "which parts of the face are covered"
+    ] = ("upper", "bottom", "left-right", "glasses-mask")
+    severities: Annotated[tuple[float, ...], "which fractions of the face are covered"] = (0.1, 0.2, 0.3, 0.4, 0.5)
+    split: Annotated[str, "split whose faces are drawn on"] = "test"
+    limit: Annotated[Annotated[int, Gt(0)] | None, "draw on so many faces only, chosen by their names"] = None
+    seed: Annotated[int, Ge(0), "another seed draws other things"] = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Train(Settings):
     """train: faces → a run."""
 
@@ -242,13 +255,25 @@ class Visualize(Settings):
     seed: Annotated[int, Ge(0), "decides which faces are chosen"] = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Report(Settings):
+    """report: runs → a page."""
+
+    mistakes: Annotated[int, Ge(0), "how many of its most confident mistakes are shown"] = 12
+    recognised: Annotated[int, Ge(0), "how many recognised faces at most, one of each class"] = 8
+    confidence: Annotated[float, Gt(0), Lt(1), "level of the intervals"] = 0.95
+    seed: Annotated[int, Ge(0), "decides which recognised faces are chosen"] = 0
+
+
 #: recipe section (as the command is written) -> settings class
 STAGES: dict[str, type[Settings]] = {
     "detect-align": DetectAlign,
     "make-masks": MakeMasks,
     "crop-regions": CropRegions,
     "build-subsets": BuildSubsets,
+    "synthesise": Synthesise,
     "train": Train,
     "eval": Evaluate,
     "visualize": Visualize,
+    "report": Report,
 }
