@@ -8,7 +8,8 @@ import typer
 from fertool import console
 from fertool import recipe as recipes
 from fertool.cli.frame import PREPARE, Data, Out, Overwrite, RecipeName, Sets, Space, command, setting
-from fertool.settings import BuildSubsets, CropRegions, DetectAlign, MakeMasks
+from fertool.errors import UsageError
+from fertool.settings import BuildSubsets, CropRegions, DetectAlign, MakeMasks, Synthesise
 from fertool.workspace import Workspace, slug
 
 
@@ -110,6 +111,13 @@ def build_subsets(
     pose_source: setting(BuildSubsets, "pose_source") = None,
     folds: setting(BuildSubsets, "folds") = None,
     fold_scheme: setting(BuildSubsets, "fold_scheme") = None,
+    synthesise: Annotated[
+        bool, typer.Option("--synthesise", help="draw occluders on the test faces instead: a data set NAME-occluded")
+    ] = False,
+    severity: Annotated[
+        list[float] | None, typer.Option(help="with --synthesise: fraction of the face to cover; repeatable")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="with --synthesise: draw on so many faces only")] = None,
     recipe: RecipeName = None,
     sets: Sets = None,
     workspace: Space = None,
@@ -119,6 +127,14 @@ def build_subsets(
     """Lists, head pose → named test subsets, and folds (subsets.h5)."""
     from fertool.stages import build_subsets as stage
 
+    if synthesise:
+        if lists or occlusion_table or pose_source or folds is not None or fold_scheme:
+            raise UsageError("--synthesise draws on faces, and reads no lists, poses or folds", "call it by itself")
+        given = {"severities": tuple(severity) if severity else None, "limit": limit}
+        asked = recipes.load(recipe).settings("synthesise", given, sets or ())
+        return _synthesise(Workspace(workspace), data, asked, out, overwrite)
+    if severity or limit:
+        raise UsageError("--severity and --limit belong to --synthesise", "add --synthesise")
     options = {"pose_source": pose_source, "folds": folds, "fold_scheme": fold_scheme}
     settings = recipes.load(recipe).settings("build-subsets", options, sets or ())
     faces, target = _paths(workspace, data, "subsets", out)
@@ -126,6 +142,15 @@ def build_subsets(
         faces, settings=settings, lists=lists, occlusion_table=occlusion_table, out=target, overwrite=overwrite
     )
     return _close(stage, made)
+
+
+def _synthesise(space: Workspace, data: str | None, settings: Synthesise, out: Path | None, overwrite: bool) -> dict:
+    from fertool.stages import occlude as stage
+
+    faces = space.faces(data)
+    folder = faces.parent if faces.parent.name else faces.parent.resolve()
+    target = out or folder.with_name(f"{folder.name}-occluded") / "faces.h5"
+    return _close(stage, stage.run(faces, settings=settings, out=target, overwrite=overwrite))
 
 
 @command("render", PREPARE)
