@@ -1,0 +1,79 @@
+"""What covering or turning a face costs: accuracy of several runs over severity and over angles."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fertool.figures import style
+
+_ROW = 3  # panels beside one another
+_HEIGHT = 1.9  # inches of a panel
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Accuracy of one run at P places; arrays (P,).
+
+    Attributes:
+        at: severities or angles, ascending.
+        accuracy, low, high: percent, and the ends of its interval.
+        faces: how many faces each point stands for.
+    """
+
+    at: np.ndarray
+    accuracy: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    faces: np.ndarray
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One part of the figure: its title, what its horizontal axis shows, and a curve for each run."""
+
+    title: str
+    axis: str
+    curves: Mapping[str, Curve]
+
+
+def draw(panels: Sequence[Panel]) -> Figure:
+    """Panels in rows of three at page width, all with one vertical axis; bands are the intervals.
+
+    Small numbers below the points count faces; where every point of a panel has as many, its title says so.
+    """
+    columns = min(_ROW, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(style.PAGE * (0.3 + 0.7 * columns / _ROW), 0.35 + _HEIGHT * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+    for ax, panel in zip(axes, panels, strict=False):
+        _panel(ax, panel)
+    for ax in axes[len(panels) :]:
+        ax.remove()
+    for ax in axes[: len(panels) : columns]:
+        ax.set_ylabel("accuracy (%)")
+    low, high = axes[0].get_ylim()
+    axes[0].set_ylim(max(0, low - 0.12 * (high - low)), min(102, high))
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 4))
+    return figure
+
+
+def _panel(ax: Axes, panel: Panel) -> None:
+    for i, (name, curve) in enumerate(panel.curves.items()):
+        look = style.line(i)
+        ax.plot(curve.at, curve.accuracy, marker="o", markersize=2.2, label=style.shorten(name, 28), **look)
+        ax.fill_between(curve.at, curve.low, curve.high, color=look["color"], alpha=0.13, linewidth=0)
+    first = next(iter(panel.curves.values()))
+    same = len(set(first.faces.tolist())) == 1
+    ax.set_title(f"{panel.title}, {first.faces[0]:,} faces" if same else panel.title)
+    if not same:
+        for x, n in zip(first.at, first.faces, strict=True):
+            ax.annotate(f"{n:,}", (x, 0.02), xycoords=("data", "axes fraction"), ha="center", size=5, color=style.QUIET)
+    ax.set_xlabel(panel.axis)
+    ax.set_xlim(left=0)
+    ax.grid(color="#dddddd", linewidth=0.5)
+    ax.set_axisbelow(True)
+    ax.tick_params(labelleft=True)
