@@ -1,6 +1,7 @@
 """Feature extractors shared by the papers' networks: pictures (N, 3, H, W) in, one vector (N, D) per picture out.
 
-Parameter names follow torchvision, so that published weights load by name. `layout` says whose names they are.
+Parameter names follow torchvision, so that published weights load by name. `layout` says whose names they are,
+`last_maps` which layer gives the last feature maps.
 """
 
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ class ResNet18(nn.Module):
 
     features = 512
     layout = "resnet18"
+    last_maps = "layer4"
 
     def __init__(self):
         super().__init__()
@@ -37,6 +39,7 @@ class Vgg16(nn.Module):
 
     features = 4096
     layout = "vgg16"
+    last_maps = "features_.29"  # conv5_3 and its ReLU
 
     def __init__(self):
         super().__init__()
@@ -44,10 +47,11 @@ class Vgg16(nn.Module):
         self.features_ = net.features
         self.avgpool = net.avgpool
         self.fc6 = net.classifier[0]
+        self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.avgpool(self.features_(x)).flatten(1)
-        return self.fc6(x).relu()
+        return self.relu(self.fc6(x))
 
 
 class VggBlocks(nn.Module):
@@ -55,6 +59,7 @@ class VggBlocks(nn.Module):
     (N, 8c, 14, 14), `upper` -> (N, 8c, 7, 7), where c is the number of channels of the first block, 64 in VGG-16."""
 
     layout = "vgg16"
+    last_maps = "features_.29"  # conv5_3 and its ReLU
     _SPLIT = 24
 
     def __init__(self, channels: int = 64):
@@ -78,6 +83,7 @@ class Tiny(nn.Module):
     """Five small convolutions for two CPU cores: D = 128. In no paper; for trying a pipeline out."""
 
     features = 128
+    last_maps = "blocks.18"
 
     def __init__(self):
         super().__init__()

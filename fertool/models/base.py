@@ -81,6 +81,7 @@ class FerModel(nn.Module):
         classifies: whether the logits are expressions, which `eval` can score.
         metric: what `score` measures.
         head: how the names of the parameters begin that never come from another run: what depends on the classes.
+        cam_layer: name of the layer whose feature maps Grad-CAM weighs: the last convolution, after its ReLU.
     """
 
     input: InputSpec
@@ -91,6 +92,7 @@ class FerModel(nn.Module):
     classifies: bool = True
     metric: str = "accuracy"
     head: tuple[str, ...] = ("classifier.",)
+    cam_layer: str = ""
 
     def forward(self, views: Tensor) -> Output:
         """Views (N, K, C, H, W), normalised, -> Output. K is 1 unless the model needs regions."""

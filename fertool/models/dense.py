@@ -31,7 +31,7 @@ class DenseTrunk(nn.Module):
                     )
                 )
                 channels //= 2
-        self.norm = nn.BatchNorm2d(channels)
+        self.norm, self.relu = nn.BatchNorm2d(channels), nn.ReLU()
         self.features = channels
 
     def forward(self, x: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ class DenseTrunk(nn.Module):
                 x = F.avg_pool2d(self.transitions[i - 1](x), 2)
             for layer in block:
                 x = torch.cat([x, layer(x)], dim=1)
-        return self.norm(x).relu()
+        return self.relu(self.norm(x))
 
 
 class _Layer(nn.Sequential):

@@ -62,6 +62,7 @@ class LnlAttenNet(FerModel):
 
     Settings = LnlSettings
     paper = "lnlattennet"
+    cam_layer = "unet.down.4"  # Conv5-2: all that follows stands on it
     VARIANTS = {
         "lnlattennet": {},
         "single": {"nonlocal_weights": False, "local_weights": False},
@@ -87,6 +88,7 @@ class LnlAttenNet(FerModel):
         )
         if s.nonlocal_weights:
             self.qkv = nn.Conv2d(16 * c, 3 * 8 * c, 1)
+            self.relu = nn.ReLU()
         nets = 1 if s.share_local else m
         self.local = SimpleNet(c, nets)
         if s.local_weights:
@@ -134,15 +136,21 @@ class LnlAttenNet(FerModel):
 
     def _nonlocal(self, f5: Tensor) -> tuple[Tensor, Tensor]:
         """Weights w^g (N, M) and the attended vector s (N, M · 8c), from Q, K, V of Table I."""
-        q, k, v = (self._pool(x).flatten(2).transpose(1, 2).float() for x in self.qkv(f5).relu().chunk(3, dim=1))
+        q, k, v = (self._pool(x).flatten(2).transpose(1, 2).float() for x in self.relu(self.qkv(f5)).chunk(3, dim=1))
         r = q @ k.transpose(1, 2)  # no entry is negative
         total = r.sum(2, keepdim=True)
         r = torch.where(total > _EPS, r / total.clamp_min(_EPS), 1 / r.shape[2])  # rows sum to 1
         return r.mean(1), (r @ v).flatten(1)
 
     def _pool(self, x: Tensor) -> Tensor:
-        """To n×n cells: 2×2 max pooling where that gives them (9×9 -> 4×4)."""
-        return F.max_pool2d(x, 2) if x.shape[2] // 2 == self.n else F.adaptive_max_pool2d(x, self.n)
+        """To n×n cells: 2×2 max pooling where that gives them (9×9 -> 4×4), else adaptive max pooling, which is written
+        out because ONNX has no such thing."""
+        side, n = x.shape[2], self.n
+        if side // 2 == n:
+            return F.max_pool2d(x, 2)
+        windows = [slice(i * side // n, -(-(i + 1) * side // n)) for i in range(n)]
+        x = torch.stack([x[:, :, w].amax(2) for w in windows], dim=2)
+        return torch.stack([x[..., w].amax(3) for w in windows], dim=3)
 
     def _patches(self, f9: Tensor) -> Tensor:
         """(N, C, S, S) -> (N, M, C, 48, 48), resampled where they are not of that size."""

@@ -57,6 +57,7 @@ class Man(FerModel):
     )
 
     head = ("fc8.",)
+    cam_layer = f"backbone.{VggBlocks.last_maps}"
 
     def __init__(self, settings: ManSettings, classes: int, regions: int = 1):
         super().__init__()
@@ -68,7 +69,7 @@ class Man(FerModel):
             self.attention = MultipleAttention(wide, s)
         elif s.block == "se":
             self.attention = ChannelAttention(wide, s.se_reduction)
-        self.dropout = nn.Dropout(s.dropout)
+        self.dropout, self.relu = nn.Dropout(s.dropout), nn.ReLU()
         self.fc6 = nn.Linear(wide * 7 * 7, 64 * s.channels)
         self.fc7 = nn.Linear(64 * s.channels, 64 * s.channels)
         self.fc8 = nn.Linear(64 * s.channels, classes)
@@ -98,8 +99,8 @@ class Man(FerModel):
         elif self.settings.block == "se":
             x = self.attention(x)
         x = self.backbone.upper(x).flatten(1)
-        x = self.dropout(self.fc6(x).relu())
-        x = self.dropout(self.fc7(x).relu())
+        x = self.dropout(self.relu(self.fc6(x)))
+        x = self.dropout(self.relu(self.fc7(x)))
         return Output(self.fc8(x), attention)
 
 
@@ -111,10 +112,11 @@ class ChannelAttention(nn.Module):
         hidden = max(1, channels // reduction)
         self.squeeze = nn.Conv2d(groups * channels, groups * hidden, 1, groups=groups)
         self.excite = nn.Conv2d(groups * hidden, groups * channels, 1, groups=groups)
+        self.relu = nn.ReLU()
 
     def scale(self, means: Tensor) -> Tensor:
         """Means of the channels (N, groups · channels, 1, 1) -> their factors, between 0 and 1."""
-        return self.excite(self.squeeze(means).relu()).sigmoid()
+        return self.excite(self.relu(self.squeeze(means))).sigmoid()
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.scale(x.mean(dim=(2, 3), keepdim=True))

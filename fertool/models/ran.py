@@ -93,6 +93,10 @@ class Ran(FerModel):
         self.classifier = nn.Linear(width, classes)
 
     @property
+    def cam_layer(self) -> str:
+        return f"backbone.{self.backbone.last_maps}"
+
+    @property
     def needs(self) -> tuple[str, ...]:
         return () if self.settings.fusion == "none" and self.settings.region == 0 else ("regions",)
 

@@ -52,6 +52,7 @@ class VaCnn(FerModel):
 
     Settings = VaCnnSettings
     paper = "va-cnn"
+    cam_layer = "features.22"
 
     VARIANTS = {
         "va-cnn": {},

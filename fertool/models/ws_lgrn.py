@@ -96,6 +96,10 @@ class WsLgrn(FerModel):
         self.train()
 
     @property
+    def cam_layer(self) -> str:
+        return "gfe.relu" if self.settings.use_global else "lfe.relu"
+
+    @property
     def stands_on(self) -> str:
         return "amg" if self.settings.use_local else ""
 
@@ -129,10 +133,10 @@ class WsLgrn(FerModel):
         extras = {name: layer(vectors[name]) for name, layer in self.embed.items()} if self.training else {}
         return Output(self.classifier(fused), attention, extras)
 
-    @torch.no_grad()
     def _maps(self, x: Tensor) -> dict[str, Tensor]:
         """Attention maps, from the face as AMG was trained to see it."""
-        return dict(self.amg(renormalise(x, self.input, self.amg.input)[:, None]).attention)
+        found = self.amg(renormalise(x, self.input, self.amg.input)[:, None]).attention
+        return {name: weights.detach() for name, weights in found.items()}
 
     def _fuse(self, v: Tensor, attention: dict[str, Tensor]) -> Tensor:
         """Features (N, K, C) -> the vector that is classified (Eq. 4-8)."""
