@@ -9,7 +9,7 @@ from fertool import console
 from fertool import recipe as recipes
 from fertool.cli.frame import SHOW, RecipeName, Runs, Sets, Space, command, setting
 from fertool.figures import KINDS
-from fertool.settings import Visualize
+from fertool.settings import Report, Visualize
 from fertool.workspace import Workspace
 
 
@@ -48,3 +48,24 @@ def visualize(
     for file in files:
         console.say(f"→ {file}")
     return {"files": [str(f) for f in files]}
+
+
+@command("report", SHOW)
+def report(
+    run: Runs = None,
+    mistakes: setting(Report, "mistakes") = None,
+    confidence: setting(Report, "confidence") = None,
+    recipe: RecipeName = None,
+    sets: Sets = None,
+    workspace: Space = None,
+    out: Annotated[Path | None, typer.Option(help="the page; default: report.html in the run's folder")] = None,
+):
+    """Make a page of one run, or of several beside one another (report.html)."""
+    from fertool.stages import report as stage
+
+    space = Workspace(workspace)
+    folders = [space.run(name) for name in run] if run else [space.run()]
+    settings = recipes.load(recipe).settings("report", {"mistakes": mistakes, "confidence": confidence}, sets or ())
+    facts = stage.summary(stage.run(folders, settings=settings, out=out))
+    stage.report(facts)
+    return facts

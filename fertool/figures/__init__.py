@@ -1,4 +1,4 @@
-"""Pictures from arrays: every function takes arrays and gives a matplotlib figure; nothing here opens artefacts."""
+"""Pictures from arrays: every function takes arrays and gives a figure or picture; nothing here opens artefacts."""
 
 #: every kind of picture that `fertool visualize` draws, and what it shows
 KINDS = {
@@ -7,5 +7,6 @@ KINDS = {
     "trace": "how the attention of tracked faces moved in training",
     "confusion": "confusion matrices side by side",
     "curves": "loss and accuracy as training went on",
+    "robustness": "accuracy over the covered fraction of the face (build-subsets --synthesise) and over head pose",
     "crops": "the regions that crop-regions cut",
 }

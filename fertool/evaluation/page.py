@@ -1,0 +1,283 @@
+"""The facts about runs as one HTML page that needs nothing beside it: no network, no fonts, no other file.
+
+The template escapes whatever comes from data, and the page forbids itself, by its Content-Security-Policy, to fetch
+anything or to run any script but its own.
+"""
+
+import base64
+import hashlib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from importlib import resources
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from fertool import __version__
+from fertool.evaluation import charts
+from fertool.evaluation.score import ALL
+
+#: by which a page is known to be one of these
+MARK = '<meta name="generator" content="fertool">'
+
+_EPOCHS = 50  # lines of the table of a training; of longer ones every n-th epoch is shown
+
+
+def render(facts: Mapping) -> str:
+    """The page.
+
+    Args:
+        facts: {"runs": [see `stages.report.measured.facts`], "comparison": see `score.compare`, or {"refused"}, or
+            None, "cross_validations": list, "confidence", "nodes": all artefacts they come from, "commands",
+            "versions": see `stages.report.origin`}.
+    """
+    runs = [{**r, "index": i, "colour": i % COLOURS} for i, r in enumerate(facts["runs"])]
+    scored = [r for r in runs if r["scores"]]
+    script = _file("report.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            version=__version__,
+            mark=Markup(MARK),
+            style=Markup(_file("report.css")),
+            script=Markup(script),
+            script_hash=digest,
+            runs=runs,
+            scored=scored,
+            percent=f"{100 * facts['confidence']:g} %",
+            comparison=facts["comparison"],
+            cross_validations=facts["cross_validations"],
+            **{k: facts[k] for k in ("nodes", "commands", "versions")},
+            subsets=_subsets(scored) if scored else None,
+            classes=_classes(scored),
+            confusions=[_confusion(r) for r in scored],
+            curves=_curves([r for r in runs if r["training"]["epochs"]]),
+            reliability=_reliability([r for r in scored if r["calibration"]]),
+            differing=_differing(runs),
+            traces=[{"name": r["name"], "faces": _traces(r["trace"])} for r in scored if r["trace"]],
+            numbers=_numbers(runs, facts),
+        )
+    )
+
+
+COLOURS = 6  # of runs, in the style sheet
+
+
+@cache
+def _file(name: str) -> str:
+    return (resources.files("fertool") / "evaluation" / "templates" / name).read_text(encoding="utf-8")
+
+
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("fertool.evaluation"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "rate": lambda v, digits=2: "–" if _nothing(v) else f"{v:.{digits}f}",
+        "count": lambda n: "–" if n is None else f"{n:,}",
+        "signed": lambda v: "–" if _nothing(v) else f"{v:+.2f}".replace("-", "−"),
+        "p": lambda v: f"{v:.3f}" if v >= 0.001 else "< 0.001",
+        "value": lambda v: "" if v is None else (str(v).lower() if isinstance(v, bool) else str(v)),
+        "duration": _duration,
+    }
+    made.globals["ALL"] = ALL
+    return made
+
+
+def _nothing(value: float | None) -> bool:
+    return value is None or math.isnan(value)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+# ------------------------------------------------------------------------------------------------------ on whom
+
+
+def _subsets(runs: Sequence[Mapping]) -> dict:
+    """Rows of the table over subsets: one per subset, and for each run what stands in it."""
+    rows: dict[str, list[dict | None]] = {}
+    for i, run in enumerate(runs):
+        parts = run["scores"]["subsets"]
+        whole = parts[ALL]
+        kept = {"no face found": whole["missed"], "face found": whole["found"]} if whole["n_missed"] else {}
+        for name, scores in {**parts, **kept}.items():
+            rows.setdefault(name, [None] * len(runs))[i] = {"macro_accuracy": None, "paper": None, **scores}
+    shown = [s for row in rows.values() for s in row if s and s["accuracy"] is not None]
+    papers = [s["paper"]["value"] for s in shown if s["paper"] and s["paper"]["value"] is not None]
+    low = min([s["low"] for s in shown] + papers, default=0)
+    high = max([s["high"] for s in shown] + papers, default=100)
+    scale = charts.rounded(low, high, 10)
+    for s in shown:
+        value = s["paper"] and s["paper"]["value"]
+        s["at"] = {k: _share(s[v], scale) for k, v in {"low": "low", "high": "high", "value": "accuracy"}.items()}
+        s["at"]["paper"] = None if value is None else _share(value, scale)
+    for row in rows.values():
+        best = max((s["accuracy"] for s in row if s and s["accuracy"] is not None), default=None)
+        for s in row:
+            if s:
+                s["best"] = len(runs) > 1 and s["accuracy"] is not None and s["accuracy"] == best
+    same = all(len({s["n_total"] for s in row if s}) == 1 for row in rows.values())
+    names = {ALL: "all faces"}
+    return {
+        "scale": scale,
+        "same_faces": same,
+        "papers": bool(papers),
+        "rows": [{"name": names.get(name, name), "cells": row} for name, row in rows.items() if any(row)],
+    }
+
+
+def _share(value: float, scale: tuple[float, float]) -> float:
+    """Where a value lies on a scale, in percent of it."""
+    return round(100 * (value - scale[0]) / (scale[1] - scale[0]), 2)
+
+
+def _classes(runs: Sequence[Mapping]) -> list[dict]:
+    """Tables over classes: one for all runs where they share classes and faces, else one for each."""
+    support = [[(n, c["support"]) for n, c in r["scores"]["subsets"][ALL]["classes"].items()] for r in runs]
+    together = [list(runs)] if all(s == support[0] for s in support) else [[r] for r in runs]
+    tables = []
+    for group in together if runs else ():
+        each = [r["scores"]["subsets"][ALL]["classes"] for r in group]
+        rows = [
+            {"name": name, "support": c["support"], "cells": [e[name] for e in each]} for name, c in each[0].items()
+        ]
+        tables.append({"runs": group, "rows": rows})
+    return tables
+
+
+def _confusion(run: Mapping) -> dict:
+    whole = run["scores"]["subsets"][ALL]
+    rows = []
+    for name, counts in zip(run["classes"], whole["confusion"], strict=True):
+        n = sum(counts)
+        cells = [{"count": c, "share": 100 * c / n if n else None} for c in counts]
+        rows.append({"name": name, "n": n, "cells": cells})
+    return {"name": run["name"], "colour": run["colour"], "classes": run["classes"], "rows": rows, "whole": whole}
+
+
+# ------------------------------------------------------------------------------------------- training, confidence
+
+
+def _curves(runs: Sequence[Mapping]) -> list[dict]:
+    """Charts and a table of the training, one set for each thing that networks are scored by."""
+    metrics = dict.fromkeys(r["training"]["metric"] for r in runs)
+    return [_curve(metric, [r for r in runs if r["training"]["metric"] == metric]) for metric in metrics]
+
+
+def _curve(metric: str, runs: Sequence[Mapping]) -> dict:
+    only = len(runs) == 1
+    epochs = max(r["training"]["epochs"] for r in runs)
+    loss, score, columns, marks = [], [], [], []
+    for r in runs:
+        h, colour, tag = r["training"]["history"], r["colour"], "" if only else f"{r['name']} "
+        at = np.arange(1, len(h["loss"]) + 1)
+        loss.append(charts.Line(r["name"] if not only else "total", at, h["loss"], colour))
+        terms = [k for k in h if k.startswith("loss_")] if only else []
+        terms = terms if len(terms) > 1 else []
+        columns += [(f"{tag}loss", h["loss"]), *((k.removeprefix("loss_"), h[k]) for k in terms)]
+        loss += [charts.Line(k.removeprefix("loss_"), at, h[k], i, True) for i, k in enumerate(terms, 1)]
+        for split, dashed in (("val", False), ("train", True)):
+            values = 100 * h.get(f"{split}_{metric}", np.full(len(at), np.nan))
+            if not np.isnan(values).all():
+                name = {"val": r["settings"].get("train.val_split", "val"), "train": "training"}[split]
+                score.append(charts.Line(f"{tag}{name}", at, values, colour, dashed))
+                columns.append((f"{tag}{metric}, {name} (%)", values))
+        if only:
+            marks = (np.flatnonzero(np.diff(h["lr"]) < 0) + 1.5).tolist()
+            columns.append(("learning rate", h["lr"]))
+    ranges = {"x_range": (0, max(epochs, 1)), "x_step": 1, "marks": marks}
+    every = -(-epochs // _EPOCHS)
+    shown = [e for e in range(epochs) if (e + 1) % every == 0 or e == epochs - 1]
+    top = max((float(np.nanmax(line.y)) for line in loss if not np.isnan(line.y).all()), default=1.0)
+    return {
+        "metric": metric,
+        "only": only,
+        "names": [r["name"] for r in runs],
+        "loss": charts.plot(loss, "epoch", "training loss", y_range=(0, max(1.05 * top, 1e-6)), **ranges),
+        "score": charts.plot(score, "epoch", f"{metric} (%)", y_range=_score_range(score), **ranges),
+        "drops": bool(marks),
+        "every": every,
+        "columns": [name for name, _ in columns],
+        "rows": [[e + 1, *(float(v[e]) if e < len(v) else None for _, v in columns)] for e in shown],
+    }
+
+
+def _score_range(lines: Iterable[charts.Line]) -> tuple[float, float]:
+    values = np.concatenate([line.y for line in lines] or [np.array([0.0, 100.0])])
+    return charts.rounded(float(np.nanmin(values)), float(np.nanmax(values)), 10)
+
+
+def _reliability(runs: Sequence[Mapping]) -> dict | None:
+    if not runs:
+        return None
+    lines = []
+    for r in runs:
+        bins = [b for b in r["calibration"]["bins"] if b["n"]]
+        x, y = [b["confidence"] for b in bins], [b["accuracy"] for b in bins]
+        lines.append(charts.Line(r["name"], x, y, r["colour"], dots=True))
+    plot = charts.plot(lines, "confidence (%)", "of these right (%)", x_range=(0, 100), y_range=(0, 100), diagonal=True)
+    rows = [
+        {"low": b["low"], "high": b["high"], "cells": [r["calibration"]["bins"][i] for r in runs]}
+        for i, b in enumerate(runs[0]["calibration"]["bins"])
+    ]
+    return {"plot": plot, "runs": list(runs), "rows": [row for row in rows if any(c["n"] for c in row["cells"])]}
+
+
+def _traces(faces: Sequence[Mapping]) -> list[dict]:
+    """A chart for each tracked face, a line for each of its regions; they are too many to be told apart by a legend."""
+    top = max(float(f["weights"].max()) for f in faces)
+    made = []
+    for face in faces:
+        t, weights = face["iterations"], face["weights"]
+        lines = [charts.Line("", t, weights[:, k], k % COLOURS) for k in range(weights.shape[1])]
+        plot = charts.plot(
+            lines, "iteration", f"{face['name']} weight", x_range=(0, max(int(t[-1]), 1)), y_range=(0, max(top, 1e-6))
+        )
+        order = np.argsort(-weights[-1], kind="stable")[:5]
+        said = ", ".join(f"{k + 1} ({weights[-1, k]:.3f})" for k in order)
+        made.append({"id": face["id"], "plot": plot, "last": said})
+    return made
+
+
+# ----------------------------------------------------------------------------------------------------- how made
+
+
+def _differing(runs: Sequence[Mapping]) -> list[dict]:
+    """Settings in which runs differ: {key, values (one for each run; None where it has no such setting)}."""
+    keys = dict.fromkeys(k for r in runs for k in r["settings"])
+    rows = [{"key": k, "values": [r["settings"].get(k) for r in runs]} for k in keys]
+    return [row for row in rows if any(v != row["values"][0] for v in row["values"])]
+
+
+def _numbers(runs: Sequence[Mapping], facts: Mapping) -> dict:
+    """What the page says, for programs."""
+    each = {
+        r["name"]: {k: r.get(k) for k in ("data", "model", "variant", "recipe", "fold", "scores", "calibration")}
+        for r in runs
+    }
+    return _plain({"runs": each, **{k: facts[k] for k in ("comparison", "cross_validations")}})
+
+
+def _plain(value):
+    """Without what JSON has no word for."""
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

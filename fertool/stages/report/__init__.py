@@ -1,0 +1,95 @@
+"""report: runs → a page that says how good they are, on whom, where they look and how they were made."""
+
+import json
+import os
+import re
+import shlex
+from pathlib import Path
+
+from fertool import console
+from fertool.errors import DataError, UsageError
+from fertool.evaluation import page
+from fertool.settings import Report
+from fertool.stages.report import measured, origin
+from fertool.stages.visualize.sources import Run, named
+
+
+def run(folders: list[Path], *, settings: Report, out: Path | None = None) -> Path:
+    """Make a page of one run, or of several beside one another.
+
+    Args:
+        folders: of the runs; what is compared is compared with the first.
+        out: the page; by default report.html in the run's folder, or in that of the data set if there are several.
+
+    Returns:
+        the page, one HTML file that needs nothing else.
+
+    Raises:
+        ArtefactError: a run that classifies has no predictions, or they are older than it or its faces.
+        UsageError: a run named twice, or `out` is some other file.
+        DataError: the page cannot be written.
+    """
+    runs = named(folders)
+    target = out or _place(runs)
+    if target.exists() and not _is_page(target):
+        raise UsageError(f"{target} is there and no page of fertool's", "choose another --out")
+    each = [measured.facts(r, settings) for r in runs]
+    scored = [r for r, facts in zip(runs, each, strict=True) if facts["scores"]]
+    nodes = list({(n["kind"], n["digest"]): n for facts in each for n in facts["origin"]}.values())
+    made = page.render(
+        {
+            "runs": each,
+            "comparison": measured.comparison(scored) if len(scored) > 1 else None,
+            "cross_validations": measured.cross_validations(scored, settings.confidence),
+            "confidence": settings.confidence,
+            "commands": [*origin.commands(nodes), shlex.join(["fertool", "report", *_named_again(folders)])],
+            "versions": origin.versions(nodes),
+            "nodes": nodes,
+        }
+    )
+    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            beside.write_text(made, encoding="utf-8")
+            os.replace(beside, target)
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as e:
+        raise DataError(f"cannot write {target}: {e.strerror}", "choose another place with --out") from e
+    return target
+
+
+def _named_again(folders: list[Path]) -> list[str]:
+    return [word for folder in folders for word in ("--run", str(folder))]
+
+
+def _place(runs: list[Run]) -> Path:
+    if len(runs) == 1:
+        return runs[0].folder / "report.html"
+    data = {r.folder.parent.parent for r in runs}
+    return (data.pop() if len(data) == 1 else runs[0].folder.parent.parent.parent) / "report.html"
+
+
+def _is_page(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with open(path, encoding="utf-8", errors="replace") as f:
+        return page.MARK in f.read(1000)
+
+
+def summary(path: Path) -> dict:
+    """The page, its size in bytes, and the numbers in it: of each run its scores, see `evaluation.score`."""
+    text = path.read_text(encoding="utf-8")
+    numbers = re.search(r'<script type="application/json" id="numbers">(.*?)</script>', text, re.DOTALL)
+    return {"report": str(path), "bytes": path.stat().st_size, **json.loads(numbers[1])}
+
+
+def report(facts: dict) -> None:
+    """A line per run, and where the page is."""
+    for name, numbers in facts["runs"].items():
+        if scores := numbers["scores"]:
+            whole = scores["subsets"]["all"]
+            rate = "no labelled face" if whole["accuracy"] is None else f"{whole['accuracy']:.2f} %"
+            console.say(f"{name}: {rate} of {whole['n_total']:,} faces")
+    console.say(f"→ {facts['report']} ({facts['bytes'] / 1e6:.1f} MB)")

@@ -1,0 +1,91 @@
+"""Where a run comes from: every artefact it was made of down to the data set, and the commands that made them."""
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from fertool import artefact
+from fertool.artefact import Artefact, Parent
+from fertool.errors import ArtefactError
+from fertool.workspace import STAGE_FILES
+
+
+def chain(last: Artefact, folder: Path) -> list[dict]:
+    """What an artefact was made of, parents before children, itself last.
+
+    Args:
+        last: the artefact.
+        folder: the data set's folder in the workspace; parents are looked for there, then beside it.
+
+    Returns:
+        for each artefact {kind, name, uid, digest, found, parents (names)}; for those that are there also created,
+        command, versions, seed, rows, params.
+    """
+    nodes: dict[tuple[str, str], dict] = {}
+    begun = set()
+
+    def visit(made: Artefact) -> None:
+        for parent in made.inputs:
+            key = (parent.kind, parent.digest)
+            if key in begun:
+                continue
+            begun.add(key)
+            if found := _find(parent, folder):
+                visit(found)
+            else:
+                nodes[key] = {**_facts(parent), "found": False, "parents": []}
+        mine = made.as_parent()
+        nodes[(mine.kind, mine.digest)] = {
+            **_facts(mine),
+            "found": True,
+            "parents": [p.name for p in made.inputs],
+            "created": made.info.get("created", ""),
+            "command": shlex.join(map(str, made.info.get("command", []))),
+            "versions": dict(made.info.get("versions", {})),
+            "seed": made.info.get("seed"),
+            "rows": made.rows,
+            "params": artefact.flatten(made.params),
+        }
+
+    visit(last)
+    return list(nodes.values())
+
+
+def _facts(parent: Parent) -> dict:
+    return {"kind": parent.kind, "name": parent.name, "uid": parent.uid, "digest": parent.digest}
+
+
+def _find(parent: Parent, folder: Path) -> Artefact | None:
+    """The file in the workspace that has the parent's digest. Its name only says where to look first: no path is made
+    from it."""
+    for path in _candidates(parent, folder):
+        try:
+            found = artefact.read(path, parent.kind)
+        except ArtefactError:
+            continue
+        if found.digest == parent.digest:
+            return found
+    return None
+
+
+def _candidates(parent: Parent, folder: Path) -> Iterator[Path]:
+    if parent.kind in STAGE_FILES:
+        beside = folder / f"{parent.kind}.h5"
+        yield from (p for p in (beside, *sorted(folder.parent.glob(f"*/{parent.kind}.h5"))) if p.is_file())
+    if parent.kind == "run":
+        there = sorted(folder.parent.glob("*/runs/*/run.h5"))
+        yield from (p for p in there if f"{p.parent.name}/{p.name}" == parent.name)
+
+
+def commands(nodes: list[dict]) -> list[str]:
+    """The commands that made them, in the order in which they have to be given."""
+    return list(dict.fromkeys(n["command"] for n in nodes if n.get("command")))
+
+
+def versions(nodes: list[dict]) -> list[dict]:
+    """Every version of every package that had a part in it: {package, version, made (names of the artefacts)}."""
+    made: dict[tuple[str, str], list[str]] = {}
+    for node in nodes:
+        for package, version in node.get("versions", {}).items():
+            made.setdefault((package, str(version)), []).append(node["name"])
+    return [{"package": p, "version": v, "made": names} for (p, v), names in made.items()]
