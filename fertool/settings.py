@@ -32,9 +32,11 @@ class DetectAlign(Settings):
         "who finds the face; `shipped` takes the data set's boxes, `none` the whole photograph",
     ] = "mtcnn"
     landmarks: Annotated[
-        Literal["ert68", "mtcnn5", "shipped", "none"],
-        "who places the landmarks: dlib's 68 points, MTCNN's five, the data set's own, or nobody",
+        Literal["ert68", "mtcnn5", "sdm", "shipped", "none"],
+        "who places the landmarks: dlib's 68 points, MTCNN's five, a descent learnt by fit-sdm, the data set's own, or "
+        "nobody",
     ] = "ert68"
+    sdm: Annotated[str | None, "with `landmarks: sdm`, the file that `fertool fit-sdm` wrote"] = None
     align: Annotated[
         Literal["similarity", "affine", "none"],
         "how landmarks are brought to the template; `none` crops the box without turning it",
@@ -96,6 +98,34 @@ class DetectAlign(Settings):
             name: getattr(self, name)
             for name in ("label_rule", "votes", "images", "points", "frames", "views", "contempt")
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitSdm(Settings):
+    """fit-sdm: faces with landmarks → steps that find them (Xiong & De la Torre, CVPR 2013)."""
+
+    splits: Annotated[tuple[str, ...], "splits of a faces file to learn from; faces of no split always count"] = (
+        "train",
+    )
+    mirror: Annotated[bool, "also learn from every face's mirror image (5 or 68 landmarks)"] = True
+    starts: Annotated[int, Gt(0), "perturbed starts of each face, and of its mirror image"] = 4
+    most: Annotated[int, Gt(0), "starts in all, at most: of more faces some are drawn"] = 20_000
+    cells: Annotated[
+        tuple[Annotated[float, Gt(0), Lt(1)], ...],
+        "one step for each number: the side of its descriptors' cells, as a fraction of the distance between the eyes",
+    ] = (0.3, 0.22, 0.17, 0.12)
+    turn: Annotated[float, Ge(0), "starts are turned by so many degrees (standard deviation)"] = 6.0
+    scale: Annotated[float, Ge(0), Lt(1), "starts are too large or small by this fraction (standard deviation)"] = 0.07
+    shift: Annotated[
+        float,
+        Ge(0),
+        Lt(1),
+        "starts lie beside the face by this fraction of the distance between the eyes (standard deviation, each way)",
+    ] = 0.07
+    ridge: Annotated[
+        float, Gt(0), "λ of the ridge regressions, relative to the sum of squares of a descriptor's value"
+    ] = 4.0
+    seed: Annotated[int, Ge(0), "decides the starts"] = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,6 +283,37 @@ class Visualize(Settings):
     dpi: Annotated[int, Gt(0), "dots per inch of the pictures"] = 300
     formats: Annotated[tuple[Literal["png", "pdf", "svg"], ...], "of the pictures: png, pdf, svg"] = ("png",)
     seed: Annotated[int, Ge(0), "decides which faces are chosen"] = 0
+    by: Annotated[
+        Literal["class", "person", "pose"] | None,
+        "how faces are ordered: gradcam by class (a face each) or person; attention by class, in coloured boxes; "
+        "mean-attention by class, or by class and pose",
+    ] = None
+    target: Annotated[Literal["label", "predicted"], "gradcam: the class that is asked about"] = "label"
+    layer: Annotated[str, "gradcam: the layer whose maps are weighed; default: the network's last convolution"] = ""
+    yaw: Annotated[
+        tuple[float, ...], "mean-attention by pose: degrees between one view and the next, from right to left"
+    ] = (-67.5, -22.5, 22.5, 67.5)
+    weights: Annotated[str, "grid: which of the network's weights, e.g. `global` or `local`; default: the first"] = ""
+    patches: Annotated[
+        tuple[int, ...], "obscure: numbers of the patches that are obscured, from 1; default: six spread over the face"
+    ] = ()
+    checked: Annotated[int, Gt(0), "obscure: faces on which it is counted how often an obscured patch loses weight"] = (
+        100
+    )
+    iterations: Annotated[
+        tuple[int, ...], "trace: iterations whose weights are shown; default: six, evenly spread over the training"
+    ] = ()
+    paper: Annotated[bool, "confusion: also the matrices that the network's paper prints for the data set"] = False
+    photos: Annotated[str, "group: photographs, a file or a folder; steps: the folder of the data set"] = ""
+    detector: Annotated[Literal["mtcnn", "dlib-hog", "dlib-cnn"], "group: who finds the faces"] = "mtcnn"
+    face_side: Annotated[
+        Annotated[int, Gt(0)] | None,
+        "group: photographs are scaled so that their faces are so many pixels wide; default: as in the run's faces",
+    ] = None
+    box_scale: Annotated[float, Gt(0), "group: how much the soft boxes are larger than the detector's"] = 1.2
+    box_falloff: Annotated[
+        float, Gt(0), "group: how soft they are, deviation of the Gaussian beyond the box as a fraction of its side"
+    ] = 0.15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,6 +329,7 @@ class Report(Settings):
 #: recipe section (as the command is written) -> settings class
 STAGES: dict[str, type[Settings]] = {
     "detect-align": DetectAlign,
+    "fit-sdm": FitSdm,
     "make-masks": MakeMasks,
     "crop-regions": CropRegions,
     "build-subsets": BuildSubsets,
