@@ -2,7 +2,7 @@
 
 Format (schema 1 of every kind). The root carries the attributes
 
-    fertool_kind     str   faces, masks, regions, subsets, run, predictions, figures
+    fertool_kind     str   faces, masks, regions, subsets, run, predictions, figures, landmarks
     fertool_schema   int   version of the kind's layout
     uid              str   random, one per file
     complete         bool  false until the last step of the stage that writes it

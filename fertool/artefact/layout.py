@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-KINDS = ("faces", "masks", "regions", "subsets", "run", "predictions", "figures")
+KINDS = ("faces", "masks", "regions", "subsets", "run", "predictions", "figures", "landmarks")
 SCHEMA = 1
 
 #: columns without which a file of the kind makes no sense

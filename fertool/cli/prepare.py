@@ -9,7 +9,7 @@ from fertool import console
 from fertool import recipe as recipes
 from fertool.cli.frame import PREPARE, Data, Out, Overwrite, RecipeName, Sets, Space, command, setting
 from fertool.errors import UsageError
-from fertool.settings import BuildSubsets, CropRegions, DetectAlign, MakeMasks, Synthesise
+from fertool.settings import BuildSubsets, CropRegions, DetectAlign, FitSdm, MakeMasks, Synthesise
 from fertool.workspace import Workspace, slug
 
 
@@ -20,6 +20,7 @@ def detect_align(
     name: Annotated[str | None, typer.Option(help="its name in the workspace; default: the folder's name")] = None,
     detector: setting(DetectAlign, "detector") = None,
     landmarks: setting(DetectAlign, "landmarks") = None,
+    sdm: setting(DetectAlign, "sdm") = None,
     align: setting(DetectAlign, "align") = None,
     template: setting(DetectAlign, "template") = None,
     size: setting(DetectAlign, "size") = None,
@@ -42,7 +43,7 @@ def detect_align(
     from fertool.stages import detect_align as stage
 
     options = {
-        "detector": detector, "landmarks": landmarks, "align": align, "template": template, "size": size,
+        "detector": detector, "landmarks": landmarks, "sdm": sdm, "align": align, "template": template, "size": size,
         "height": height, "grey": grey, "illumination": illumination, "missed": missed,
     }  # fmt: skip
     settings = recipes.load(recipe).settings("detect-align", options, sets or ())
@@ -52,6 +53,26 @@ def detect_align(
     target = out or Workspace(workspace).path(slug(name or path.resolve().name), "faces")
     made = stage.run(source, settings=settings, out=target, overwrite=overwrite, workers=workers, limit=limit)
     return _close(stage, made)
+
+
+@command("fit-sdm", PREPARE)
+def fit_sdm(
+    paths: Annotated[
+        list[Path], typer.Argument(help="folders of photographs with .pts files, or faces.h5 files with landmarks")
+    ],
+    out: Annotated[Path, typer.Option(help="file to write")] = Path("landmarks.h5"),
+    mirror: setting(FitSdm, "mirror") = None,
+    starts: setting(FitSdm, "starts") = None,
+    seed: setting(FitSdm, "seed") = None,
+    recipe: RecipeName = None,
+    sets: Sets = None,
+    overwrite: Overwrite = False,
+):
+    """Photographs or faces with landmarks → a way to find them, for detect-align (landmarks.h5)."""
+    from fertool.stages import fit_sdm as stage
+
+    settings = recipes.load(recipe).settings("fit-sdm", {"mirror": mirror, "starts": starts, "seed": seed}, sets or ())
+    return _close(stage, stage.run(paths, settings=settings, out=out, overwrite=overwrite))
 
 
 @command("make-masks", PREPARE)

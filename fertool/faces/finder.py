@@ -31,7 +31,7 @@ class Finder:
         if settings.detector not in ("shipped", "none"):
             self._detector = detect.make(settings.detector, upsample=settings.upsample, device=device)
         if settings.landmarks not in ("shipped", "none"):
-            self._placer = landmarks.make(settings.landmarks, device)
+            self._placer = landmarks.make(settings.landmarks, device, settings.sdm)
         self.batch = 1 if self._detector is None else self._detector.batch
 
     def groups(self, items: Iterable[Item], picture: Callable[[Item], np.ndarray | None]) -> Iterator[list[Item]]:

@@ -15,7 +15,7 @@ from fertool import artefact, console, pool
 from fertool.artefact import Column, Parent
 from fertool.datasets.base import Dataset, Sample, Samples, some
 from fertool.errors import DataError, Stopped, UsageError
-from fertool.faces import align, aligner, landmarks
+from fertool.faces import align, aligner, landmarks, sdm
 from fertool.faces.status import HAS_IMAGE, NAMES, NO_FACE, PENDING, UNREADABLE
 from fertool.settings import DetectAlign
 
@@ -58,12 +58,14 @@ def run(
         samples = Samples(np.linspace(0, len(samples) - 1, limit).round().astype(int).tolist(), samples.__getitem__)
     listing = _Listing(dataset, samples, settings)
     params = {**_deciding(settings), **dataset.chosen, "dataset": dataset.name, "limit": limit}
-    parent = Parent("dataset", dataset.name, dataset.root.resolve().name, "", listing.digest)
-    if artefact.up_to_date(out, "faces", params, [parent], overwrite=overwrite):
+    parents = [Parent("dataset", dataset.name, dataset.root.resolve().name, "", listing.digest)]
+    if settings.landmarks == "sdm":
+        parents.append(artefact.read(landmarks.sdm_file(settings.sdm), "landmarks").as_parent("sdm"))
+    if artefact.up_to_date(out, "faces", params, parents, overwrite=overwrite):
         console.say(f"{out} is up to date")
     else:
         classes, columns = dataset.classes, _columns(settings, listing.landmarks)
-        made = {"params": params, "inputs": [parent], "classes": classes, "known": listing.columns, "columns": columns}
+        made = {"params": params, "inputs": parents, "classes": classes, "known": listing.columns, "columns": columns}
         writer = artefact.begin(out, "faces", overwrite=overwrite, **made)
         try:
             _fill(writer, dataset, samples, settings, listing.landmarks, workers)
@@ -82,6 +84,7 @@ def _deciding(settings: DetectAlign) -> dict:
     What came later is named only where it is used: files made before are still up to date.
     """
     params = {k: v for k, v in settings.as_dict().items() if k not in settings.dataset_options}
+    del params["sdm"]  # whatever its name: it is one of the inputs
     if settings.height in (None, settings.size):
         del params["height"]
     if settings.illumination == "none":
@@ -174,7 +177,14 @@ def _check(dataset: Dataset, settings: DetectAlign, shipped_points: set[int], sh
         raise UsageError(f"{dataset.root} ships no landmarks", "use --landmarks ert68")
     if settings.landmarks == "shipped" and len(shipped_points) > 1:
         raise DataError(f"{dataset.root} ships landmarks of several kinds: {sorted(shipped_points)} points")
-    points = shipped_points.pop() if settings.landmarks == "shipped" else landmarks.COUNTS.get(settings.landmarks, 0)
+    if settings.sdm and settings.landmarks != "sdm":
+        raise UsageError(f"--sdm {settings.sdm} is of no use with --landmarks {settings.landmarks}", "--landmarks sdm")
+    if settings.landmarks == "shipped":
+        points = shipped_points.pop()
+    elif settings.landmarks == "sdm":
+        points = len(sdm.load(landmarks.sdm_file(settings.sdm)).mean)
+    else:
+        points = landmarks.COUNTS.get(settings.landmarks, 0)
     if settings.align != "none":
         if not points:
             raise UsageError(
