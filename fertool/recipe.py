@@ -3,6 +3,7 @@
 Precedence: defaults < recipe < command-line option < `--set section.key=value`.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from importlib import resources
@@ -17,7 +18,7 @@ from fertool.settings import STAGES, Settings
 S = TypeVar("S", bound=Settings)
 
 #: keys of a recipe that are not stage sections
-HEADER = ("about", "paper", "dataset", "stages", "after", "variants", "compare")
+HEADER = ("about", "paper", "dataset", "stages", "after", "variants", "compare", "sweeps")
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Recipe:
         stages: the commands `fertool run` walks, in order.
         after: recipes whose training on the same faces comes before this one's: what the network stands on.
         variants: baselines and ablations `fertool run` trains one after the other; empty for the system itself.
+        sweeps: series of trainings for `fertool sweep`, by name: "section.key" -> the values it takes.
         compare: settings that pick the paper's rows, see `evaluation.paper_results`.
         sections: stage name -> raw settings.
         text: the file itself, with its comments.
@@ -44,6 +46,7 @@ class Recipe:
     stages: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     variants: tuple[str, ...] = ()
+    sweeps: Mapping[str, Mapping[str, list]] = field(default_factory=dict)
     compare: Mapping[str, Any] = field(default_factory=dict)
     sections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     text: str = ""
@@ -60,35 +63,33 @@ class Recipe:
             RecipeError: an unknown key, an impossible value or a setting of another stage, with the nearest known key
                 or what is allowed.
         """
-        merged = _merge({}, self.sections.get(stage, {}))
-        merged = _merge(merged, {k: v for k, v in (options or {}).items() if v is not None})
+        merged = merge({}, self.sections.get(stage, {}))
+        merged = merge(merged, {k: v for k, v in (options or {}).items() if v is not None})
         for section, keys, value in parse_sets(sets):
             if section != stage:
                 raise RecipeError(
                     f"--set {section}.{'.'.join(keys)}: {stage} does not use the settings of {section}",
                     f"say it to fertool {section}, or to fertool run",
                 )
-            merged = _merge(merged, _nest(keys, value))
+            merged = merge(merged, _nest(keys, value))
         return build(STAGES[stage], merged, where=f"{stage}" + (f" of recipe {self.name}" if self.name else ""))
 
     def with_model(self, name: str) -> "Recipe":
         """This recipe for another network, with that network's own defaults."""
         return replace(
-            self, sections={**self.sections, "train": _merge(self.sections.get("train", {}), {"model": {"name": name}})}
+            self, sections={**self.sections, "train": merge(self.sections.get("train", {}), {"model": {"name": name}})}
         )
 
 
-def _merge(base: Mapping, over: Mapping) -> dict:
+def merge(base: Mapping, over: Mapping) -> dict:
+    """One nested mapping with another laid over it."""
     out = dict(base)
     for key, value in over.items():
         if isinstance(value, Mapping) and isinstance(out.get(key), Mapping):
-            out[key] = _merge(out[key], value)
+            out[key] = merge(out[key], value)
         else:
             out[key] = value
     return out
-
-
-merge = _merge
 
 
 def _nest(keys: list[str], value: Any) -> dict:
@@ -171,7 +172,34 @@ def load(name: str | None) -> Recipe:
     )
     for stage in recipe.sections:
         recipe.settings(stage)
+    for sweep, axes in recipe.sweeps.items():
+        _check_sweep(recipe, sweep, axes)
     return recipe
+
+
+def _check_sweep(recipe: Recipe, name: str, axes: Any) -> None:
+    """That every value of a sweep is possible."""
+    if not isinstance(axes, dict) or not all(isinstance(v, list) and v for v in axes.values()):
+        raise RecipeError(
+            f"recipe {recipe.name}: sweep {name} is no list of values", "write: NAME: {section.key: [one, another]}"
+        )
+    for key, values in axes.items():
+        for value in values:
+            recipe.settings(section_of(key), sets=[set_to(key, value)])
+
+
+def set_to(key: str, value: Any) -> str:
+    """The `--set` that gives a key ("section.key") a value."""
+    return f"{key}={json.dumps(value)}"
+
+
+def section_of(key: str) -> str:
+    """The section of a key.
+
+    Raises:
+        RecipeError: it is not of the form section.key, or there is no such section.
+    """
+    return parse_sets([f"{key.partition('=')[0]}=null"])[0][0]
 
 
 def _header(name: str, raw: dict) -> dict:
@@ -183,6 +211,8 @@ def _header(name: str, raw: dict) -> dict:
             raise RecipeError(f"recipe {name}: section {key} holds no settings", f"write: {key}: {{key: value}}")
         if key in ("stages", "after", "variants") and not isinstance(value, list):
             raise RecipeError(f"recipe {name}: {key} is not a list", f"write: {key}: [one, another]")
+        if key == "sweeps" and not isinstance(value, dict):
+            raise RecipeError(f"recipe {name}: sweeps have no names", "write: sweeps: {name: {section.key: [1, 2]}}")
     header = {k: raw[k] for k in HEADER if k in raw}
     header |= {k: tuple(map(str, raw.get(k, ()))) for k in ("stages", "after", "variants")}
     for stage in header["stages"]:

@@ -177,6 +177,79 @@ def _named(folders: list[Path]) -> dict[str, Path]:
     return {f.name if names.count(f.name) == 1 else f"{f.parent.parent.name}/{f.name}": f for f in folders}
 
 
+@command("sweep", RUNS)
+def sweep(
+    model: Annotated[str, typer.Argument(help="a network (ran) or a recipe (lnlattennet-rafdb)")],
+    name: Annotated[str | None, typer.Argument(help="a sweep of the recipe; default: its only one")] = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SECTION.KEY=[VALUES]", help="a setting and the values it takes; repeatable"),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="train each with so many seeds: mean and sd")] = 1,
+    data: Data = None,
+    variant: Annotated[str | None, typer.Option(help="baseline or ablation, see: fertool models NAME")] = None,
+    run: Annotated[str | None, typer.Option("--run", help="train nothing: score this run on other regions")] = None,
+    subset: Annotated[
+        list[str] | None, typer.Option(help="score this subset too, e.g. pose45; repeatable; or all")
+    ] = None,
+    epochs: setting(Train, "epochs") = None,
+    gpus: Gpus = None,
+    cpu_processes: Processes = 1,
+    recipe: RecipeName = None,
+    sets: Sets = None,
+    workspace: Space = None,
+):
+    """Train and score for several values of a setting: table and curve.
+
+    What is there already is not trained again."""
+    from fertool import artefact
+    from fertool.stages import sweep as stage
+    from fertool.training.devices import choose
+
+    space = Workspace(workspace)
+    trained = space.run(run) if run else None
+    faces = trained.parent.parent / "faces.h5" if trained and not data else space.faces(data)
+    chosen = _recipe(model, recipe, artefact.read(faces, "faces").params.get("dataset", ""))
+    name, axes = _axes(chosen, name, vary or [])
+    if seeds > 1:
+        axes = {**axes, "train.seed": list(range(seeds))}
+    scoring = [s for s in sets or () if recipes.section_of(s) == "eval"]
+    rest = tuple(s for s in sets or () if s not in scoring)
+    facts = stage.run(
+        faces,
+        name,
+        stage.points(chosen, axes, variant=variant or "", options={"epochs": epochs}, sets=rest),
+        recipe=chosen.name,
+        variant=variant or "",
+        settings=chosen.settings("eval", {}, scoring),
+        subsets=tuple(subset or ()),
+        devices=choose(gpus, cpu_processes),
+        workspace=space,
+        trained=trained,
+    )
+    stage.report(facts)
+    return facts
+
+
+def _axes(recipe: recipes.Recipe, name: str | None, vary: list[str]) -> tuple[str, dict[str, list]]:
+    """What is varied, with the name it is kept under: what the options say, or a sweep of the recipe."""
+    if vary:
+        axes = {}
+        for entry in vary:
+            ((section, keys, values),) = recipes.parse_sets([entry])
+            axes[".".join((section, *keys))] = values if isinstance(values, list) else [values]
+        return name or "-".join(k.rpartition(".")[2] for k in axes), axes
+    known = ", ".join(recipe.sweeps) or "none"
+    if name is None and len(recipe.sweeps) == 1:
+        name = next(iter(recipe.sweeps))
+    if name not in recipe.sweeps:
+        raise UsageError(
+            f"which sweep? recipe {recipe.name or 'of your own'} has: {known}",
+            "name one, or say what to vary: --vary train.model.alpha=[0.1,0.3,0.5]",
+        )
+    return name, dict(recipe.sweeps[name])
+
+
 @command("run", RUNS)
 def run_recipe(
     recipe: Annotated[str, typer.Argument(help="a recipe, see: fertool recipes")],

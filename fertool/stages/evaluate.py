@@ -42,7 +42,7 @@ def run(
     trained = artefact.read(folder / "run.h5", "run")
     _check_classifies(trained, folder)
     source = _faces(trained, folder, faces)
-    boxes_file = _regions(trained, source, regions)
+    boxes_file = regions_of(trained, source, regions)
     inputs = [trained.as_parent(), source.as_parent(), *([boxes_file.as_parent()] if boxes_file else [])]
     subsets = _subsets(trained, source)
     if subsets:
@@ -133,14 +133,22 @@ def _faces(trained: Artefact, folder: Path, faces: Path | None) -> Artefact:
     return source
 
 
-def _regions(trained: Artefact, source: Artefact, regions: Path | None) -> Artefact | None:
-    needed = trained.parent("regions") is not None
-    if not needed:
+def regions_of(trained: Artefact, source: Artefact, regions: Path | None = None) -> Artefact | None:
+    """The regions that a run looks at on these faces; None for networks without.
+
+    By default those it was trained on, if they lie beside the faces (a sweep leaves several there), else regions.h5.
+    """
+    mine = trained.parent("regions")
+    if mine is None:
         return None
-    path = regions or source.path.with_name("regions.h5")
-    if not path.is_file():
-        raise ArtefactError(f"there are no regions {path}", f"run: fertool crop-regions --data {source.path}")
-    boxes = artefact.read(path, "regions")
+    usual = source.path.with_name("regions.h5")
+    if regions is None:
+        there = [usual, *sorted(source.path.parent.glob("regions-*.h5"))]
+        same = (p for p in there if p.is_file() and artefact.read(p, "regions").digest == mine.digest)
+        regions = next(same, usual)
+    if not regions.is_file():
+        raise ArtefactError(f"there are no regions {regions}", f"run: fertool crop-regions --data {source.path}")
+    boxes = artefact.read(regions, "regions")
     boxes.require_parent(source)
     return boxes
 
@@ -206,7 +214,7 @@ def latency(
     """
     trained = artefact.read(folder / "run.h5", "run")
     source = _faces(trained, folder, faces)
-    boxes_file = _regions(trained, source, regions)
+    boxes_file = regions_of(trained, source, regions)
     net, forward, device = load_network(trained, settings, devices, _region_count(boxes_file))
     boxes = region_boxes(source, boxes_file)
     rows = torch.from_numpy(np.flatnonzero(np.isin(np.asarray(source["status"]), HAS_IMAGE)))

@@ -47,7 +47,7 @@ def run(
     recipe: str = "",
     variant: str = "",
     out: Path | None = None,
-    resume: bool = False,
+    resume: bool | None = False,
     overwrite: bool = False,
 ) -> Path:
     """Train a network.
@@ -59,7 +59,7 @@ def run(
             the same faces first.
         variant: a named baseline or ablation of the network, applied on top of `settings.model`.
         out: folder of the run; by default the next free name beside the faces.
-        resume: go on with the latest unfinished run of these settings.
+        resume: go on with the latest unfinished run of these settings; None: if there is one.
         overwrite: train again although there is such a run.
 
     Returns:
@@ -115,7 +115,7 @@ def each_fold(settings: Train, folds: str | None, subsets: Path) -> list[Train]:
     return [replace(settings, fold=fold) for fold in range(fold_count(artefact.read(subsets, "subsets")))]
 
 
-def _folder(job: Job, workspace: Workspace, out: Path | None, resume: bool, overwrite: bool):
+def _folder(job: Job, workspace: Workspace, out: Path | None, resume: bool | None, overwrite: bool):
     """Where to train: (folder, go on?), or (None, run.h5) if there is nothing to do."""
     name = job.params["model"]["name"] + (f"-{job.params['variant']}" if job.params["variant"] else "")
     if job.settings.fold is not None:
@@ -141,7 +141,7 @@ def _folder(job: Job, workspace: Workspace, out: Path | None, resume: bool, over
         if old["state/finished"] and not artefact.differences(old, job.params, job.inputs, _SPEED):
             console.say(f"{folder.name} is up to date ({folder})")
             return None, folder / "run.h5"
-        if resume:
+        if resume is not False:
             return folder, True
         raise ArtefactError(f"{folder} is unfinished", "add --resume to go on, or --overwrite to start again")
     if resume:

@@ -104,14 +104,6 @@ def _said(stage, made: Path) -> dict:
 
 def _train(recipe: Recipe, settings, variant: str, faces: Path, workspace: Workspace, devices: Devices) -> Path:
     """Train one variant, going on with its unfinished run of the same settings if there is one."""
-    unfinished = [
-        r
-        for r in workspace.runs(faces.parent.name)
-        if (old := artefact.read(r / "run.h5", "run")).params["recipe"] == recipe.name
-        and old.params["variant"] == variant
-        and old.params["train"].get("fold") == settings.fold
-        and not old["state/finished"]
-    ]
     return train.run(
         faces,
         settings=settings,
@@ -122,7 +114,7 @@ def _train(recipe: Recipe, settings, variant: str, faces: Path, workspace: Works
         masks=workspace.beside(faces, "masks"),
         recipe=recipe.name,
         variant=variant,
-        resume=bool(unfinished),
+        resume=None,
     )
 
 

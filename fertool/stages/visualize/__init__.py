@@ -10,16 +10,18 @@ from fertool.evaluation.score import ALL
 from fertool.figures import KINDS as DESCRIBED
 from fertool.figures import style
 from fertool.settings import Visualize
-from fertool.stages.visualize import looking, results
+from fertool.stages.visualize import gradcam, looking, results, robustness
 from fertool.stages.visualize.sources import Drawn, Kind, named
 
 KINDS: dict[str, Kind] = {
+    "gradcam": gradcam.draw_gradcam,
     "regions": looking.draw_regions,
     "attention": looking.draw_attention,
     "trace": looking.draw_trace,
     "confusion": results.draw_confusion,
     "curves": results.draw_curves,
     "crops": looking.draw_crops,
+    "robustness": robustness.draw_robustness,
 }
 
 
@@ -51,12 +53,10 @@ def run(
         raise UsageError(f"there is no figure {kind!r}", nearest(kind, DESCRIBED))
     called, subset = named(runs), None if subset == ALL else subset
     parts = [kind, *([subset] if subset else []), *((r.name for r in called) if len(called) > 1 else [])]
-    folder, name = out_dir or called[0].folder / "figures", "-".join(parts)
     with style.look():
         drawn = KINDS[kind](called, settings, subset)
-        pictures = [style.save(drawn.figure, folder / f"{name}.{f}", settings.dpi) for f in settings.formats]
     about = {"kind": kind, "runs": [r.name for r in called], "subset": subset, "settings": settings.as_dict()}
-    return [*pictures, _keep(folder / "figures.h5", name, drawn, about)]
+    return keep(out_dir or called[0].figures, "-".join(parts), drawn, about, settings)
 
 
 def summary(files: list[Path]) -> dict:
@@ -70,8 +70,11 @@ def report(facts: dict) -> None:
         console.say(f"wrote {name}")
 
 
-def _keep(out: Path, name: str, drawn: Drawn, about: dict) -> Path:
-    """Put the arrays of one picture into figures.h5, in place of those it had before."""
+def keep(folder: Path, name: str, drawn: Drawn, about: dict, settings: Visualize) -> list[Path]:
+    """Save a picture in the formats asked for, and put its arrays into figures.h5 in place of those it had before."""
+    with style.look():
+        pictures = [style.save(drawn.figure, folder / f"{name}.{f}", settings.dpi) for f in settings.formats]
+    out = folder / "figures.h5"
     arrays = {f"{name}/{key}": array for key, array in drawn.arrays.items()}
     params = {"figures": {name: about}}
     inputs = [p.as_parent(f"{name}/{i}") for i, p in enumerate(drawn.parents)]
@@ -82,4 +85,4 @@ def _keep(out: Path, name: str, drawn: Drawn, about: dict) -> Path:
         params["figures"] |= {k: old.params["figures"][k] for k in others}
         inputs += [p for p in old.inputs if p.role.rpartition("/")[0] in others]
     artefact.save(out, "figures", arrays, params=params, inputs=inputs)
-    return out
+    return [*pictures, out]

@@ -12,6 +12,7 @@ from fertool.artefact import Artefact
 from fertool.errors import ArtefactError, DataError, UsageError
 from fertool.evaluation.score import members
 from fertool.settings import Visualize
+from fertool.stages.evaluate import regions_of
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,11 @@ class Run:
 
     name: str
     folder: Path
+
+    @property
+    def figures(self) -> Path:
+        """Where its pictures go."""
+        return self.folder / "figures"
 
     def run(self) -> Artefact:
         return artefact.read(self.folder / "run.h5", "run")
@@ -37,13 +43,47 @@ class Run:
         return predictions
 
     def regions(self, faces: Artefact) -> Artefact:
-        found = artefact.read(faces.path.with_name("regions.h5"), "regions")
-        found.require_parent(faces)
+        found = regions_of(self.run(), faces)
+        if found is None:  # its network looks at whole faces, but regions can be shown all the same
+            found = beside(faces, "regions", "fertool crop-regions")
         return found
 
 
+@dataclass(frozen=True)
+class Data(Run):
+    """Faces without a run, for pictures of the faces alone; `folder` is the faces file."""
+
+    @property
+    def figures(self) -> Path:
+        return self.folder.parent / "figures"
+
+    def run(self) -> Artefact:
+        raise UsageError("this figure is of a run, and only a data set is named", "name a run: --run NAME")
+
+    def faces(self) -> Artefact:
+        return artefact.read(self.folder, "faces")
+
+    def predictions(self, faces: Artefact) -> Artefact:
+        return self.run()
+
+    def regions(self, faces: Artefact) -> Artefact:
+        return beside(faces, "regions", "fertool crop-regions")
+
+
+def beside(faces: Artefact, kind: str, made_by: str) -> Artefact:
+    """The artefact of another stage that lies beside the faces."""
+    path = faces.path.with_name(f"{kind}.h5")
+    if not path.is_file():
+        raise ArtefactError(f"{faces.path} has no {kind}", f"run: {made_by}")
+    found = artefact.read(path, kind)
+    found.require_parent(faces)
+    return found
+
+
 def named(folders: list[Path]) -> list[Run]:
-    """Runs with names that tell them apart."""
+    """Runs with names that tell them apart; a faces file stands for the faces alone."""
+    if len(folders) == 1 and folders[0].is_file():
+        return [Data(folders[0].resolve().parent.name, folders[0].resolve())]
     if len({f.resolve() for f in folders}) < len(folders):
         raise UsageError("the same run is named twice", "name each run once")
     names = [f.resolve().name for f in folders]
@@ -88,12 +128,7 @@ def choose(predictions: Artefact, faces: Artefact, shared: list, settings: Visua
 
 
 def subsets_of(faces: Artefact) -> Artefact:
-    path = faces.path.with_name("subsets.h5")
-    if not path.is_file():
-        raise ArtefactError(f"{faces.path} has no subsets", "run: fertool build-subsets")
-    subsets = artefact.read(path, "subsets")
-    subsets.require_parent(faces)
-    return subsets
+    return beside(faces, "subsets", "fertool build-subsets")
 
 
 def inside(predictions: Artefact, faces: Artefact, subset: str | None) -> np.ndarray:

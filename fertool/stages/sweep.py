@@ -1,0 +1,235 @@
+"""sweep: train and score a network for each of several values of a setting → a table and a curve."""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fertool import console
+from fertool.artefact import read
+from fertool.errors import RecipeError, UsageError
+from fertool.evaluation import tables
+from fertool.evaluation.score import ALL
+from fertool.figures import style
+from fertool.figures import sweep as figure_of
+from fertool.models.registry import model_settings
+from fertool.recipe import Recipe, section_of, set_to
+from fertool.settings import CropRegions, Evaluate, Train, Visualize
+from fertool.stages import crop_regions, evaluate, scores, train, visualize
+from fertool.training.devices import Devices
+from fertool.workspace import Workspace, slug
+
+_SEED = "train.seed"
+_VARIED = ("train", "crop-regions")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One combination of values, and the settings it gives.
+
+    Attributes:
+        values: "section.key" -> value.
+        train: settings of its training.
+        regions: settings of its regions; None where regions are not varied.
+    """
+
+    values: Mapping[str, object]
+    train: Train
+    regions: CropRegions | None
+
+    @property
+    def regions_name(self) -> str:
+        """Name of its regions file, from the values that make it."""
+        mine = {k.partition(".")[2]: v for k, v in self.values.items() if k.startswith("crop-regions.")}
+        return "regions-" + slug("-".join(f"{k}-{v}" for k, v in mine.items())) + ".h5"
+
+
+def points(
+    recipe: Recipe,
+    axes: Mapping[str, list],
+    *,
+    variant: str = "",
+    options: Mapping[str, object] | None = None,
+    sets: tuple[str, ...] = (),
+) -> list[Point]:
+    """Every combination of the values, all checked.
+
+    Args:
+        axes: "section.key" -> the values it takes.
+        variant: baseline or ablation that is trained.
+        options: other settings of the training.
+        sets: "section.key=value" that hold for all points; the values of a point win over them.
+
+    Raises:
+        UsageError: more than two keys with several values beside the seed, or no key.
+        RecipeError: a section that cannot be varied, an unknown key or an impossible value.
+    """
+    varied = [k for k, values in axes.items() if k != _SEED and len(values) > 1]
+    if not axes or len(varied) > 2:
+        raise UsageError(
+            f"a sweep varies one or two settings, not {len(varied)}", "e.g. --vary train.model.alpha=[0.1,0.3,0.5]"
+        )
+    for key in axes:
+        if section_of(key) not in _VARIED:
+            raise RecipeError(
+                f"a sweep cannot vary {key}: it makes other faces or masks",
+                "run that stage once per value with --name, and train on each",
+            )
+    if odd := [s for s in sets if section_of(s) not in _VARIED]:
+        raise RecipeError(f"--set {odd[0]}: a sweep uses the settings of {' and '.join(_VARIED)}")
+    by_region = any(section_of(key) == "crop-regions" for key in axes)
+    found = []
+    for values in itertools.product(*axes.values()):
+        given = [*sets, *(set_to(key, value) for key, value in zip(axes, values, strict=True))]
+        mine = {section: [s for s in given if section_of(s) == section] for section in _VARIED}
+        learnt = recipe.settings("train", options, mine["train"])
+        model_settings(learnt.model, variant)
+        regions = recipe.settings("crop-regions", {}, mine["crop-regions"]) if by_region else None
+        found.append(Point(dict(zip(axes, values, strict=True)), learnt, regions))
+    return found
+
+
+def run(
+    faces: Path,
+    name: str,
+    series: list[Point],
+    *,
+    recipe: str,
+    variant: str,
+    settings: Evaluate,
+    subsets: tuple[str, ...],
+    devices: Devices,
+    workspace: Workspace,
+    trained: Path | None = None,
+) -> dict:
+    """Train and score every point; what is there already is not done again.
+
+    Args:
+        faces: the faces file.
+        name: of the folder `sweeps/NAME` beside the faces, for the table, the curve and the arrays behind it.
+        subsets: score these too.
+        trained: instead of training, score this run on the regions of every point.
+
+    Returns:
+        {"name", "keys", "points": [{"values", "runs", "subsets": {name: {accuracy, low, high, sd, n_total, paper}}}],
+        "files"}. Runs that differ in nothing but their seed are one point: their mean, `sd` over them, and `low` and
+        `high` one sd away.
+
+    Raises:
+        UsageError: `trained` with settings of the training varied.
+    """
+    if trained and not all(p.regions and not any(k.startswith("train.") for k in p.values) for p in series):
+        raise UsageError("a finished run can only be scored on other regions", "vary crop-regions, or leave out --run")
+    found: dict[tuple, list[tuple[Path, dict]]] = {}
+    for point in series:
+        said = ", ".join(f"{k} = {v}" for k, v in point.values.items())
+        console.say(f"\n{said}")
+        regions = _regions(faces, point)
+        if trained:
+            folder = trained
+        else:
+            made = train.run(
+                faces, settings=point.train, devices=devices, workspace=workspace, regions=regions,
+                subsets=workspace.beside(faces, "subsets"), masks=workspace.beside(faces, "masks"),
+                recipe=recipe, variant=variant, resume=None,
+            )  # fmt: skip
+            folder = made.parent
+        predicted = evaluate.run(
+            folder, settings=settings, devices=devices, regions=regions if trained and point.regions else None
+        )
+        result = scores.run(
+            {folder.name: predicted}, names=subsets, confidence=settings.confidence, fuse=False, csv=None
+        )
+        key = tuple((k, _hashable(v)) for k, v in point.values.items() if k != _SEED)
+        found.setdefault(key, []).append((folder, result["runs"][folder.name]["subsets"], point.values))
+    facts = {
+        "name": name,
+        "keys": [k for k in series[0].values if k != _SEED and len({str(p.values[k]) for p in series}) > 1],
+        "points": [_together(runs) for runs in found.values()],
+    }
+    out = faces.parent / "sweeps" / slug(name)
+    out.mkdir(parents=True, exist_ok=True)
+    csv = tables.write_csv(out / "sweep.csv", _rows(facts))
+    about = {"kind": "sweep", "keys": facts["keys"], "variant": variant, "recipe": recipe}
+    with style.look():
+        drawn = _draw(facts, [read(f / "run.h5", "run") for f in {f: 0 for runs in found.values() for f, *_ in runs}])
+    files = visualize.keep(out, "sweep", drawn, about, Visualize())
+    return facts | {"files": [str(f) for f in (csv, *files)]}
+
+
+def report(facts: dict) -> None:
+    """One line per point: its values, accuracy on every subset, and the paper's number."""
+    names = list(facts["points"][0]["subsets"])
+    with_paper = any(s["paper"] is not None for p in facts["points"] for s in p["subsets"].values())
+    columns = [*(k.rpartition(".")[2] for k in facts["keys"]), *names, *(["paper"] if with_paper else []), "run"]
+    rows = []
+    for p in facts["points"]:
+        shown = [_accuracy(p["subsets"][n]) for n in names]
+        paper = [p["subsets"][ALL]["paper"]] if with_paper else []
+        rows.append([*(str(p["values"][k]) for k in facts["keys"]), *shown, *paper, ", ".join(p["runs"])])
+    console.show(console.table("accuracy in %, " + " and ".join(facts["keys"] or [_SEED]), columns, rows))
+    for file in facts["files"]:
+        console.say(f"→ {file}")
+
+
+def _accuracy(s: dict) -> str:
+    if s["accuracy"] is None:
+        return "–"
+    return f"{s['accuracy']:.2f}" + (f" ± {s['sd']:.2f}" if s["sd"] is not None else "")
+
+
+def _regions(faces: Path, point: Point) -> Path:
+    """The regions of a point: its own file beside regions.h5 where they are varied."""
+    if point.regions is None:
+        return faces.with_name("regions.h5")
+    return crop_regions.run(faces, settings=point.regions, out=faces.with_name(point.regions_name))
+
+
+def _hashable(value):
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _together(runs: list[tuple[Path, dict, Mapping]]) -> dict:
+    """Runs that differ in their seed at most, as one point."""
+    subsets = {}
+    for name, first in runs[0][1].items():
+        each = [scored[name]["accuracy"] for _, scored, _ in runs]
+        point = {k: first[k] for k in ("accuracy", "low", "high", "n_total")} | {"sd": None}
+        if len(each) > 1 and None not in each:
+            mean, sd = float(np.mean(each)), float(np.std(each, ddof=1))
+            point |= {"accuracy": mean, "low": mean - sd, "high": mean + sd, "sd": sd}
+        subsets[name] = point | {"paper": (first.get("paper") or {}).get("value")}
+    values = {k: v for k, v in runs[0][2].items() if k != _SEED}
+    return {"values": values, "runs": [folder.name for folder, *_ in runs], "subsets": subsets}
+
+
+def _rows(facts: dict) -> list[dict]:
+    """One flat row per point and subset, for CSV."""
+    return [
+        {**p["values"], "subset": name, **s, "runs": " ".join(p["runs"])}
+        for p in facts["points"]
+        for name, s in p["subsets"].items()
+    ]
+
+
+def _draw(facts: dict, parents: list) -> visualize.Drawn:
+    """One curve per subset over the only key, or over the first one a curve of the whole split per value of the
+    second."""
+    keys, found = facts["keys"], facts["points"]
+    lines: dict[str, list[tuple[object, dict]]] = {}
+    for p in found:
+        x = p["values"][keys[0]] if keys else ""
+        if len(keys) > 1:
+            lines.setdefault(f"{keys[1].rpartition('.')[2]} {p['values'][keys[1]]}", []).append((x, p["subsets"][ALL]))
+        else:
+            for name, s in p["subsets"].items():
+                lines.setdefault("whole split" if name == ALL else name, []).append((x, s))
+    figure = figure_of.draw(lines, keys[0] if keys else _SEED)
+    arrays = {}
+    for name, line in lines.items():
+        arrays[f"{name}/value"] = np.array([str(x) for x, _ in line], object)
+        for k in ("accuracy", "low", "high", "n_total"):
+            arrays[f"{name}/{k}"] = np.array([np.nan if s[k] is None else s[k] for _, s in line])
+    return visualize.Drawn(figure, arrays, parents)

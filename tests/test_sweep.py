@@ -1,0 +1,170 @@
+"""Sweeps by the real command: a run per value, a table, a curve; nothing is trained twice."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import toy
+from PIL import Image
+from typer.testing import CliRunner
+
+from fertool import artefact, cli, recipe
+from fertool.errors import RecipeError
+from fertool.figures.sweep import draw
+
+SMALL = ["train.model.backbone=tiny", "train.model.size=24", "train.global_batch=16", "train.lr=0.05"]
+
+
+def tell(*words, space, ok=True) -> dict:
+    result = CliRunner().invoke(cli.app, [*map(str, words), "--workspace", str(space), "--json"])
+    assert (result.exit_code == 0) == ok, result.output
+    return json.loads(result.stdout)
+
+
+def sweep(*words, space, ok=True) -> dict:
+    return tell("sweep", *words, "--gpus", 0, *[w for s in SMALL for w in ("--set", s)], space=space, ok=ok)
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sweep")
+    toy.write_faces(folder / "toy")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sizes(space):
+    return sweep("ran", "--vary", "crop-regions.ratio_scale=[0.5, 1]", "--epochs", 1, space=space)
+
+
+def test_every_value_has_its_run_on_its_own_regions(space, sizes):
+    assert [p["values"] for p in sizes["points"]] == [{"crop-regions.ratio_scale": v} for v in (0.5, 1)]
+    sides = []
+    for point in sizes["points"]:
+        (name,) = point["runs"]
+        run = artefact.read(space / "toy/runs" / name / "run.h5", "run")
+        parent = run.parent("regions")
+        regions = [artefact.read(p, "regions") for p in (space / "toy").glob("regions-*.h5")]
+        (mine,) = [r for r in regions if r.digest == parent.digest]
+        sides.append(float(mine["boxes"][0, 1, 2]))
+        predicted = artefact.read(space / "toy/runs" / name / "predictions.h5", "predictions")
+        assert predicted.parent("regions").digest == parent.digest
+        right = np.asarray(predicted["logits"]).argmax(1) == np.asarray(predicted["label"])
+        assert point["subsets"]["all"]["accuracy"] == pytest.approx(100 * right.mean())
+    assert sides == pytest.approx([0.375, 0.75])
+
+
+def test_table_and_curve_are_kept(space, sizes):
+    table, picture, arrays = sizes["files"]
+    with open(table, newline="") as f:
+        rows = list(csv.DictReader(f))
+    assert [r["crop-regions.ratio_scale"] for r in rows] == ["0.5", "1"]
+    assert [float(r["accuracy"]) for r in rows] == [p["subsets"]["all"]["accuracy"] for p in sizes["points"]]
+    assert np.asarray(Image.open(picture).convert("L")).std() > 5
+    kept = artefact.read(arrays, "figures").group("sweep")
+    assert kept["whole split/value"].tolist() == ["0.5", "1"]
+
+
+def test_again_nothing_is_trained(space, sizes):
+    before = sorted((space / "toy/runs").glob("*"))
+    again = sweep("ran", "--vary", "crop-regions.ratio_scale=[0.5,1]", "--epochs", 1, space=space)
+    assert again["points"] == sizes["points"]
+    assert sorted((space / "toy/runs").glob("*")) == before
+
+
+def test_a_run_is_drawn_on_the_regions_it_was_trained_on(space, sizes):
+    (name,) = sizes["points"][0]["runs"]
+    files = tell("visualize", "crops", "--run", name, "--faces", 2, "--dpi", 50, space=space)["files"]
+    boxes = artefact.read(files[-1], "figures").group("crops")["boxes"]
+    assert boxes[0, 1, 2] == pytest.approx(0.375)
+
+
+def test_a_finished_run_is_scored_on_other_regions(space, sizes):
+    (name,) = sizes["points"][1]["runs"]
+    vary = ["--vary", "crop-regions.mode=[random]", "--vary", "crop-regions.random_n=[2,7]"]
+    facts = tell("sweep", "ran", "--run", name, *vary, "--gpus", 0, space=space)
+    assert facts["keys"] == ["crop-regions.random_n"], "what has one value only is no axis"
+    assert [p["runs"] for p in facts["points"]] == [[name], [name]]
+    shapes = {
+        artefact.read(p, "predictions")["attention_weight"].shape[1]
+        for p in (space / "toy/runs" / name).glob("predictions-regions-*.h5")
+    }
+    assert shapes == {3, 8}
+    told = sweep("ran", "--run", name, "--vary", "train.lr=[0.1,0.2]", space=space, ok=False)
+    assert told["code"] == 2
+
+
+def test_values_win_over_sets_and_seeds_are_averaged(space):
+    tell("crop-regions", space=space)
+    vary = ["--vary", "train.lr=[0.01,0.05]", "--seeds", 2]
+    facts = sweep("ran", *vary, "--epochs", 1, space=space)
+    rates = [
+        artefact.read(space / "toy/runs" / name / "run.h5", "run").params["train"]
+        for p in facts["points"]
+        for name in p["runs"]
+    ]
+    assert [(r["lr"], r["seed"]) for r in rates] == [(0.01, 0), (0.01, 1), (0.05, 0), (0.05, 1)]
+    for point in facts["points"]:
+        each = []
+        for name in point["runs"]:
+            predicted = artefact.read(space / "toy/runs" / name / "predictions.h5", "predictions")
+            each.append(100 * (np.asarray(predicted["logits"]).argmax(1) == np.asarray(predicted["label"])).mean())
+        scored = point["subsets"]["all"]
+        assert scored["accuracy"] == pytest.approx(np.mean(each))
+        assert scored["sd"] == pytest.approx(np.std(each, ddof=1))
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["ran", "--vary", "detect-align.size=[1]"], 4, "other faces or masks"),
+        (["ran", "--vary", "train.model.rank_margin=[0,-1]"], 4, "rank_margin"),
+        (["ran", "--vary", "train.modle.lr=[1]"], 4, "modle"),
+        (["ran"], 2, "which sweep"),
+        (["lnlattennet-rafdb"], 2, "alpha, patches, overlap"),
+        (["lnlattennet-rafdb", "alhpa"], 2, "which sweep"),
+        (
+            ["ran", "--vary", "train.lr=[1,2]", "--vary", "train.momentum=[0,0.1]", "--vary", "train.epochs=[1,2]"],
+            2,
+            "two",
+        ),
+        (["ran", "--vary", "nonsense"], 4, "section.key"),
+    ],
+)
+def test_what_cannot_be_swept_is_said_before_anything_is_trained(space, words, code, said):
+    before = sorted((space / "toy/runs").glob("*"))
+    told = sweep(*words, space=space, ok=False)
+    assert told["code"] == code
+    assert said in f"{told['error']} {told['hint']}"
+    assert sorted((space / "toy/runs").glob("*")) == before
+
+
+def test_sweeps_of_recipes_are_checked_when_they_are_read(tmp_path):
+    file = tmp_path / "mine.yaml"
+    for text, said in (
+        ("sweeps: {a: {train.model.alpha: 3}}", "no list"),
+        ("sweeps: [a]", "no names"),
+        ("sweeps: {a: {train.lr: [0]}}", "lr"),
+        ("sweeps: {a: {trian.lr: [1]}}", "trian"),
+    ):
+        file.write_text(text)
+        with pytest.raises(RecipeError, match=said):
+            recipe.load(str(file))
+
+
+def test_the_papers_curve_is_drawn_beside_ours():
+    def point(accuracy, paper):
+        return {"accuracy": accuracy, "low": accuracy - 1, "high": accuracy + 1, "paper": paper}
+
+    line = [(0.1, point(80, 85.6)), (0.3, point(82, 86.15)), (1, point(81, None))]
+    (ax,) = draw({"whole split": line}, "train.model.alpha").axes
+    (paper,) = [one for one in ax.lines if one.get_linestyle() == ":"]
+    assert paper.get_xydata().tolist() == [[0.1, 85.6], [0.3, 86.15]]
+    assert ax.get_xlabel() == "alpha"
+
+
+def test_words_stand_side_by_side():
+    line = [(v, {"accuracy": 50 + i, "low": 49, "high": 60, "paper": None}) for i, v in enumerate(("fixed", "random"))]
+    (ax,) = draw({"whole split": line}, "crop-regions.mode").axes
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["fixed", "random"]
