@@ -326,6 +326,41 @@ class Report(Settings):
     seed: Annotated[int, Ge(0), "decides which recognised faces are chosen"] = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Predict(Settings):
+    """predict: photographs, films or a camera → the expression of every face in them."""
+
+    detector: Annotated[
+        Literal["as-trained", "dlib-cnn", "dlib-hog", "mtcnn", "none"],
+        "who finds the faces; `as-trained` as in the run's own, `none` takes every photograph as a face",
+    ] = "as-trained"
+    min_score: Annotated[
+        Annotated[float, Ge(0)] | None, "detections below this score are not taken; default: as for the run's faces"
+    ] = None
+    missed: Annotated[
+        Literal["skip", "keep"], "a photograph in which no face is found: none, or the whole picture as one"
+    ] = "skip"
+    sdm: Annotated[str | None, "the file of fit-sdm, if it placed the landmarks of the run's faces"] = None
+    every: Annotated[int, Gt(0), "of a film or camera, only every so-manieth frame"] = 1
+    weights: Annotated[
+        Literal["selected", "last", "best"], "which checkpoint; `selected` is what the run's select_on names"
+    ] = "selected"
+    batch: Annotated[int, Gt(0), "faces per forward pass"] = 64
+    precision: Annotated[Literal["32", "bf16", "16"], "number format of the forward pass"] = "32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export(Settings):
+    """export: a run → files that other programs read."""
+
+    weights: Annotated[
+        Literal["selected", "last", "best"], "which checkpoint; `selected` is what the run's select_on names"
+    ] = "selected"
+    tolerance: Annotated[
+        float, Gt(0), "how far ONNX's probabilities and attention may lie from the network's, which is checked"
+    ] = 1e-3
+
+
 #: recipe section (as the command is written) -> settings class
 STAGES: dict[str, type[Settings]] = {
     "detect-align": DetectAlign,
@@ -338,4 +373,6 @@ STAGES: dict[str, type[Settings]] = {
     "eval": Evaluate,
     "visualize": Visualize,
     "report": Report,
+    "predict": Predict,
+    "export": Export,
 }
