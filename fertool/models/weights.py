@@ -1,7 +1,9 @@
 """Starting weights: from a file of the user's, from ImageNet, or none. Nothing is ever unpickled."""
 
+import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,13 +57,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         arrays = (best and run.group("weights/best")) or run.group("weights/last")
         return {k: torch.from_numpy(v.copy()) for k, v in arrays.items()}
     if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(path)
-        except SafetensorError as e:
-            raise DeviceError(f"{path} is no safetensors file: {e}", "it may be damaged, or have another ending") from e
+        with _safetensors(path) as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
     try:
         with warnings.catch_warnings(action="ignore"):
             loaded = torch.load(path, map_location="cpu", weights_only=True)
@@ -79,11 +76,32 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a .safetensors file says of its tensors; what `fertool export` wrote tells of the run.
+
+    Raises:
+        DeviceError: the file is missing or damaged.
+    """
+    with _safetensors(path) as file:
+        return file.metadata() or {}
+
+
+@contextmanager
+def _safetensors(path: Path) -> Iterator:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError) as e:
+        raise DeviceError(f"{path} is no safetensors file: {e}", "it may be damaged, or have another ending") from e
+
+
 def init_weights(net: FerModel, init: str) -> Match | None:
     """Fill a network from `init`: "none", "imagenet", a run of the same network, or another weights file.
 
-    A run gives all but the head, which depends on the classes; any other file gives `net.backbone`. The network this
-    one stands on keeps its own weights.
+    A run, or what `fertool export` made of it, gives all but the head, which depends on the classes; any other file
+    gives `net.backbone`. The network this one stands on keeps its own weights.
 
     Raises:
         DeviceError: fewer than half of the tensors have a counterpart of the same name and shape, or the network has
@@ -125,9 +143,13 @@ def _fill(net: nn.Module, tensors: Mapping[str, Tensor], source: str, skip: tupl
 
 
 def _run_of_same_network(net: FerModel, path: Path) -> dict[str, Tensor] | None:
-    if path.suffix != ".h5" or not path.is_file():
-        return None
-    name = artefact.read(path, "run").params.get("model", {}).get("name")
+    model = {}
+    if path.suffix == ".h5" and path.is_file():
+        model = artefact.read(path, "run").params.get("model", {})
+    elif path.suffix == ".safetensors" and path.is_file():
+        with suppress(ValueError):
+            model = json.loads(read_metadata(path).get("model", "{}"))
+    name = model.get("name") if isinstance(model, dict) else None
     return read_tensors(path) if name == net.settings.name else None
 
 

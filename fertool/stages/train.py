@@ -24,6 +24,7 @@ from fertool.training.faces import (
 )
 from fertool.training.loop import Data, fit
 from fertool.training.run_file import RunFile
+from fertool.training.trained import preparation
 from fertool.workspace import Workspace
 
 #: settings that may differ between a run and its continuation: they change how fast or how far it goes, not where
@@ -209,7 +210,8 @@ def train_process(fabric, job: Job) -> tuple[bool, Path]:
     given = given_columns(used["masks"], net.needs) if "masks" in used else {}
     pixels = Pixels(faces["images"], wanted, fabric.device, s.cache)
     data = Data(train, val, pixels, boxes, given, tracked)
-    out = RunFile(job.run, job.params, job.inputs, faces.classes or (), s.seed)
+    prepared = preparation(faces, used.get("regions"))
+    out = RunFile(job.run, job.params, job.inputs, faces.classes or (), s.seed, prepared)
     previous = artefact.read(job.run, "run") if job.resume else None
     return fit(fabric, net, data, s, out, previous), job.run
 

@@ -53,13 +53,19 @@ class Progress:
 
 @dataclass(frozen=True)
 class RunFile:
-    """Where a run is written, and what never changes while it trains."""
+    """Where a run is written, and what never changes while it trains.
+
+    Attributes:
+        prepared: how its faces came to be, see `training.trained.preparation`. It follows from the inputs, and is kept
+            beside them, so that the run can be used where they are not.
+    """
 
     path: Path
     params: Mapping
     inputs: tuple[Parent, ...]
     classes: tuple[str, ...]
     seed: int
+    prepared: Mapping
 
     def save(
         self, net: nn.Module, optimizer: Optimizer, progress: Progress, best: Mapping[str, Tensor], scaler: Mapping
@@ -88,6 +94,7 @@ class RunFile:
         if torch.cuda.is_available():
             arrays["state/rng/cuda"] = torch.cuda.get_rng_state().numpy()
         info = artefact.make_info(self.seed) | {"seconds": progress.seconds, "waited": progress.waited}
+        info["prepared"] = self.prepared
         artefact.save(self.path, "run", arrays, params=self.params, inputs=self.inputs, classes=self.classes, info=info)
 
 

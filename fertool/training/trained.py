@@ -1,0 +1,177 @@
+"""A network that has learnt, with all it takes to use it on photographs: without the files it was trained on."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fertool import artefact
+from fertool.artefact import Artefact
+from fertool.errors import ArtefactError, DeviceError, FertoolError
+from fertool.faces.align import TEMPLATES
+from fertool.models.base import FerModel
+from fertool.models.registry import build_model, model_settings
+from fertool.models.weights import read_metadata, read_tensors
+from fertool.recipe import build
+from fertool.settings import CropRegions, DetectAlign
+
+
+def preparation(faces: Artefact, regions: Artefact | None) -> dict[str, Any]:
+    """What a run keeps of how its faces and regions were made: the settings of detect-align and of crop-regions, and
+    the digest of the file of fit-sdm that placed the landmarks, if one did."""
+    sdm = faces.parent("sdm")
+    return {
+        "faces": faces.params,
+        "regions": None if regions is None else regions.params,
+        "sdm": sdm.digest if sdm else None,
+    }
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network.
+
+    Attributes:
+        name: of the run.
+        model: settings of the network.
+        classes: ordered class names; empty for networks that predict something else.
+        prepared: see `preparation`.
+        train: settings of the training.
+        recipe: name of the recipe, or "".
+        digest: of the run.
+        weights: which of its checkpoints this is, "last" or "best".
+        tensors: the weights by name.
+    """
+
+    name: str
+    model: Any
+    classes: tuple[str, ...]
+    prepared: Mapping[str, Any]
+    train: Mapping[str, Any]
+    recipe: str
+    digest: str
+    weights: str
+    tensors: Mapping[str, Tensor]
+
+    def network(self) -> FerModel:
+        """The network with its weights, on the CPU, in eval mode.
+
+        Raises:
+            ArtefactError: the weights are those of another network.
+        """
+        net = build_model(self.model, len(self.classes), regions=len(self.region_names))
+        try:
+            net.load_state_dict(dict(self.tensors))
+        except RuntimeError as e:
+            raise ArtefactError(f"{self.name}: its weights do not fit {self.model.name}", "the file is damaged") from e
+        return net.eval()
+
+    @property
+    def faces(self) -> DetectAlign:
+        """How its faces were made.
+
+        Raises:
+            ArtefactError: it is not known, or faces cannot be made so any more.
+        """
+        params = self.prepared["faces"]
+        if "detector" not in params:
+            raise ArtefactError(
+                f"{self.name} was trained on faces that do not say how they were made",
+                "only faces made by fertool detect-align do",
+            )
+        known = {f.name for f in fields(DetectAlign)}
+        settings = build(DetectAlign, {k: v for k, v in params.items() if k in known}, f"the faces of {self.name}")
+        points = params.get("template_points")
+        if points and points != [list(p) for p in TEMPLATES[settings.template].points]:
+            raise ArtefactError(
+                f"the template {settings.template} lay elsewhere when the faces of {self.name} were made",
+                "make the faces again, and train again",
+            )
+        return settings
+
+    @property
+    def regions(self) -> CropRegions | None:
+        """How its regions were made; None for networks that see the whole face."""
+        params = self.prepared["regions"]
+        known = {f.name for f in fields(CropRegions)}
+        values = {k: v for k, v in (params or {}).items() if k in known}
+        return build(CropRegions, values, f"the regions of {self.name}") if params is not None else None
+
+    @property
+    def region_names(self) -> tuple[str, ...]:
+        """Names of the views it was trained on."""
+        return tuple((self.prepared["regions"] or {}).get("regions", ("face",)))
+
+    def metadata(self) -> dict[str, str]:
+        """Everything but the tensors, as text."""
+        kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "tensors"}
+        kept["model"] = self.model.as_dict()
+        return {k: v if isinstance(v, str) else json.dumps(v) for k, v in kept.items()}
+
+
+def of_run(folder: Path, weights: str = "selected") -> Trained:
+    """The network of a run.
+
+    Runs of an earlier fertool do not tell how their faces were made: then the faces and regions beside them do.
+
+    Args:
+        weights: "selected" (what its select_on names), "last" or "best".
+
+    Raises:
+        ArtefactError: it has no such weights; or it tells nothing of its faces, and they do not lie beside it.
+    """
+    run = artefact.read(folder / "run.h5", "run")
+    if weights == "selected":
+        weights = "last" if run.params["train"]["select_on"] == "last" else "best"
+    tensors = {k: torch.from_numpy(v.copy()) for k, v in run.group(f"weights/{weights}").items()}
+    if not tensors:
+        raise ArtefactError(f"{run.path} has no {weights} weights", "it was trained without a validation split")
+    return Trained(
+        name=folder.resolve().name,
+        model=model_settings(run.params["model"]),
+        classes=run.classes or (),
+        prepared=run.info.get("prepared") or _beside(run, folder),
+        train=run.params["train"],
+        recipe=run.params["recipe"],
+        digest=run.digest,
+        weights=weights,
+        tensors=tensors,
+    )
+
+
+def _beside(run: Artefact, folder: Path) -> dict[str, Any]:
+    data, opened = folder.resolve().parent.parent, {}
+    for kind in ("faces", "regions"):
+        if (mine := run.parent(kind)) is None:
+            continue
+        there = (artefact.read(p, kind) for p in sorted(data.glob(f"{kind}*.h5")))
+        opened[kind] = next((a for a in there if a.digest == mine.digest), None)
+        if opened[kind] is None:
+            raise ArtefactError(
+                f"{folder} does not tell how its {kind} were made, and they no longer lie in {data}",
+                f"put its {kind}.h5 back; runs trained from now on do not need it",
+            )
+    return preparation(opened["faces"], opened.get("regions"))
+
+
+def of_file(path: Path) -> Trained:
+    """The network in a .safetensors file that `fertool export` wrote.
+
+    Raises:
+        DeviceError: it is no such file.
+    """
+    tensors, kept = read_tensors(path), read_metadata(path)
+    try:
+        values = {f.name: kept[f.name] for f in fields(Trained) if f.name != "tensors"}
+        for name in ("model", "classes", "prepared", "train"):
+            values[name] = json.loads(values[name])
+        made = Trained(**values, tensors=tensors)
+        return replace(made, model=model_settings(made.model), classes=tuple(map(str, made.classes)))
+    except (KeyError, ValueError, TypeError, FertoolError) as e:
+        raise DeviceError(
+            f"{path} does not say of which network its weights are", "name a run, or a file that fertool export wrote"
+        ) from e
