@@ -105,7 +105,8 @@ def _pose(found: Found) -> list[Panel]:
             if len(curve.at) > 1:
                 curves[name] = curve
         if curves:
-            panels.append(Panel(title, f"|{title}| (degrees)", curves))
+            known = all(f"true_{title}" in faces for _, faces in found.values())
+            panels.append(Panel(title, f"|{title}| (degrees{'' if known else ', estimated'})", curves))
     return panels
 
 
