@@ -7,11 +7,30 @@ import hashlib
 
 import numpy as np
 
+from fertool.regions.points import five_points
+from fertool.settings import CropRegions
+
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 
 #: names of the fixed regions I0..I5
 FIXED = ("face", "top-left", "top-right", "centre-down", "centre-90", "centre-85")
 _RATIOS = (0.75, 0.75, 0.75, 0.90, 0.85)
+
+
+def boxes_of(settings: CropRegions, ids: list[str], landmarks: np.ndarray | None, size: tuple[int, int]) -> np.ndarray:
+    """The regions of some faces, (N, K, 4).
+
+    Args:
+        ids: their names, which decide random crops.
+        landmarks: (N, P, 2) x, y in pixels of the face, for crops around them; NaN where a face has none.
+        size: height and width of a face in pixels.
+    """
+    if settings.mode == "fixed":
+        boxes = fixed_boxes(settings.ratio_scale)
+        return np.broadcast_to(boxes, (len(ids), *boxes.shape))
+    if settings.mode == "random":
+        return random_boxes(ids, settings.random_n, settings.random_ratio, settings.seed)
+    return landmark_boxes(five_points(landmarks), settings.landmark_radius, size)
 
 
 def fixed_boxes(scale: float = 1.0) -> np.ndarray:

@@ -59,16 +59,12 @@ def region_names(settings: CropRegions) -> list[str]:
 def _boxes(source: artefact.Artefact, settings: CropRegions) -> tuple[np.ndarray, dict]:
     pictures = np.isin(source["status"], HAS_IMAGE)
     facts = {"faces": source.rows, "pictures": int(pictures.sum())}
-    if settings.mode == "fixed":
-        boxes = crops.fixed_boxes(settings.ratio_scale)
-        return np.broadcast_to(boxes, (source.rows, *boxes.shape)), facts
-    if settings.mode == "random":
-        ids = source.ids.tolist()
-        return crops.random_boxes(ids, settings.random_n, settings.random_ratio, settings.seed), facts
-    placed = points.five_points(points.landmarks_of(source, "landmark crops"))
-    missing = np.isnan(placed).any(axis=(1, 2))
-    facts["without_landmarks"] = int((missing & pictures).sum())
-    return crops.landmark_boxes(placed, settings.landmark_radius, source["images"].shape[1:3]), facts
+    landmarks = None
+    if settings.mode == "landmark":
+        landmarks = points.landmarks_of(source, "landmark crops")
+        missing = np.isnan(points.five_points(landmarks)).any(axis=(1, 2))
+        facts["without_landmarks"] = int((missing & pictures).sum())
+    return crops.boxes_of(settings, source.ids.tolist(), landmarks, source["images"].shape[1:3]), facts
 
 
 def _materialize(source: artefact.Artefact, out: Path, known: dict, made: dict, overwrite: bool) -> None:
