@@ -2,6 +2,7 @@
 
 #: every kind of picture that `fertool visualize` draws, and what it shows
 KINDS = {
+    "gradcam": "which parts of faces speak for their class: Grad-CAM and guided Grad-CAM of runs side by side",
     "regions": "weights of the regions of single faces, of one or two runs",
     "attention": "attention as maps over single faces",
     "trace": "how the attention of tracked faces moved in training",
@@ -10,3 +11,6 @@ KINDS = {
     "robustness": "accuracy over the covered fraction of the face (build-subsets --synthesise) and over head pose",
     "crops": "the regions that crop-regions cut",
 }
+
+#: those that can be drawn of a data set's faces, without a run
+OF_FACES = ("crops", "landmarks", "masks", "steps")

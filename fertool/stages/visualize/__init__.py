@@ -37,12 +37,12 @@ def run(
 
     Args:
         kind: one of `fertool.figures.KINDS`.
-        runs: folders of runs; how many a kind takes depends on it.
+        runs: folders of runs, how many depends on the kind; or, for pictures of faces alone, one faces file.
         out_dir: where to; by default `figures` in the first run's folder.
         subset: only faces of this subset.
 
     Returns:
-        the picture in each of the formats asked for, named after kind, subset and (if several) runs, and figures.h5
+        the picture in each of the formats asked for, named after kind, order, subset and (if several) runs, and figures.h5
         beside it. That file collects the arrays of all pictures in the folder, each under its picture's name.
 
     Raises:
@@ -52,7 +52,12 @@ def run(
     if kind not in KINDS:
         raise UsageError(f"there is no figure {kind!r}", nearest(kind, DESCRIBED))
     called, subset = named(runs), None if subset == ALL else subset
-    parts = [kind, *([subset] if subset else []), *((r.name for r in called) if len(called) > 1 else [])]
+    parts = [
+        kind,
+        *([settings.by] if settings.by else []),
+        *([subset] if subset else []),
+        *((r.name for r in called) if len(called) > 1 else []),
+    ]
     with style.look():
         drawn = KINDS[kind](called, settings, subset)
     about = {"kind": kind, "runs": [r.name for r in called], "subset": subset, "settings": settings.as_dict()}

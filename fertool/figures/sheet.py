@@ -1,0 +1,132 @@
+"""Pictures of faces in rows and columns, with words at their left and above: what most of the papers' figures are."""
+
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fertool.figures import style
+
+HEAT = "inferno"
+_GAP = 0.04  # inches between cells
+_OPAQUE = 0.8  # of the hottest place; the coldest lets the face through
+
+
+class Sheet:
+    """Cells of one size.
+
+    Args:
+        cell: width and height of a cell in inches.
+        left, top: inches for the words at the left and above.
+        before_rows, before_columns: further inches before a row or a column, by its number.
+    """
+
+    def __init__(
+        self,
+        rows: int,
+        columns: int,
+        cell: tuple[float, float],
+        *,
+        left: float = 0.85,
+        top: float = 0.2,
+        before_rows: dict[int, float] | None = None,
+        before_columns: dict[int, float] | None = None,
+    ):
+        self.cell = cell
+        self._x = _starts(left, columns, cell[0], before_columns or {})
+        self._y = _starts(top, rows, cell[1], before_rows or {})
+        self.size = (self._x[-1] + cell[0], self._y[-1] + cell[1])
+        self.figure = Figure(figsize=self.size)
+
+    def at(self, row: int, column: int) -> Axes:
+        """An empty cell."""
+        x, y = self._x[column], self.size[1] - self._y[row] - self.cell[1]
+        ax = self.figure.add_axes((x / self.size[0], y / self.size[1], *np.divide(self.cell, self.size)))
+        ax.set_xticks([])
+        ax.set_yticks([])
+        for spine in ax.spines.values():
+            spine.set_visible(False)
+        return ax
+
+    def picture(self, row: int, column: int, image: np.ndarray) -> Axes:
+        """A grey or RGB picture (H, W, C), uint8."""
+        ax = self.at(row, column)
+        ax.imshow(colours(image), aspect="auto")
+        return ax
+
+    def heat(self, row: int, column: int, image: np.ndarray, values: np.ndarray, top: float | None = None) -> Axes:
+        """A picture (H, W, C) in grey under a map (H, W), from 0 to `top`, by default the map's highest value."""
+        ax = self.at(row, column)
+        ax.imshow(heated(image, values, top), aspect="auto")
+        return ax
+
+    def head(self, text: str, first: int, last: int | None = None, row: int = 0, lift: float = 0.0, **look) -> None:
+        """Words above the columns from `first` to `last` of a row, `lift` inches higher than the lowest place."""
+        last = first if last is None else last
+        middle = (self._x[first] + self._x[last] + self.cell[0]) / 2
+        x, y = middle / self.size[0], 1 - (self._y[row] - 0.03 - lift) / self.size[1]
+        self.figure.text(x, y, text, **{"ha": "center", "va": "bottom", "size": 7, **look})
+
+    def label(self, row: int, text: str, below: str = "", wrong: bool = False, column: int = 0) -> None:
+        """Words left of a row, or of one of its cells, the lower ones quieter, or alarming if something is wrong."""
+        x = (self._x[column] - 0.06) / self.size[0]
+        y = 1 - (self._y[row] + self.cell[1] / 2) / self.size[1]
+        middle = {"ha": "right", "size": 6}
+        self.figure.text(x, y, style.shorten(text, 15), va="bottom" if below else "center", **middle)
+        self.figure.text(
+            x, y, style.shorten(below, 16), va="top", color=style.WRONG if wrong else style.QUIET, **middle
+        )
+
+    def said(self, row: int, true: str, predicted: str, column: int = 0) -> None:
+        """The true and the predicted class left of a row."""
+        below = "recognised" if predicted == true else f"as {style.shorten(predicted, 13)}"
+        self.label(row, true or "no label", below, bool(true) and predicted != true, column)
+
+
+def colours(image: np.ndarray) -> np.ndarray:
+    """A picture (H, W, 1 or 3) uint8 as RGB."""
+    return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
+
+
+def heated(image: np.ndarray, values: np.ndarray, top: float | None = None) -> np.ndarray:
+    """RGB picture (H, W, 3), 0 to 1: the face in grey, covered with the colours of a map the more the higher it is.
+
+    Args:
+        image: (H, W, C) uint8.
+        values: (H, W), not negative.
+        top: the value that is shown hottest.
+    """
+    top = values.max() if top is None else top
+    share = np.clip(values / top, 0, 1) if top > 0 else np.zeros_like(values)
+    cover = _OPAQUE * np.sqrt(share)[..., None]
+    grey = colours(image).mean(axis=2, keepdims=True) / 255
+    return grey * (1 - cover) + matplotlib.colormaps[HEAT](0.15 + 0.85 * share)[..., :3] * cover
+
+
+def enlarge(values: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Maps (..., h, w) brought to another size bilinearly; the outermost values go on to the edge."""
+    for axis, size in ((-2, height), (-1, width)):
+        n = values.shape[axis]
+        at = np.clip((np.arange(size) + 0.5) * n / size - 0.5, 0, n - 1)
+        low = np.minimum(at.astype(int), max(n - 2, 0))
+        share = (at - low).reshape((-1, 1) if axis == -2 else -1)
+        low_values, high_values = values.take(low, axis), values.take(np.minimum(low + 1, n - 1), axis)
+        values = low_values * (1 - share) + high_values * share
+    return values
+
+
+def cells(images: np.ndarray, columns: int, width: float = style.PAGE, left: float = 0.85, most: float = 0.95):
+    """Width and height in inches of a cell, so that so many columns fit the width, at most `most` wide.
+
+    Args:
+        images: (N, H, W, C), for their shape.
+    """
+    across = min(most, (width - left) / columns - _GAP)
+    return across, across * images.shape[1] / images.shape[2]
+
+
+def _starts(first: float, n: int, side: float, before: dict[int, float]) -> Sequence[float]:
+    extra = np.cumsum([before.get(i, 0.0) for i in range(n)])
+    return first + np.arange(n) * (side + _GAP) + extra
