@@ -199,6 +199,17 @@ class Synthesise(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SuggestOcclusion(Settings):
+    """suggest-occlusion: faces → guesses what covers them, for a person to judge."""
+
+    split: Annotated[str, "split whose faces are looked at"] = "test"
+    least: Annotated[float, Ge(0), Le(1), "confidence from which on a face is suggested"] = 0.5
+    drawings: Annotated[int, Ge(100), "how many faces, with and without things drawn over them, are learnt from"] = 6000
+    epochs: Annotated[int, Gt(0), "passes over them"] = 8
+    seed: Annotated[int, Ge(0), "decides what is drawn and learnt"] = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Train(Settings):
     """train: faces → a run."""
 
@@ -369,6 +380,7 @@ STAGES: dict[str, type[Settings]] = {
     "crop-regions": CropRegions,
     "build-subsets": BuildSubsets,
     "synthesise": Synthesise,
+    "suggest-occlusion": SuggestOcclusion,
     "train": Train,
     "eval": Evaluate,
     "visualize": Visualize,

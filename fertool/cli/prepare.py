@@ -9,7 +9,7 @@ from fertool import console
 from fertool import recipe as recipes
 from fertool.cli.frame import PREPARE, Data, Out, Overwrite, RecipeName, Sets, Space, command, setting
 from fertool.errors import UsageError
-from fertool.settings import BuildSubsets, CropRegions, DetectAlign, FitSdm, MakeMasks, Synthesise
+from fertool.settings import BuildSubsets, CropRegions, DetectAlign, FitSdm, MakeMasks, SuggestOcclusion, Synthesise
 from fertool.workspace import Workspace, slug
 
 
@@ -172,6 +172,34 @@ def _synthesise(space: Workspace, data: str | None, settings: Synthesise, out: P
     folder = faces.parent if faces.parent.name else faces.parent.resolve()
     target = out or folder.with_name(f"{folder.name}-occluded") / "faces.h5"
     return _close(stage, stage.run(faces, settings=settings, out=target, overwrite=overwrite))
+
+
+@command("suggest-occlusion", PREPARE)
+def suggest_occlusion(
+    data: Data = None,
+    learn_from: Annotated[
+        str | None, typer.Option(help="faces to draw on and learn from, e.g. rendered ones; default: the same data set")
+    ] = None,
+    split: setting(SuggestOcclusion, "split") = None,
+    least: setting(SuggestOcclusion, "least") = None,
+    seed: setting(SuggestOcclusion, "seed") = None,
+    recipe: RecipeName = None,
+    sets: Sets = None,
+    workspace: Space = None,
+    out: Annotated[Path | None, typer.Option(help="CSV file; default: occlusion.csv beside the faces")] = None,
+    overwrite: Overwrite = False,
+):
+    """Faces → guesses what covers them, for you to judge (occlusion.csv, .html)."""
+    from fertool.stages import suggest_occlusion as stage
+
+    space = Workspace(workspace)
+    settings = recipes.load(recipe).settings(
+        "suggest-occlusion", {"split": split, "least": least, "seed": seed}, sets or ()
+    )
+    faces = space.faces(data)
+    teacher = space.faces(learn_from) if learn_from else None
+    target = out or faces.with_name("occlusion.csv")
+    return _close(stage, stage.run(faces, settings=settings, out=target, learn_from=teacher, overwrite=overwrite))
 
 
 @command("render", PREPARE)

@@ -61,7 +61,7 @@ def _file_facts(faces: Artefact, lists: RanLists, role: str, entries: Entries, i
 def table_facts(table: OcclusionTable, ids: Ids) -> dict:
     """How long the table is, and what of it was found."""
     unique, not_found = len(set(table.names)), _not_found(table.names, table.rows, ids)
-    return {"rows": len(table.names), "ids": unique, "not_found": not_found}
+    return {"rows": len(table.names), "ids": unique, "not_found": not_found, "unjudged": table.unjudged}
 
 
 def _not_found(names: list[str], rows: np.ndarray, ids: Ids) -> dict:
@@ -123,6 +123,8 @@ def say(facts: dict) -> None:
     if table := facts["table"]:
         console.say(f"occlusion table: {table['rows']:,} rows about {table['ids']:,} faces")
         _say_not_found("the table", table["not_found"])
+        if table["unjudged"]:
+            console.say(f"{table['unjudged']:,} suggestions that nobody has judged are left out")
     if facts["subsets"]:
         _say_subsets(facts["subsets"])
         if facts["overlaps"]:

@@ -1,0 +1,170 @@
+"""suggest-occlusion: faces → guesses what covers them, for a person to confirm or correct.
+
+A small network learns in a minute or two from faces of the same data set with things drawn over them, and then looks
+at the others. What it says is written as suggestions: a table with an empty column for a person's verdict, and a page
+to fill it. Nothing else reads the suggestions; build-subsets takes the verdicts.
+"""
+
+import csv
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+
+from fertool import artefact, console, pool
+from fertool.artefact import Artefact
+from fertool.errors import DataError, UsageError
+from fertool.evaluation import review
+from fertool.faces.status import HAS_IMAGE
+from fertool.regions.points import landmarks_of
+from fertool.settings import SuggestOcclusion
+from fertool.stages.occlude import blur_of, enlargement
+from fertool.subsets import OCCLUSIONS
+from fertool.subsets.table import SUGGESTED
+
+_FEWEST = 30  # faces that must be there to draw on
+_CHUNK = 32
+_FEW = 400  # drawings for which starting processes takes longer
+
+
+def run(
+    faces: Path, *, settings: SuggestOcclusion, out: Path, learn_from: Path | None = None, overwrite: bool = False
+) -> Path:
+    """Write the suggestions: a CSV with the columns id, suggested, confidence, type, and an HTML page beside it.
+
+    Only faces that the network takes for covered are listed, by type and confidence. `type` is empty: it is the
+    person's.
+
+    Args:
+        learn_from: other faces to draw on, e.g. rendered ones; by default those of the other splits of `faces` (of
+            all splits, if the others hold too few).
+        out: the CSV file.
+
+    Raises:
+        UsageError: the file is there and may hold verdicts, and `overwrite` is not set.
+        DataError: no faces in the split, or too few to draw on.
+        ArtefactError: no landmarks in the faces that are drawn on.
+    """
+    page = out.with_suffix(".html")
+    if out.exists() and not overwrite:
+        raise UsageError(f"{out} is there already and may hold verdicts", "name another with --out, or --overwrite it")
+    source = artefact.read(faces, "faces")
+    rows = np.flatnonzero((source["split"] == settings.split) & np.isin(source["status"], HAS_IMAGE))
+    if not len(rows):
+        there = ", ".join(sorted({s for s in source["split"] if s})) or "none"
+        raise DataError(f"{faces} has no faces with a picture in split {settings.split!r}", f"its splits are: {there}")
+    probabilities = probabilities_of(
+        source, rows, settings, artefact.read(learn_from, "faces") if learn_from else source
+    )
+    entries = _entries(source, rows, probabilities, settings.least)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with open(out, "w", newline="", encoding="utf-8") as f:
+        table = csv.writer(f)
+        table.writerow(SUGGESTED)
+        table.writerows((e["id"], e["type"], f"{e['confidence']:.3f}", "") for e in entries)
+    page.write_text(
+        review.render(f"{source.path.parent.name}, split {settings.split}", out.name, entries, len(rows)), "utf-8"
+    )
+    return out
+
+
+def summary(path: Path) -> dict:
+    """How many faces are suggested for each type."""
+    with open(path, newline="", encoding="utf-8") as f:
+        kinds = [row["suggested"] for row in csv.DictReader(f)]
+    counts = {kind: kinds.count(kind) for kind in OCCLUSIONS}
+    return {"path": str(path), "page": str(path.with_suffix(".html")), "suggested": len(kinds), "types": counts}
+
+
+def report(summary: dict) -> None:
+    """Print it."""
+    told = ", ".join(f"{n:,} {kind}" for kind, n in summary["types"].items())
+    console.say(f"{summary['suggested']:,} faces look covered: {told}")
+    console.say(f"these are guesses. Look at them in {summary['page']}, save the table, then:")
+    console.say(f"fertool build-subsets --occlusion-table {summary['path']}")
+
+
+def probabilities_of(source: Artefact, rows: np.ndarray, settings: SuggestOcclusion, teacher: Artefact) -> np.ndarray:
+    """(rows, 5) what a network learnt from drawings on the teacher's faces says: nothing, then `OCCLUSIONS`."""
+    import torch
+
+    from fertool.occlusion import estimate
+    from fertool.occlusion.lessons import small
+
+    images, types = _lessons(teacher, _to_draw_on(teacher, rows if teacher is source else None), settings)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # sums depend on the number of threads in their last bits
+    try:
+        with console.progress("learn", settings.epochs, "epoch") as advance:
+            net = estimate.learn(images, types, epochs=settings.epochs, seed=settings.seed, advance=advance)
+        pictures = source["images"]
+        return estimate.guess(net, np.stack([small(pictures[row]) for row in rows]))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _to_draw_on(teacher: Artefact, spared: np.ndarray | None) -> np.ndarray:
+    """Rows with landmarks that nothing is known to cover; without the spared ones, if the others are enough."""
+    good = np.isfinite(landmarks_of(teacher, "drawn occluders")).all(axis=(1, 2))
+    good &= np.isin(teacher["status"], HAS_IMAGE)
+    if "true_occlusion" in teacher:
+        good &= teacher["true_occlusion"] == ""
+    others = good.copy()
+    if spared is not None:
+        others[spared] = False
+    rows = np.flatnonzero(others if others.sum() >= _FEWEST else good)
+    if len(rows) < _FEWEST:
+        raise DataError(
+            f"{teacher.path} has only {len(rows)} faces with landmarks to draw on, and {_FEWEST} are needed",
+            "name faces to learn from: --learn-from DATA, e.g. rendered ones",
+        )
+    return rows
+
+
+def _lessons(teacher: Artefact, rows: np.ndarray, settings: SuggestOcclusion) -> tuple[np.ndarray, np.ndarray]:
+    """(drawings, SIDE, SIDE) pictures and what covers them; the same whatever the number of processes."""
+    rng = np.random.default_rng(settings.seed)
+    order = np.concatenate([rng.permutation(rows) for _ in range(-(-settings.drawings // len(rows)))])
+    items = [(int(row), i) for i, row in enumerate(order[: settings.drawings])]
+    pairs: list[tuple[np.ndarray, int] | None] = [None] * len(items)
+    if len(items) > _FEW and pool.cores() > 1:
+        drawn = pool.process(make, (teacher, settings.seed), iter(items), workers=pool.cores(), chunk=_CHUNK)
+    else:
+        drawn = (pair for pair in zip(items, make(teacher, settings.seed)(items), strict=True))
+    with console.progress("draw", len(items), "face") as advance, closing(drawn):
+        for (_, i), pair in drawn:
+            pairs[i] = pair
+            advance()
+    images, types = zip(*pairs, strict=True)
+    return np.stack(images), np.array(types)
+
+
+def make(teacher: Artefact, seed: int):
+    """What a process of its own does: (row, number of the drawing) -> picture and what covers it."""
+    import cv2
+
+    from fertool.occlusion.lessons import lesson, small
+
+    cv2.setNumThreads(1)
+    images, landmarks, enlarged = teacher["images"], teacher["landmarks"], enlargement(teacher)
+
+    def work(items) -> Iterator[tuple[np.ndarray, int]]:
+        for row, i in items:
+            key = f"{seed}/{i}/{teacher.ids[row]}"
+            image, kind = lesson(np.asarray(images[row]), landmarks[row], key=key, blur=blur_of(enlarged[row]))
+            yield small(image), kind
+
+    return work
+
+
+def _entries(source: Artefact, rows: np.ndarray, probabilities: np.ndarray, least: float) -> list[dict]:
+    """The faces that look covered, by type and falling confidence: id, type, confidence, image."""
+    best, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    entries = []
+    for place, kind in enumerate(OCCLUSIONS, 1):
+        mine = np.flatnonzero((best == place) & (sure >= least))
+        for i in mine[np.argsort(-sure[mine], kind="stable")]:
+            image = np.asarray(source["images"][rows[i]])
+            entries.append({"id": source.ids[rows[i]], "type": kind, "confidence": float(sure[i]), "image": image})
+    return entries
