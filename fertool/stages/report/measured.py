@@ -144,9 +144,10 @@ def _say(about: dict, trained: Artefact) -> None:
             warnings.append("The checkpoint was chosen on the test split: these numbers are optimistic.")
         if about["split"] in trained.params["train"]["train_splits"] and about["fold"] is None:
             warnings.append(f"It was trained on the split that is scored here ({about['split']}).")
-        if twins := about["scores"]["subsets"].get("twin"):
+        twins = about["scores"]["subsets"].get("twin")
+        if twins and twins["n_total"]:
             warnings.append(
-                f"{twins['n_rows']:,} of the {whole['n_rows']:,} faces scored have an exact twin, pixel for pixel, in "
+                f"{twins['n_total']:,} of the {whole['n_total']:,} faces scored have an exact twin, pixel for pixel, in "
                 "another split."
             )
         if whole["n_unlabelled"]:
@@ -157,7 +158,7 @@ def _say(about: dict, trained: Artefact) -> None:
     if not training["device"]:
         silent.append("which machine it was trained on: the run did not record it")
     for node in about["origin"]:
-        if not node["found"] and node["kind"] in artefact.KINDS:
+        if not node["found"] and node["is_artefact"]:
             silent.append(f"how {node['name']} was made: it is no longer in the workspace")
 
 

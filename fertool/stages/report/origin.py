@@ -18,8 +18,8 @@ def chain(last: Artefact, folder: Path) -> list[dict]:
         folder: the data set's folder in the workspace; parents are looked for there, then beside it.
 
     Returns:
-        for each artefact {kind, name, uid, digest, found, parents (names)}; for those that are there also created,
-        command, versions, seed, rows, params.
+        for each {title, kind, name, uid, digest, is_artefact, found, parents (names)}; for those that are there also
+        created, command, versions, seed, rows, params.
     """
     nodes: dict[tuple[str, str], dict] = {}
     begun = set()
@@ -52,7 +52,16 @@ def chain(last: Artefact, folder: Path) -> list[dict]:
 
 
 def _facts(parent: Parent) -> dict:
-    return {"kind": parent.kind, "name": parent.name, "uid": parent.uid, "digest": parent.digest}
+    is_artefact = parent.kind in artefact.KINDS
+    title = parent.kind if is_artefact else {"dataset": "data set"}.get(parent.role, parent.role)
+    return {
+        "title": title,
+        "kind": parent.kind,
+        "name": parent.name,
+        "uid": parent.uid,
+        "digest": parent.digest,
+        "is_artefact": is_artefact,
+    }
 
 
 def _find(parent: Parent, folder: Path) -> Artefact | None:

@@ -44,26 +44,30 @@ class Looks:
         """Their maps, (n, h, w) each, by name."""
         return attention.maps({k: np.asarray(v[at]) for k, v in self.given.items()}, self.model)
 
+    def called(self, name: str) -> str:
+        """What a map is called on the page: nothing, if it is the only one."""
+        return "" if len(self.maps(np.arange(1))) == 1 else name
+
     def pictures(self, at: np.ndarray) -> list[list[dict]]:
         """For each of them, pictures of where the network looked: {name, src, says}."""
         images = self.images(at)
         if self.kind == "maps":
             maps = self.maps(at)
             return [
-                [{"name": name, **_heat(image, m[i], self.view)} for name, m in maps.items()]
+                [{"name": self.called(name), **_heat(image, m[i], self.view)} for name, m in maps.items()]
                 for i, image in enumerate(images)
             ]
         if self.kind == "regions":
             rows, weights = np.asarray(self.predictions["row"])[at], np.asarray(self.given["weight"][at])
             return [
-                [{"name": "regions", **self._framed(image, np.asarray(self.boxes[row]), w)}]
+                [{"name": "", **self._framed(image, np.asarray(self.boxes[row]), w)}]
                 for image, row, w in zip(images, rows, weights, strict=True)
             ]
         return [[] for _ in at]
 
     def _framed(self, image: np.ndarray, boxes: np.ndarray, weights: np.ndarray) -> dict:
         most, least = int(weights.argmax()), int(weights.argmin())
-        says = f"most {self.names[most]} {weights[most]:.2f}, least {self.names[least]} {weights[least]:.2f}"
+        says = f"most: {self.names[most]} ({weights[most]:.2f}), least: {self.names[least]} ({weights[least]:.2f})"
         return {"src": thumbnails.data_uri(thumbnails.framed(image, boxes, weights)), "says": says}
 
 
@@ -153,7 +157,7 @@ def _mean_maps(looks: Looks, name: str, at: np.ndarray) -> dict:
         mass = np.clip(mean, 0, None)
         share = 100 * _thirds(mass) / mass.sum() if mass.sum() else np.full(3, np.nan)
         thirds = dict(zip(("upper", "middle", "lower"), share.tolist(), strict=True))
-        maps.append({"name": called, **_heat(image, mean, looks.view), **thirds})
+        maps.append({"name": looks.called(called), **_heat(image, mean, looks.view), **thirds})
     return {"name": name, "n": len(at), "src": thumbnails.data_uri(thumbnails.face(image)), "maps": maps}
 
 
@@ -187,7 +191,7 @@ def _mean_weights(looks: Looks, groups: list[tuple[str, np.ndarray]]) -> dict:
 
 
 def trace(trained: Artefact) -> list[dict]:
-    """How the weights of regions moved on the faces tracked in training: {id, name, iterations (T,), weights (T, K)}."""
+    """How the weights of regions moved on the tracked faces: {id, name, iterations (T,), weights (T, K)} for each."""
     kept = trained.group("trace")
     name = next((k for k, v in kept.items() if k != "iteration" and v.ndim == 3), None)
     if name is None:
