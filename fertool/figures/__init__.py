@@ -3,6 +3,7 @@
 #: every kind of picture that `fertool visualize` draws, and what it shows
 KINDS = {
     "gradcam": "which parts of faces speak for their class: Grad-CAM and guided Grad-CAM of runs side by side",
+    "mean-attention": "mean face, mean attention and their product for every emotion, beside its Action Units",
     "regions": "weights of the regions of single faces, of one or two runs",
     "attention": "attention as maps over single faces",
     "trace": "how the attention of tracked faces moved in training",

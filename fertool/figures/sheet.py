@@ -69,6 +69,11 @@ class Sheet:
         x, y = middle / self.size[0], 1 - (self._y[row] - 0.03 - lift) / self.size[1]
         self.figure.text(x, y, text, **{"ha": "center", "va": "bottom", "size": 7, **look})
 
+    def title(self, text: str, row: int = 0, lift: float = 0.0, **look) -> None:
+        """Words at the left edge above a row."""
+        y = 1 - (self._y[row] - 0.03 - lift) / self.size[1]
+        self.figure.text(0.02 / self.size[0], y, text, **{"va": "bottom", "size": 7, "weight": "bold", **look})
+
     def label(self, row: int, text: str, below: str = "", wrong: bool = False, column: int = 0) -> None:
         """Words left of a row, or of one of its cells, the lower ones quieter, or alarming if something is wrong."""
         x = (self._x[column] - 0.06) / self.size[0]

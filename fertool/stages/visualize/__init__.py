@@ -10,11 +10,12 @@ from fertool.evaluation.score import ALL
 from fertool.figures import KINDS as DESCRIBED
 from fertool.figures import style
 from fertool.settings import Visualize
-from fertool.stages.visualize import gradcam, looking, results, robustness
+from fertool.stages.visualize import gradcam, looking, means, results, robustness
 from fertool.stages.visualize.sources import Drawn, Kind, named
 
 KINDS: dict[str, Kind] = {
     "gradcam": gradcam.draw_gradcam,
+    "mean-attention": means.draw_mean_attention,
     "regions": looking.draw_regions,
     "attention": looking.draw_attention,
     "trace": looking.draw_trace,
@@ -42,8 +43,9 @@ def run(
         subset: only faces of this subset.
 
     Returns:
-        the picture in each of the formats asked for, named after kind, order, subset and (if several) runs, and figures.h5
-        beside it. That file collects the arrays of all pictures in the folder, each under its picture's name.
+        the picture in each of the formats asked for, named after kind, order, subset and (if several) runs, and
+        figures.h5 beside it. That file collects the arrays of all pictures in the folder, each under its picture's
+        name.
 
     Raises:
         UsageError: an unknown kind, subset or face; a run that has nothing of the kind to show.
