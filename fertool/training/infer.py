@@ -36,6 +36,10 @@ def infer(
     net.eval()
     parts = rows.split(batch) if len(rows) else ()
     for part, images in zip(parts, pixels.batches(parts), strict=True):
-        wanted = network_boxes(net, boxes[part], tuple(images.shape[2:]))
-        transforms = view_transforms(wanted, None).to(images.device)
-        yield part, forward(sample_views(images, transforms, net.input))
+        yield part, show(net, forward, images, boxes[part])
+
+
+def show(net: FerModel, forward, images: Tensor, boxes: Tensor) -> Output:
+    """What a network says of faces (N, C, H, W) as they are stored, with all their region boxes (N, K, 4)."""
+    transforms = view_transforms(network_boxes(net, boxes, tuple(images.shape[2:])), None).to(images.device)
+    return forward(sample_views(images, transforms, net.input))
