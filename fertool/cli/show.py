@@ -7,10 +7,10 @@ import typer
 
 from fertool import console
 from fertool import recipe as recipes
-from fertool.cli.frame import SHOW, RecipeName, Runs, Sets, Space, command, setting
+from fertool.cli.frame import SHOW, Gpus, Overwrite, RecipeName, Runs, Sets, Space, command, setting
 from fertool.errors import UsageError
 from fertool.figures import KINDS, OF_FACES
-from fertool.settings import Report, Visualize
+from fertool.settings import Export, Predict, Report, Visualize
 from fertool.workspace import Workspace
 
 
@@ -93,5 +93,79 @@ def report(
     folders = [space.run(name) for name in run] if run else [space.run()]
     settings = recipes.load(recipe).settings("report", {"mistakes": mistakes, "confidence": confidence}, sets or ())
     facts = stage.summary(stage.run(folders, settings=settings, out=out))
+    stage.report(facts)
+    return facts
+
+
+@command("predict", SHOW)
+def predict(
+    source: Annotated[list[str], typer.Argument(help="photographs, folders, films, or the number of a camera (0)")],
+    run: Annotated[
+        str | None, typer.Option(help="a run's name or folder, or an exported .safetensors; default: the latest")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="folder for predictions.csv and what is drawn; default: CSV on stdout")
+    ] = None,
+    draw: Annotated[bool, typer.Option("--draw", help="also write the pictures, faces framed and labelled")] = False,
+    every: setting(Predict, "every") = None,
+    detector: setting(Predict, "detector") = None,
+    min_score: setting(Predict, "min_score") = None,
+    missed: setting(Predict, "missed") = None,
+    sdm: setting(Predict, "sdm") = None,
+    weights: setting(Predict, "weights") = None,
+    batch: setting(Predict, "batch") = None,
+    precision: setting(Predict, "precision") = None,
+    gpus: Gpus = None,
+    recipe: RecipeName = None,
+    sets: Sets = None,
+    workspace: Space = None,
+    overwrite: Overwrite = False,
+):
+    """Say the expression of every face in photographs, films or what a camera sees."""
+    from fertool.stages import predict as stage
+    from fertool.training import trained
+    from fertool.training.devices import choose
+
+    options = {
+        "every": every, "detector": detector, "min_score": min_score, "missed": missed, "sdm": sdm, "weights": weights,
+        "batch": batch, "precision": precision,
+    }  # fmt: skip
+    settings = recipes.load(recipe).settings("predict", options, sets or ())
+    if run and run.endswith(".safetensors"):
+        network = trained.of_file(Path(run))
+    else:
+        network = trained.of_run(Workspace(workspace).run(run), settings.weights)
+    facts = stage.run(source, network, settings=settings, devices=choose(gpus), out=out, draw=draw, overwrite=overwrite)
+    stage.report(facts)
+    return facts
+
+
+@command("export", SHOW)
+def export(
+    run: Annotated[str | None, typer.Option(help="a run's name or folder; default: the latest")] = None,
+    formats: Annotated[
+        list[str] | None, typer.Option("--format", help="safetensors or onnx; repeatable; default: both")
+    ] = None,
+    weights: setting(Export, "weights") = None,
+    recipe: RecipeName = None,
+    sets: Sets = None,
+    workspace: Space = None,
+    out: Annotated[Path | None, typer.Option(help="folder for the files; default: the run's")] = None,
+    overwrite: Overwrite = False,
+):
+    """Write a run's network as safetensors and ONNX, with classes, preprocessing and licences inside."""
+    from fertool.stages import export as stage
+    from fertool.training import trained
+
+    settings = recipes.load(recipe).settings("export", {"weights": weights}, sets or ())
+    folder = Workspace(workspace).run(run)
+    files = stage.run(
+        trained.of_run(folder, settings.weights),
+        settings=settings,
+        formats=tuple(formats or stage.FORMATS),
+        out=out or folder,
+        overwrite=overwrite,
+    )
+    facts = stage.summary(files)
     stage.report(facts)
     return facts
