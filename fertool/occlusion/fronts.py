@@ -13,6 +13,7 @@ from fertool.occlusion.patterns import cloth_colour, coloured, hair_colour, nois
 from fertool.occlusion.things import Thing
 
 _FINGER = 0.3  # width of a finger
+_SLANT, _HAND_SLANT = 7, 18  # by how many degrees (sd) things, and arms, come aslant
 
 
 def make(kind: str, rng: np.random.Generator, face: Face, skin: np.ndarray) -> Thing:
@@ -27,10 +28,14 @@ def make(kind: str, rng: np.random.Generator, face: Face, skin: np.ndarray) -> T
         return _both_hands(rng, face, skin)
     style = _STYLES[kind][rng.integers(len(_STYLES[kind]))]
     way = {"upper": (0, 1), "bottom": (0, -1)}.get(kind) or (rng.choice([-1, 1]), 0)
-    slant = np.radians(rng.normal(0, 7))
+    slant = np.radians(rng.normal(0, _HAND_SLANT if style in (_fingers, _flat_hand) else _SLANT))
     a, b = np.array([[np.cos(slant), -np.sin(slant)], [np.sin(slant), np.cos(slant)]]) @ way
     v = (a * right + b * down).astype(np.float32)
     u = (-b * right + a * down).astype(np.float32)
+    if kind == "left-right":  # u points up: fingers on a cheek do, mostly
+        u = -np.sign(a) * u * (1 if rng.random() < 0.85 else -1)
+    elif rng.random() < 0.5:
+        u = -u
     return style(rng, u, v, skin)
 
 
@@ -155,12 +160,11 @@ def _fingers(rng: np.random.Generator, u: np.ndarray, v: np.ndarray, skin: np.nd
 
 
 def _flat_hand(rng: np.random.Generator, u: np.ndarray, v: np.ndarray, skin: np.ndarray) -> Thing:
-    """A hand laid across: the index finger is its edge, the others follow behind; beyond their tips a sleeve."""
-    side = rng.choice([-1, 1])
-    tip = rng.uniform(0.55, 1.2)
-    past = np.maximum(side * u - tip, 0)
+    """A hand laid across, its fingers towards positive u: the index is its edge, the others follow behind."""
+    tip = rng.uniform(0.2, 1.1)
+    past = np.maximum(u - tip, 0)
     edge = 0.06 * wander(rng, u, 0.6) - np.minimum(4 * past**2, 1.6)
-    field, paint = _stack(rng, side * u, v - edge, skin, tip)
+    field, paint = _stack(rng, u, v - edge, skin, tip)
     return Thing("hand", field, paint)
 
 

@@ -7,7 +7,7 @@ to fill it. Nothing else reads the suggestions; build-subsets takes the verdicts
 
 import csv
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +33,8 @@ def run(
 ) -> Path:
     """Write the suggestions: a CSV with the columns id, suggested, confidence, type, and an HTML page beside it.
 
-    Only faces that the network takes for covered are listed, by type and confidence. `type` is empty: it is the
-    person's.
+    Only faces that the network takes for covered are listed, by the likeliest type and by confidence, which is the
+    network's probability that anything covers the face. `type` is empty: it is the person's.
 
     Args:
         learn_from: other faces to draw on, e.g. rendered ones; by default those of the other splits of `faces` (of
@@ -54,10 +54,11 @@ def run(
     if not len(rows):
         there = ", ".join(sorted({s for s in source["split"] if s})) or "none"
         raise DataError(f"{faces} has no faces with a picture in split {settings.split!r}", f"its splits are: {there}")
-    probabilities = probabilities_of(
-        source, rows, settings, artefact.read(learn_from, "faces") if learn_from else source
-    )
-    entries = _entries(source, rows, probabilities, settings.least)
+    if learn_from:
+        net = learnt(artefact.read(learn_from, "faces"), settings)
+    else:
+        net = learnt(source, settings, spared=rows)
+    entries = _entries(source, rows, guesses(net, source, rows), settings.least)
     out.parent.mkdir(parents=True, exist_ok=True)
     with open(out, "w", newline="", encoding="utf-8") as f:
         table = csv.writer(f)
@@ -85,21 +86,38 @@ def report(summary: dict) -> None:
     console.say(f"fertool build-subsets --occlusion-table {summary['path']}")
 
 
-def probabilities_of(source: Artefact, rows: np.ndarray, settings: SuggestOcclusion, teacher: Artefact) -> np.ndarray:
-    """(rows, 5) what a network learnt from drawings on the teacher's faces says: nothing, then `OCCLUSIONS`."""
-    import torch
+def learnt(teacher: Artefact, settings: SuggestOcclusion, *, spared: np.ndarray | None = None):
+    """A network that has learnt from drawings on the teacher's faces, on one thread.
 
+    Args:
+        spared: rows not to draw on, if the others are enough.
+    """
+    from fertool.occlusion import estimate
+
+    images, types = lessons(teacher, _to_draw_on(teacher, spared), settings)
+    with _one_thread(), console.progress("learn", settings.epochs, "epoch") as advance:
+        return estimate.learn(images, types, epochs=settings.epochs, seed=settings.seed, advance=advance)
+
+
+def guesses(net, source: Artefact, rows: np.ndarray) -> np.ndarray:
+    """(rows, 5) probabilities: nothing, then `OCCLUSIONS`."""
     from fertool.occlusion import estimate
     from fertool.occlusion.lessons import small
 
-    images, types = _lessons(teacher, _to_draw_on(teacher, rows if teacher is source else None), settings)
+    pictures = source["images"]
+    with _one_thread():
+        return estimate.guess(net, np.stack([small(np.asarray(pictures[row])) for row in rows]))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums depend on the number of threads in their last bits."""
+    import torch
+
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # sums depend on the number of threads in their last bits
+    torch.set_num_threads(1)
     try:
-        with console.progress("learn", settings.epochs, "epoch") as advance:
-            net = estimate.learn(images, types, epochs=settings.epochs, seed=settings.seed, advance=advance)
-        pictures = source["images"]
-        return estimate.guess(net, np.stack([small(pictures[row]) for row in rows]))
+        yield
     finally:
         torch.set_num_threads(threads)
 
@@ -122,7 +140,7 @@ def _to_draw_on(teacher: Artefact, spared: np.ndarray | None) -> np.ndarray:
     return rows
 
 
-def _lessons(teacher: Artefact, rows: np.ndarray, settings: SuggestOcclusion) -> tuple[np.ndarray, np.ndarray]:
+def lessons(teacher: Artefact, rows: np.ndarray, settings: SuggestOcclusion) -> tuple[np.ndarray, np.ndarray]:
     """(drawings, SIDE, SIDE) pictures and what covers them; the same whatever the number of processes."""
     rng = np.random.default_rng(settings.seed)
     order = np.concatenate([rng.permutation(rows) for _ in range(-(-settings.drawings // len(rows)))])
@@ -160,7 +178,7 @@ def make(teacher: Artefact, seed: int):
 
 def _entries(source: Artefact, rows: np.ndarray, probabilities: np.ndarray, least: float) -> list[dict]:
     """The faces that look covered, by type and falling confidence: id, type, confidence, image."""
-    best, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    best, sure = 1 + probabilities[:, 1:].argmax(axis=1), 1 - probabilities[:, 0]
     entries = []
     for place, kind in enumerate(OCCLUSIONS, 1):
         mine = np.flatnonzero((best == place) & (sure >= least))
