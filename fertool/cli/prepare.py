@@ -202,6 +202,29 @@ def suggest_occlusion(
     return _close(stage, stage.run(faces, settings=settings, out=target, learn_from=teacher, overwrite=overwrite))
 
 
+@command("combine", PREPARE)
+def combine(
+    data: Annotated[
+        list[str],
+        typer.Argument(metavar="NAME[:SPLITS]...", help="data sets; with splits only these, all of them to train on"),
+    ],
+    name: Annotated[str | None, typer.Option(help="its name in the workspace; default: all names")] = None,
+    workspace: Space = None,
+    out: Out = None,
+    overwrite: Overwrite = False,
+):
+    """Faces of several data sets → one to train on (faces.h5)."""
+    from fertool.stages import combine as stage
+
+    space = Workspace(workspace)
+    sources = []
+    for entry in data:
+        known, _, splits = entry.partition(":")
+        sources.append(stage.Source(space.faces(known), known, tuple(splits.split(",")) if splits else None))
+    target = out or space.path(slug(name or "-".join(s.name for s in sources)), "faces")
+    return _close(stage, stage.run(sources, out=target, overwrite=overwrite))
+
+
 @command("render", PREPARE)
 def render(
     folder: Annotated[Path, typer.Argument(help="folder to write the pictures into")],

@@ -166,7 +166,8 @@ def beside(result: dict, setup: Setup | None) -> dict:
         return result
     paper = load(setup.paper)
     subsets = {
-        name: {**s, "paper": _entry(compare(setup, name), s["accuracy"], setup)} for name, s in result["subsets"].items()
+        name: {**s, "paper": _entry(compare(setup, name), s["accuracy"], setup)}
+        for name, s in result["subsets"].items()
     }
     return {**result, "paper": {"name": paper.name, "title": paper.title, "venue": paper.venue}, "subsets": subsets}
 
@@ -254,6 +255,7 @@ def setup_of(run: Artefact, faces: Artefact, split: str) -> Setup | None:
         **model,
         **{k: faces.params[k] for k in ("views", "frames") if k in faces.params},
         "align": faces.params.get("align") != "none",
+        "extra_data": faces.params.get("extra_data", "none"),
         "other_faces": trained_on is not None and trained_on.digest != faces.digest,
         **recipe.compare,
     }
