@@ -12,7 +12,7 @@ from fertool.errors import ArtefactError, DataError, UsageError
 from fertool.faces.status import HAS_IMAGE
 from fertool.models.registry import build_model, model_class, model_settings
 from fertool.settings import Evaluate
-from fertool.training.devices import Devices, one_device
+from fertool.training.devices import Devices, describe, one_device
 from fertool.training.faces import Pixels, fold_splits, region_boxes
 from fertool.training.infer import infer, network_boxes
 from fertool.training.views import sample_views, view_transforms
@@ -228,10 +228,9 @@ def latency(
             forward(sample_views(pixels.gather(row), transforms, net.input)).logits.cpu()
             times.append(1000 * (time.perf_counter() - started))
     counted = times[warm_up:]
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     return {
         "median_ms": float(np.median(counted)),
         "p90_ms": float(np.percentile(counted, 90)),
         "faces": measured,
-        "device": name,
+        "device": describe(device),
     }

@@ -45,6 +45,13 @@ def choose(gpus: int | None, processes: int = 1, nodes: int = 1) -> Devices:
     return Devices("cuda", gpus, nodes) if gpus else Devices("cpu", processes, nodes)
 
 
+def describe(device: torch.device) -> str:
+    """What a device is, in words, and how many of them work together."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    together = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+    return f"{together} × {name}" if together > 1 else name
+
+
 def one_device(devices: Devices, precision: str) -> Fabric:
     """A single process on the first of the devices, for predictions."""
     return Fabric(accelerator=devices.kind, devices=1, precision=_precision(devices, precision))

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from fertool import artefact
 from fertool.artefact import Artefact, Parent
+from fertool.training.devices import describe
 
 
 @dataclass
@@ -94,6 +95,7 @@ class RunFile:
         if torch.cuda.is_available():
             arrays["state/rng/cuda"] = torch.cuda.get_rng_state().numpy()
         info = artefact.make_info(self.seed) | {"seconds": progress.seconds, "waited": progress.waited}
+        info["device"] = describe(next(net.parameters()).device)
         info["prepared"] = self.prepared
         artefact.save(self.path, "run", arrays, params=self.params, inputs=self.inputs, classes=self.classes, info=info)
 
