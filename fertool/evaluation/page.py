@@ -86,8 +86,9 @@ def _environment() -> Environment:
         "count": lambda n: "–" if n is None else f"{n:,}",
         "signed": lambda v: "–" if _nothing(v) else f"{v:+.2f}".replace("-", "−"),
         "p": lambda v: f"{v:.3f}" if v >= 0.001 else "< 0.001",
-        "value": lambda v: "" if v is None else (str(v).lower() if isinstance(v, bool) else str(v)),
+        "value": lambda v: "–" if v is None else (str(v).lower() if isinstance(v, bool) else str(v)),
         "duration": _duration,
+        "metric": lambda name: {"iou": "IoU"}.get(name, name),
     }
     made.globals["ALL"] = ALL
     return made
@@ -257,9 +258,9 @@ def _traces(faces: Sequence[Mapping]) -> list[dict]:
 
 
 def _differing(runs: Sequence[Mapping]) -> list[dict]:
-    """Settings in which runs differ: {key, values (one for each run; None where it has no such setting)}."""
-    keys = dict.fromkeys(k for r in runs for k in r["settings"])
-    rows = [{"key": k, "values": [r["settings"].get(k) for r in runs]} for k in keys]
+    """Settings that all runs have, but not with the same value: {key, values}, a value for each run."""
+    keys = [k for k in runs[0]["settings"] if all(k in r["settings"] for r in runs)]
+    rows = [{"key": k, "values": [r["settings"][k] for r in runs]} for k in keys]
     return [row for row in rows if any(v != row["values"][0] for v in row["values"])]
 
 

@@ -1,7 +1,5 @@
 """What was measured of a run: scores, how far its confidence can be believed, training, folds, and what is missing."""
 
-from pathlib import Path
-
 import numpy as np
 
 from fertool import artefact
