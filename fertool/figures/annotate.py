@@ -7,12 +7,21 @@ from pathlib import Path
 
 import numpy as np
 
-from fertool.figures.style import COLOURS
+from fertool.labels import EMOTIONS
 
 _LEAST_SIDE = 640  # smaller pictures are enlarged: a label would not fit into them
 _TEXT = (13, 40)  # height of letters in pixels, at least and at most
 _OF_PICTURE, _OF_FACE = 1 / 40, 0.2  # of the picture's longer side, of the face's width
-_HEAT = 0.6  # how much a map covers where it is highest
+_HEAT = 0.5  # how much a map covers where it is highest
+
+#: of each emotion, whatever the order of a run's classes: Okabe and Ito's palette, and grey
+_COLOURS = dict(
+    zip(
+        EMOTIONS,
+        ("#BBBBBB", "#E69F00", "#0072B2", "#56B4E9", "#CC79A7", "#009E73", "#D55E00", "#F0E442"),
+        strict=True,
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -21,17 +30,21 @@ class Framed:
 
     Attributes:
         box: x0, y0, x1, y1 in pixels, the centre of the top-left one being (0, 0).
-        label: what is written beside it.
-        group: equal numbers are framed in one colour.
+        emotion: decides the colour, and is written beside it.
+        sure: its probability, written too.
         heat: (h, w) where the network looked, or None.
         place: (2, 3) pixels of `heat` → pixels of the picture.
     """
 
     box: np.ndarray
-    label: str
-    group: int
+    emotion: str
+    sure: float
     heat: np.ndarray | None = None
     place: np.ndarray | None = None
+
+    @property
+    def label(self) -> str:
+        return f"{self.emotion} {100 * self.sure:.0f} %"
 
 
 def annotate(image: np.ndarray, faces: Sequence[Framed]) -> np.ndarray:
@@ -52,7 +65,7 @@ def annotate(image: np.ndarray, faces: Sequence[Framed]) -> np.ndarray:
     largest = np.clip(max(drawn.size) * _OF_PICTURE, *_TEXT)
     texts: list[tuple[float, ...]] = []
     for box, face in zip(boxes, faces, strict=True):
-        colour = COLOURS[face.group % len(COLOURS)]
+        colour = _COLOURS[face.emotion]
         width = max(2, round(largest / 8))
         pen.rectangle(box, outline="black", width=width + 2)
         pen.rectangle([box[0] + 1, box[1] + 1, box[2] - 1, box[3] - 1], outline=colour, width=width)
@@ -64,7 +77,7 @@ def annotate(image: np.ndarray, faces: Sequence[Framed]) -> np.ndarray:
         size = (right - left + 2 * pad, ascent + descent + pad)
         area = _free(size, box, [*boxes[:i], *boxes[i + 1 :]], texts, drawn.size)
         texts.append(area)
-        colour = COLOURS[face.group % len(COLOURS)]
+        colour = _COLOURS[face.emotion]
         pen.rectangle(area, fill=colour, outline="black")
         pen.text((area[0] + pad - left, area[1] + pad / 2 + ascent), face.label, _ink(colour), font, anchor="ls")
     return np.asarray(drawn)

@@ -12,9 +12,12 @@ from fertool.workspace import Workspace
 
 _PACKAGES = (
     "torch", "torchvision", "lightning", "numpy", "h5py", "opencv-python-headless", "pillow", "pandas", "matplotlib",
-    "pydantic", "typer", "rich", "dlib-bin", "face_recognition_models", "facenet-pytorch",
+    "pydantic", "typer", "rich", "dlib-bin", "face_recognition_models", "facenet-pytorch", "safetensors",
 )  # fmt: skip
-_OPTIONAL = {"anny": "demo", "embreex": "demo", "pytest": "test"}
+_OPTIONAL = {
+    "anny": "demo", "embreex": "demo", "onnx": "export", "onnxruntime": "export", "onnxscript": "export",
+    "pytest": "test",
+}  # fmt: skip
 
 
 def summary(workspace: Workspace) -> dict:

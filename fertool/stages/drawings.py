@@ -47,10 +47,10 @@ class Drawings:
     def _framed(self, face) -> Framed:
         p = face.probabilities
         best = int(p.argmax())
-        label = f"{self.trained.classes[best]} {100 * p[best]:.0f} %"
+        said = {"emotion": self.trained.classes[best], "sure": float(p[best])}
         maps = attention.maps({k: v[None] for k, v in face.attention.items()}, self.trained.model.as_dict())
         if not maps:
-            return Framed(face.box, label, best)
+            return Framed(face.box, **said)
         heat = np.mean([m[0] for m in maps.values()], axis=0)
         height, width = face.pixels.shape[:2]
         x0, y0, x1, y1 = face.view * (width, height, width, height)
@@ -58,7 +58,7 @@ class Drawings:
         to_face = np.array([[sx, 0, x0 + sx / 2 - 0.5], [0, sy, y0 + sy / 2 - 0.5]])
         back = invert(face.matrix)
         place = np.column_stack([back[:, :2] @ to_face[:, :2], back[:, :2] @ to_face[:, 2] + back[:, 2]])
-        return Framed(face.box, label, best, heat, place)
+        return Framed(face.box, **said, heat=heat, place=place)
 
     def _photograph(self, source: Source, drawn: np.ndarray) -> None:
         import cv2

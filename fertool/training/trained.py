@@ -107,9 +107,10 @@ class Trained:
         return tuple((self.prepared["regions"] or {}).get("regions", ("face",)))
 
     def metadata(self) -> dict[str, str]:
-        """Everything but the tensors, as text."""
+        """Everything but the tensors, as text; of paths on this machine only the name."""
         kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "tensors"}
         kept["model"] = self.model.as_dict()
+        kept["train"] = {**self.train, "init": Path(self.train.get("init", "none")).name}
         return {k: v if isinstance(v, str) else json.dumps(v) for k, v in kept.items()}
 
 
