@@ -4,6 +4,7 @@
 KINDS = {
     "gradcam": "which parts of faces speak for their class: Grad-CAM and guided Grad-CAM of runs side by side",
     "mean-attention": "mean face, mean attention and their product for every emotion, beside its Action Units",
+    "group": "attention over whole photographs of several people, and on the faces among it (--photos)",
     "regions": "weights of the regions of single faces, of one or two runs",
     "attention": "attention as maps over single faces",
     "trace": "how the attention of tracked faces moved in training",

@@ -11,6 +11,7 @@ from fertool.figures import style
 from fertool.figures.sheet import Sheet, cells, enlarge
 
 _HIGHEST = 9.0  # inches of a page for the pictures
+_LEFT = 1.2  # inches for their names
 
 
 @dataclass(frozen=True)
@@ -51,18 +52,19 @@ def draw(panels: Sequence[Means], classes: Sequence[str], units: Mapping[str, Ma
     per_panel = 1 + 2 * len(names)
     rows = per_panel * len(panels)
     height, width = panels[0].faces.shape[1:3]
-    cell = cells(panels[0].faces, len(classes), left=0.75, most=min(1.0, _HIGHEST / rows * width / height))
+    cell = cells(panels[0].faces, len(classes), left=_LEFT, most=min(1.0, _HIGHEST / rows * width / height))
+    small = min(1.0, cell[0] / 0.85)
     noted = any(name in units for name in classes)
     between = {i * per_panel: 0.2 for i in range(1, len(panels))}
     top = (0.6 if noted else 0.2) + 0.1
-    sheet = Sheet(rows, len(classes), cell, left=0.75, top=top, before_rows=between)
+    sheet = Sheet(rows, len(classes), cell, left=_LEFT, top=top, before_rows=between)
     for column, name in enumerate(classes):
-        sheet.head(style.shorten(name, 14), column, lift=0.5 if noted else 0.1, weight="bold")
+        sheet.head(style.shorten(name, 14), column, lift=0.5 if noted else 0.1, weight="bold", size=7 * small)
         if name in units:
-            sheet.head(_about(units[name]), column, lift=0.09, size=5.2, color=style.QUIET, linespacing=1.15)
+            sheet.head(_about(units[name]), column, lift=0.09, size=5.4 * small, color=style.QUIET, linespacing=1.15)
     for i, panel in enumerate(panels):
         first = i * per_panel
-        counted = [f"{f'{n:,}' if n else 'no'} face{'s' * (n != 1)}" for n in panel.count]
+        counted = ["1 face" if n == 1 else f"{n:,} faces" if n else "no faces" for n in panel.count]
         for column, words in enumerate(counted):
             sheet.head(words, column, row=first, size=5, color=style.QUIET)
         sheet.title(style.shorten(panel.title, 24), first)

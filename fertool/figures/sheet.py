@@ -15,10 +15,10 @@ _OPAQUE = 0.8  # of the hottest place; the coldest lets the face through
 
 
 class Sheet:
-    """Cells of one size.
+    """Cells in a grid.
 
     Args:
-        cell: width and height of a cell in inches.
+        cell: width and height of a cell in inches; heights one by one where rows differ.
         left, top: inches for the words at the left and above.
         before_rows, before_columns: further inches before a row or a column, by its number.
     """
@@ -27,23 +27,24 @@ class Sheet:
         self,
         rows: int,
         columns: int,
-        cell: tuple[float, float],
+        cell: tuple[float, float | Sequence[float]],
         *,
         left: float = 0.85,
         top: float = 0.2,
         before_rows: dict[int, float] | None = None,
         before_columns: dict[int, float] | None = None,
     ):
-        self.cell = cell
-        self._x = _starts(left, columns, cell[0], before_columns or {})
-        self._y = _starts(top, rows, cell[1], before_rows or {})
-        self.size = (self._x[-1] + cell[0], self._y[-1] + cell[1])
+        self._width, self._heights = cell[0], np.broadcast_to(cell[1], rows)
+        self._x = _starts(left, np.full(columns, cell[0]), before_columns or {})
+        self._y = _starts(top, self._heights, before_rows or {})
+        self.size = (self._x[-1] + self._width, self._y[-1] + self._heights[-1])
         self.figure = Figure(figsize=self.size)
 
     def at(self, row: int, column: int) -> Axes:
         """An empty cell."""
-        x, y = self._x[column], self.size[1] - self._y[row] - self.cell[1]
-        ax = self.figure.add_axes((x / self.size[0], y / self.size[1], *np.divide(self.cell, self.size)))
+        x, y = self._x[column], self.size[1] - self._y[row] - self._heights[row]
+        sides = np.divide((self._width, self._heights[row]), self.size)
+        ax = self.figure.add_axes((x / self.size[0], y / self.size[1], *sides))
         ax.set_xticks([])
         ax.set_yticks([])
         for spine in ax.spines.values():
@@ -65,19 +66,19 @@ class Sheet:
     def head(self, text: str, first: int, last: int | None = None, row: int = 0, lift: float = 0.0, **look) -> None:
         """Words above the columns from `first` to `last` of a row, `lift` inches higher than the lowest place."""
         last = first if last is None else last
-        middle = (self._x[first] + self._x[last] + self.cell[0]) / 2
+        middle = (self._x[first] + self._x[last] + self._width) / 2
         x, y = middle / self.size[0], 1 - (self._y[row] - 0.03 - lift) / self.size[1]
         self.figure.text(x, y, text, **{"ha": "center", "va": "bottom", "size": 7, **look})
 
     def title(self, text: str, row: int = 0, lift: float = 0.0, **look) -> None:
         """Words at the left edge above a row."""
         y = 1 - (self._y[row] - 0.03 - lift) / self.size[1]
-        self.figure.text(0.02 / self.size[0], y, text, **{"va": "bottom", "size": 7, "weight": "bold", **look})
+        self.figure.text(0.02 / self.size[0], y, text, **{"va": "bottom", "size": 6.5, "weight": "bold", **look})
 
     def label(self, row: int, text: str, below: str = "", wrong: bool = False, column: int = 0) -> None:
         """Words left of a row, or of one of its cells, the lower ones quieter, or alarming if something is wrong."""
         x = (self._x[column] - 0.06) / self.size[0]
-        y = 1 - (self._y[row] + self.cell[1] / 2) / self.size[1]
+        y = 1 - (self._y[row] + self._heights[row] / 2) / self.size[1]
         middle = {"ha": "right", "size": 6}
         self.figure.text(x, y, style.shorten(text, 15), va="bottom" if below else "center", **middle)
         self.figure.text(
@@ -132,6 +133,7 @@ def cells(images: np.ndarray, columns: int, width: float = style.PAGE, left: flo
     return across, across * images.shape[1] / images.shape[2]
 
 
-def _starts(first: float, n: int, side: float, before: dict[int, float]) -> Sequence[float]:
-    extra = np.cumsum([before.get(i, 0.0) for i in range(n)])
-    return first + np.arange(n) * (side + _GAP) + extra
+def _starts(first: float, sides: np.ndarray, before: dict[int, float]) -> np.ndarray:
+    """Where cells of these sides begin."""
+    extra = np.cumsum([before.get(i, 0.0) for i in range(len(sides))])
+    return first + extra + np.concatenate([[0], np.cumsum(sides[:-1] + _GAP)])

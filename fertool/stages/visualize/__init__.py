@@ -10,12 +10,13 @@ from fertool.evaluation.score import ALL
 from fertool.figures import KINDS as DESCRIBED
 from fertool.figures import style
 from fertool.settings import Visualize
-from fertool.stages.visualize import gradcam, looking, means, results, robustness
+from fertool.stages.visualize import gradcam, group, looking, means, results, robustness
 from fertool.stages.visualize.sources import Drawn, Kind, named
 
 KINDS: dict[str, Kind] = {
     "gradcam": gradcam.draw_gradcam,
     "mean-attention": means.draw_mean_attention,
+    "group": group.draw_group,
     "regions": looking.draw_regions,
     "attention": looking.draw_attention,
     "trace": looking.draw_trace,

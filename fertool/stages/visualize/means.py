@@ -69,7 +69,9 @@ def _means(
             if not maps:
                 raise UsageError(
                     f"{run.name} has no attention that is a map over the face",
-                    "its weights are of regions: fertool visualize regions" if "weight" in found else "name another run",
+                    "its weights are of regions: fertool visualize regions"
+                    if "weight" in found
+                    else "name another run",
                 )
             for name, values in maps.items():
                 sums[name] = sums.get(name, 0) + values.sum(axis=0, dtype=np.float64)
@@ -91,7 +93,9 @@ def _views(predictions: Artefact, faces: Artefact, settings: Visualize) -> dict[
     else:
         yaw = np.asarray(faces["pose"])[rows, 1] if "pose" in faces else np.full(len(rows), np.nan)
     if np.isnan(yaw).all():
-        raise DataError(f"{faces.path} has no head poses", "they come with 68 landmarks: detect-align --landmarks ert68")
+        raise DataError(
+            f"{faces.path} has no head poses", "they come with 68 landmarks: detect-align --landmarks ert68"
+        )
     edges = (-np.inf, *sorted(settings.yaw), np.inf)
     return {_between(low, high): (yaw >= low) & (yaw < high) for low, high in pairwise(edges)}
 

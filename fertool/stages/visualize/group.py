@@ -1,0 +1,136 @@
+"""Attention over whole photographs: a network without a size of its own looks at groups of people."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fertool import console
+from fertool.artefact import Artefact
+from fertool.datasets.disk import pictures_below
+from fertool.errors import DataError, UsageError
+from fertool.faces import detect
+from fertool.faces.finder import rgb
+from fertool.faces.images import UnreadableImage, read_image
+from fertool.faces.status import OK, SEVERAL
+from fertool.faces.windows import normalise_windows
+from fertool.figures import group
+from fertool.models.base import FerModel
+from fertool.regions.soft_boxes import on_boxes, soft_boxes
+from fertool.settings import Visualize
+from fertool.stages.visualize.network import open_network
+from fertool.stages.visualize.sources import Drawn, Run, only
+
+_STEP = 16  # pixels of the photograph to a value of the attention
+_LARGEST = 3000  # pixels of a photograph's longer side after scaling
+_SAMPLE = 2000  # faces whose size is looked at
+
+
+def draw_group(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
+    """Sun et al.'s Fig. 7."""
+    one = only(runs, "group")
+    model = one.run().params["model"]
+    if model["name"] != "va-cnn" or model.get("attention", "free") != "free":
+        raise UsageError(
+            f"{one.name} cannot look at whole photographs: that takes va-cnn with free attention",
+            "fertool train va-cnn makes one",
+        )
+    if subset:
+        raise UsageError("group shows photographs, not the faces of a subset", "leave out --subset")
+    if not settings.photos:
+        raise UsageError("group needs photographs", "name a file or folder: --photos PATH")
+    faces = one.faces()
+    network = open_network(one, faces)
+    side = settings.face_side or usual_side(faces)
+    detector = detect.make(settings.detector, device=network.device.type)
+    shown = []
+    for path in _paths(Path(settings.photos), settings):
+        try:
+            image = rgb(read_image(path))
+        except UnreadableImage as e:
+            console.say(f"left out: {e.message}")
+            continue
+        found = next(iter(detector.detect([image])))
+        shown.append(_look(path.name, image, found.boxes, side, network.net, faces, settings))
+        if not len(found):
+            console.say(f"{path.name}: no face was found")
+    if not shown:
+        raise DataError(f"no photograph in {settings.photos} can be read")
+    if not any(len(p.boxes) for p in shown):
+        raise DataError(f"no face was found in {settings.photos}", "try another --set visualize.detector=dlib-cnn")
+    arrays = {
+        f"{i}/{key}": np.asarray(getattr(p, key))
+        for i, p in enumerate(shown)
+        for key in ("image", "boxes", "attention", "soft", "product")
+    }
+    arrays["name"] = np.array([p.name for p in shown], object)
+    return Drawn(group.draw(shown, one.name), arrays, [faces, one.run()])
+
+
+def _paths(root: Path, settings: Visualize) -> Sequence[Path]:
+    """The photographs meant, at most as many as are asked for, evenly spread."""
+    if root.is_file():
+        return [root]
+    if not root.is_dir():
+        raise DataError(f"there is nothing at {root}")
+    found = pictures_below(root)
+    if not found:
+        raise DataError(f"there is no photograph in {root}")
+    if settings.ids:
+        chosen = [p for p in found if p.name in settings.ids]
+        if len(chosen) < len(set(settings.ids)):
+            raise UsageError(f"not all of {', '.join(settings.ids)} are in {root}", "--id takes names of files")
+        return chosen
+    if len(found) <= settings.faces:
+        return found
+    at = np.linspace(0, len(found) - 1, settings.faces).round().astype(int)
+    return [found[i] for i in at]
+
+
+def usual_side(faces: Artefact) -> float:
+    """Median width of the detector's boxes in pixels of the stored faces."""
+    rows = np.flatnonzero(np.isin(np.asarray(faces["status"]), (OK, SEVERAL)))
+    rows = rows[:: max(1, len(rows) // _SAMPLE)]
+    if not len(rows):
+        raise DataError(f"{faces.path} does not say how large its faces are", "--set visualize.face_side=PIXELS")
+    boxes, transforms = np.asarray(faces["bbox"][rows], float), np.asarray(faces["transform"][rows])
+    scale = np.sqrt(np.abs(np.linalg.det(transforms[:, :, :2])))
+    return float(np.nanmedian((boxes[:, 2] - boxes[:, 0]) * scale))
+
+
+def _look(
+    name: str,
+    image: np.ndarray,
+    boxes: np.ndarray,
+    side: float,
+    net: FerModel,
+    faces: Artefact,
+    settings: Visualize,
+) -> group.Photograph:
+    """A photograph scaled so that its faces are as wide as those the network knows, and what the network sees in it.
+    Up to 15 pixels at the right and at the bottom, which fill no cell of the attention, are cut off."""
+    import cv2
+
+    widths = boxes[:, 2] - boxes[:, 0]
+    scale = min(side / np.median(widths) if len(boxes) else 1.0, _LARGEST / max(image.shape[:2]))
+    size = [max(_STEP, round(s * scale)) for s in image.shape[:2]]
+    scaled = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    scaled = scaled[: size[0] // _STEP * _STEP, : size[1] // _STEP * _STEP]
+    grey = cv2.cvtColor(scaled, cv2.COLOR_RGB2GRAY)
+    if faces.params.get("illumination") == "isotropic":
+        grey = normalise_windows(grey, faces.params["diffusion"], faces["images"].shape[1:3])
+    attention = attend(net, grey)
+    mine = (boxes + 0.5) * scale - 0.5
+    soft = soft_boxes(mine, *grey.shape, settings.box_scale, settings.box_falloff)
+    product = on_boxes(group.spread(attention, *grey.shape), soft)
+    return group.Photograph(name, scaled, mine, attention, soft, product)
+
+
+def attend(net: FerModel, grey: np.ndarray) -> np.ndarray:
+    """(H/16, W/16) attention of a fully convolutional network over a grey picture (H, W) of any size; sums to 1."""
+    device = next(net.parameters()).device
+    spec = net.input
+    view = (torch.from_numpy(grey).to(device).float() / 255 - spec.mean[0]) / spec.std[0]
+    with torch.inference_mode():
+        return net(view[None, None, None]).attention["map"][0].cpu().numpy()
