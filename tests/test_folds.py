@@ -2,6 +2,12 @@
 
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -210,3 +216,68 @@ def test_the_papers_own_way_is_the_one_compared(tmp_path):
     front = beside_folds(total, Setup("va-cnn", "rafd", "gap", {"views": "front"}))["paper"]
     assert (front["value"], front["sd"]) == (96.3, 1.7)
     assert beside_folds(total, Setup("va-cnn", "rafd", "gap", {"views": "pose"}))["paper"]["value"] == 92.8
+
+
+# ------------------------------------------------------------------------------------- folds on several devices
+
+
+@pytest.fixture
+def two_folds(tmp_path):
+    made = toy.write_faces(tmp_path / "toy", train=60, test=0, subject=people(12, 5))
+    toy.write_regions(made)
+    facts("build-subsets", "--folds", 2, space=tmp_path)
+    return tmp_path
+
+
+def histories(space) -> dict:
+    found = {}
+    for path in (space / "toy/runs").glob("*/run.h5"):
+        run = artefact.read(path, "run")
+        found[run.params["train"]["fold"]] = np.array(run.group("history")["loss"])
+    return found
+
+
+def test_folds_on_two_devices_at_once_are_the_folds_one_by_one(two_folds):
+    one_by_one = facts(*TRAIN, "--folds", "all", "--resume", space=two_folds)["folds"]
+    assert [f["fold"] for f in one_by_one] == [0, 1], "--resume begins folds that had not begun"
+    losses = histories(two_folds)
+    assert not np.allclose(losses[0], losses[1])
+    for run in (two_folds / "toy/runs").iterdir():
+        run.rename(two_folds / run.name)
+    at_once = facts(*TRAIN, "--folds", "all", "--cpu-processes", 2, space=two_folds)["folds"]
+    assert [f["fold"] for f in at_once] == [0, 1]
+    for fold, loss in histories(two_folds).items():
+        assert np.allclose(loss, losses[fold], rtol=1e-4)
+
+
+def test_an_error_in_a_fold_is_that_of_the_command(two_folds):
+    told = json.loads(call(*TRAIN, "--folds", "all", "--cpu-processes", 2, "--init", "no.pth", space=two_folds).stdout)
+    assert told["code"] == 5
+    assert "no.pth" in told["error"]
+
+
+def test_ctrl_c_saves_every_fold_under_way(two_folds):
+    # also where the shell has told its children to ignore it
+    words = [*map(str, TRAIN), "--epochs", "2000", "--folds", "all", "--cpu-processes", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fertool", *words, "--workspace", two_folds],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    try:
+        for _ in range(1200):
+            if len(list((two_folds / "toy/runs").glob("*/run.h5"))) == 2 or process.poll() is not None:
+                break
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)
+        said = process.communicate(timeout=120)[1]
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 130, said
+    assert "--resume goes on" in said
+    runs = [artefact.read(p, "run") for p in (two_folds / "toy/runs").glob("*/run.h5")]
+    assert sorted(r.params["train"]["fold"] for r in runs) == [0, 1]
+    assert all(r["state/iteration"] > 0 and not r["state/finished"] for r in runs)

@@ -49,6 +49,7 @@ def train(
     """Train a network on the faces (run.h5)."""
     from fertool import artefact
     from fertool.stages import train as stage
+    from fertool.stages import train_folds
     from fertool.training.devices import choose
 
     space = Workspace(workspace)
@@ -59,26 +60,23 @@ def train(
         "precision": precision, "seed": seed,
     }  # fmt: skip
     settings = chosen.settings("train", options, sets or ())
-    found = []
-    for one in stage.each_fold(settings, folds, space.beside(faces, "subsets")):
-        made = stage.run(
-            faces,
-            settings=one,
-            devices=choose(gpus, cpu_processes, nodes),
-            workspace=space,
-            regions=space.beside(faces, "regions"),
-            subsets=space.beside(faces, "subsets"),
-            masks=space.beside(faces, "masks"),
-            part=space.run(part) if part else None,
-            recipe=chosen.name,
-            variant=variant or "",
-            out=out,
-            resume=resume,
-            overwrite=overwrite,
-        )
-        found.append(stage.summary(made))
-        stage.report(found[-1])
-        console.say(f"→ {made}")
+    each = stage.each_fold(settings, folds, space.beside(faces, "subsets"))
+    made = train_folds.run(
+        faces,
+        each,
+        devices=choose(gpus, cpu_processes, nodes),
+        workspace=space,
+        regions=space.beside(faces, "regions"),
+        subsets=space.beside(faces, "subsets"),
+        masks=space.beside(faces, "masks"),
+        part=space.run(part) if part else None,
+        recipe=chosen.name,
+        variant=variant or "",
+        out=out,
+        resume=None if resume and folds == "all" else resume,  # some folds may not have begun
+        overwrite=overwrite,
+    )
+    found = [stage.summary(m) for m in made]
     if len(found) == 1:
         return found[0]
     console.say("fertool eval --folds scores them together")

@@ -8,7 +8,17 @@ from fertool.errors import RecipeError, nearest
 from fertool.models.registry import model_settings
 from fertool.recipe import Recipe, load, parse_sets
 from fertool.settings import BuildSubsets, Train
-from fertool.stages import build_subsets, crop_regions, detect_align, evaluate, make_masks, scores, train, visualize
+from fertool.stages import (
+    build_subsets,
+    crop_regions,
+    detect_align,
+    evaluate,
+    make_masks,
+    scores,
+    train,
+    train_folds,
+    visualize,
+)
 from fertool.training.devices import Devices
 from fertool.workspace import Workspace, slug
 
@@ -61,9 +71,9 @@ def run(
                 each = train.each_fold(settings, crossed, beside(faces, "subsets"))
                 parts = []
                 for earlier in map(load, recipe.after):
-                    for one in train.each_fold(earlier.settings("train"), crossed, beside(faces, "subsets")):
-                        parts.append(_train(earlier, one, "", faces, workspace, devices))
-                runs = [_train(recipe, one, variant, faces, workspace, devices) for variant in variants for one in each]
+                    of_it = train.each_fold(earlier.settings("train"), crossed, beside(faces, "subsets"))
+                    parts += _train(earlier, of_it, "", faces, workspace, devices)
+                runs = [r for v in variants for r in _train(recipe, each, v, faces, workspace, devices)]
                 facts[stage] = {r.parent.name: train.summary(r) for r in (*parts, *runs)}
             case "eval" if len(each) > 1:
                 folders = [r.parent for r in runs[:: len(each)]]
@@ -102,11 +112,13 @@ def _said(stage, made: Path) -> dict:
     return facts
 
 
-def _train(recipe: Recipe, settings, variant: str, faces: Path, workspace: Workspace, devices: Devices) -> Path:
-    """Train one variant, going on with its unfinished run of the same settings if there is one."""
-    return train.run(
+def _train(
+    recipe: Recipe, each: list[Train], variant: str, faces: Path, workspace: Workspace, devices: Devices
+) -> list[Path]:
+    """Train one variant, with each of the settings; runs of the same settings that are unfinished go on."""
+    return train_folds.run(
         faces,
-        settings=settings,
+        each,
         devices=devices,
         workspace=workspace,
         regions=workspace.beside(faces, "regions"),
