@@ -11,9 +11,11 @@ from functools import cached_property
 import cv2
 import numpy as np
 
+from fertool.faces.align import apply, similarity
 from fertool.faces.head_points import POINTS
 from fertool.regions.points import five_points
 
+_GRID = 144  # working pixels along the longer side of a small face
 _FOREHEAD = 0.95  # its height, as a fraction of the way from the eyebrows to the base of the nose
 _ARC = np.array([0.5, 0.8, 0.93, 1.0, 1.0, 1.0, 1.0, 0.93, 0.8, 0.5])  # of that height, over the ten brow points
 
@@ -104,7 +106,7 @@ class Face:
 
 
 def face_of(landmarks: np.ndarray, shape: tuple[int, int]) -> Face:
-    """The face that landmarks describe, to be drawn on at least 128 working pixels.
+    """The face that landmarks describe, to be drawn on about `_GRID` working pixels or more.
 
     Args:
         landmarks: (K, 2) x, y in pixels of the face, K of `fertool.regions.points.KNOWN_SETS`. Of fewer than 68 only
@@ -115,17 +117,13 @@ def face_of(landmarks: np.ndarray, shape: tuple[int, int]) -> Face:
     points = np.asarray(landmarks, dtype=np.float64)
     if len(points) != 68:
         points = _laid_over(five_points(points[None])[0])
-    return Face(points, shape, max(1, -(-128 // max(shape))))
+    return Face(points, shape, max(1, round(_GRID / max(shape))))
 
 
 def _laid_over(five: np.ndarray) -> np.ndarray:
     """(68, 2) the mean head seen from the front, moved, turned and scaled onto eyes, nose and mouth corners."""
     flat = POINTS[:, :2]
-    mine = five_points(flat[None])[0]
-    a, b = mine - mine.mean(axis=0), five - five.mean(axis=0)
-    turn = np.array([(a * b).sum(), (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum()]) / (a**2).sum()
-    matrix = np.array([[turn[0], -turn[1]], [turn[1], turn[0]]])
-    return (flat - mine.mean(axis=0)) @ matrix.T + five.mean(axis=0)
+    return apply(similarity(five_points(flat[None])[0], five), flat)
 
 
 def _along(at: np.ndarray, y: np.ndarray, x: np.ndarray, points) -> np.ndarray:

@@ -5,11 +5,13 @@ import hashlib
 import cv2
 import numpy as np
 
+from fertool.faces.align import align, warp
 from fertool.occlusion.draw import cover
 from fertool.subsets import OCCLUSIONS
 
 SIDE = 48  # of the pictures that are learnt from, as small as FERPlus has them
 
+_ROOM = 0.8  # the template's face is so much smaller here: it would leave out forehead and chin
 _AS_IT_IS = 0.45  # share of faces that nothing is drawn over
 
 #: how much of a face is covered, from and to, and how often; what people wear is mostly spectacles
@@ -41,7 +43,14 @@ def lesson(image: np.ndarray, landmarks: np.ndarray, *, key: str, blur: float = 
     return next(cover(image, landmarks, OCCLUSIONS[place], [severity], key=key, blur=softer)).image, 1 + place
 
 
-def small(image: np.ndarray) -> np.ndarray:
-    """A face (H, W, 1 or 3) as it is learnt from and guessed at: (SIDE, SIDE) uint8, grey."""
+def small(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """A face (H, W, 1 or 3) as it is learnt from and guessed at: (SIDE, SIDE) uint8, grey, from forehead to chin.
+
+    Its landmarks (K, 2) bring every face to one place, however it was aligned; one without any (NaN) is taken as it is.
+    """
     grey = image[..., 0] if image.shape[-1] == 1 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    return cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    matrix = align(landmarks, "eyes-mouth", SIDE, "similarity")
+    if matrix is None:
+        return cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    matrix = _ROOM * matrix + np.column_stack([np.zeros((2, 2)), np.full(2, (1 - _ROOM) * (SIDE - 1) / 2)])
+    return warp(grey, matrix, SIDE)

@@ -17,7 +17,7 @@ from fertool.artefact import Artefact
 from fertool.errors import DataError, UsageError
 from fertool.evaluation import review
 from fertool.faces.status import HAS_IMAGE
-from fertool.regions.points import landmarks_of
+from fertool.regions.points import has_landmarks, landmarks_of
 from fertool.settings import SuggestOcclusion
 from fertool.stages.occlude import blur_of, enlargement
 from fertool.subsets import OCCLUSIONS
@@ -105,8 +105,10 @@ def guesses(net, source: Artefact, rows: np.ndarray) -> np.ndarray:
     from fertool.occlusion.lessons import small
 
     pictures = source["images"]
+    nowhere = np.full((source.rows, 5, 2), np.nan)
+    landmarks = source["landmarks"] if has_landmarks(source) else nowhere
     with _one_thread():
-        return estimate.guess(net, np.stack([small(np.asarray(pictures[row])) for row in rows]))
+        return estimate.guess(net, np.stack([small(np.asarray(pictures[row]), landmarks[row]) for row in rows]))
 
 
 @contextmanager
@@ -123,11 +125,9 @@ def _one_thread() -> Iterator[None]:
 
 
 def _to_draw_on(teacher: Artefact, spared: np.ndarray | None) -> np.ndarray:
-    """Rows with landmarks that nothing is known to cover; without the spared ones, if the others are enough."""
+    """Rows with landmarks; without the spared ones, if the others are enough."""
     good = np.isfinite(landmarks_of(teacher, "drawn occluders")).all(axis=(1, 2))
     good &= np.isin(teacher["status"], HAS_IMAGE)
-    if "true_occlusion" in teacher:
-        good &= teacher["true_occlusion"] == ""
     others = good.copy()
     if spared is not None:
         others[spared] = False
@@ -159,19 +159,25 @@ def lessons(teacher: Artefact, rows: np.ndarray, settings: SuggestOcclusion) -> 
 
 
 def make(teacher: Artefact, seed: int):
-    """What a process of its own does: (row, number of the drawing) -> picture and what covers it."""
+    """What a process of its own does: (row, number of the drawing) -> picture and what covers it.
+
+    Faces that know what covers them, as rendered ones do, are shown as they are.
+    """
     import cv2
 
     from fertool.occlusion.lessons import lesson, small
 
     cv2.setNumThreads(1)
     images, landmarks, enlarged = teacher["images"], teacher["landmarks"], enlargement(teacher)
+    known = teacher["true_occlusion"] if "true_occlusion" in teacher else [""] * teacher.rows
 
     def work(items) -> Iterator[tuple[np.ndarray, int]]:
         for row, i in items:
-            key = f"{seed}/{i}/{teacher.ids[row]}"
-            image, kind = lesson(np.asarray(images[row]), landmarks[row], key=key, blur=blur_of(enlarged[row]))
-            yield small(image), kind
+            image, kind = np.asarray(images[row]), 1 + OCCLUSIONS.index(known[row]) if known[row] else 0
+            if not kind:
+                key = f"{seed}/{i}/{teacher.ids[row]}"
+                image, kind = lesson(image, landmarks[row], key=key, blur=blur_of(enlarged[row]))
+            yield small(image, landmarks[row]), kind
 
     return work
 

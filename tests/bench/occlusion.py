@@ -1,6 +1,6 @@
 """How far the guesses of suggest-occlusion agree with what people listed.
 
-    python tests/bench/occlusion.py artefacts/ferplus/faces.h5 [--learn-from artefacts/rendered/faces.h5]
+    python tests/bench/occlusion.py artefacts/ferplus/faces.h5 [--shipped | --learn-from artefacts/rendered/faces.h5]
 
 The subsets beside the faces must hold the types of occlusion from lists. Listed faces are compared with the labelled
 faces of the split that are not listed. `AUC` is the probability that a listed face of the type gets a higher value for
@@ -13,6 +13,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from safetensors.torch import save_file
 
 from fertool import artefact
 from fertool.faces.status import HAS_IMAGE
@@ -36,6 +37,8 @@ def main() -> None:
     parser.add_argument("--learn-from", type=Path)
     parser.add_argument("--drawings", type=int, default=SuggestOcclusion().drawings)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--shipped", action="store_true", help="the network that comes with fertool")
+    parser.add_argument("--save", type=Path, help="keep the network as a .safetensors file")
     given = parser.parse_args()
     settings = SuggestOcclusion(drawings=given.drawings, seed=given.seed)
     faces = artefact.read(given.faces, "faces")
@@ -47,7 +50,12 @@ def main() -> None:
         & (listed | (np.asarray(faces["label"]) >= 0))
     )
     teacher = artefact.read(given.learn_from, "faces") if given.learn_from else faces
-    net = stage.learnt(teacher, settings, spared=rows if teacher is faces else None)
+    if given.shipped:
+        net = estimate.shipped()
+    else:
+        net = stage.learnt(teacher, settings, spared=rows if teacher is faces else None)
+    if given.save:
+        save_file(net.state_dict(), str(given.save))
     probabilities = stage.guesses(net, faces, rows)
     marked = np.isfinite(np.asarray(faces["landmarks"])[rows]).all(axis=(1, 2))
     listed = listed[rows]
