@@ -38,8 +38,9 @@ class DetectAlign(Settings):
     ] = "ert68"
     sdm: Annotated[str | None, "with `landmarks: sdm`, the file that `fertool fit-sdm` wrote"] = None
     align: Annotated[
-        Literal["similarity", "affine", "none"],
-        "how landmarks are brought to the template; `none` crops the box without turning it",
+        Literal["similarity", "affine", "frontal", "none"],
+        "how landmarks are brought to the template; `frontal` turns the head to the front by a 3-D surface, `none` "
+        "crops the box without turning it",
     ] = "similarity"
     template: Annotated[
         Literal["eyes-mouth", "eyes", "dlib-chip"],

@@ -48,6 +48,10 @@ def check(template: str, landmarks: int, kind: str) -> None:
         UsageError: the message says what is needed.
     """
     chosen = TEMPLATES[template]
+    if kind == "frontal" and landmarks != 68:
+        raise UsageError(
+            f"the pose of a head is found by 68 landmarks, not {landmarks}", "use --landmarks ert68, or another --align"
+        )
     if chosen.of and landmarks != 68:
         raise UsageError(
             f"the template {template} needs 68 landmarks, not {landmarks}", "use --landmarks ert68 or another template"

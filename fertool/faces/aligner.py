@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from fertool.datasets.base import Dataset, Sample
-from fertool.faces import align, detect, pose
-from fertool.faces.finder import Finder, rgb
+from fertool.faces import detect, pose
+from fertool.faces.finder import Cut, Finder, rgb
 from fertool.faces.images import UnreadableImage
 from fertool.faces.status import KEPT, NO_FACE, OK, SEVERAL, UNREADABLE
 from fertool.settings import DetectAlign
@@ -64,15 +64,13 @@ class Aligner:
             marks = None if sample.landmarks is None else np.asarray(sample.landmarks, dtype=np.float64)
         else:
             marks = self._finder.marks(colour, faces, chosen)
-        matrix = self._finder.transform(box, marks)
-        if matrix is None:
+        cut = self._finder.cut(image, box, marks)
+        if cut is None:
             return self._missed(image, found=len(faces))
         angles, error = pose.estimate(marks) if marks is not None and len(marks) == 68 else ((np.nan,) * 3, np.nan)
         return self._row(
             SEVERAL if len(faces) > 1 else OK,
-            image=image,
-            matrix=matrix,
-            marks=marks,
+            cut,
             faces_found=min(len(faces), 255),
             bbox=box,
             score=faces.scores[chosen] if np.isfinite(faces.scores[chosen]) else np.nan,
@@ -83,17 +81,9 @@ class Aligner:
     def _missed(self, image: np.ndarray, found: int = 0) -> dict:
         if self.settings.missed != "keep":
             return self._row(NO_FACE, faces_found=min(found, 255))
-        return self._row(KEPT, image=image, matrix=self._finder.keep(image), faces_found=min(found, 255))
+        return self._row(KEPT, self._finder.keep(image), faces_found=min(found, 255))
 
-    def _row(
-        self,
-        status: int,
-        *,
-        image: np.ndarray | None = None,
-        matrix: np.ndarray | None = None,
-        marks: np.ndarray | None = None,
-        **values,
-    ) -> dict:
+    def _row(self, status: int, cut: Cut | None = None, **values) -> dict:
         row = {
             "images": np.zeros(self.settings.shape, np.uint8),
             "faces_found": 0,
@@ -106,11 +96,10 @@ class Aligner:
         }
         if self.points:
             row["landmarks"] = np.full((self.points, 2), np.nan)
-        if matrix is not None:
-            row["images"] = self._finder.cut(image, matrix)
-            row["transform"] = matrix
-            if marks is not None:
-                row["landmarks"] = align.apply(matrix, marks)
+        if cut is not None:
+            row |= {"images": cut.pixels, "transform": cut.matrix}
+            if cut.marks is not None:
+                row["landmarks"] = cut.marks
         return {"status": status, **row, **values}
 
 

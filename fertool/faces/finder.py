@@ -2,11 +2,12 @@
 in common."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 
-from fertool.faces import align, detect, illumination, landmarks
+from fertool.faces import align, detect, frontal, illumination, landmarks
 from fertool.settings import DetectAlign
 
 #: photographs of one size are shown to a detector together up to so many pixels
@@ -67,24 +68,53 @@ class Finder:
         five = None if faces.points is None else faces.points[i]
         return self._placer.place(image, faces.boxes[i], five, self.settings.detector)
 
-    def transform(self, box: np.ndarray, marks: np.ndarray | None) -> np.ndarray | None:
-        """(2, 3) photograph → output; None if landmarks are needed and missing, or coincide."""
+    def cut(self, image: np.ndarray, box: np.ndarray, marks: np.ndarray | None) -> "Cut | None":
+        """A face of a grey or RGB photograph in the output, by its box and (K, 2) landmarks.
+
+        Returns:
+            None if landmarks are needed and missing, or coincide, or a head to be seen from the front is turned too
+            far.
+        """
         s = self.settings
         if s.align == "none":
-            return align.crop(box, s.size, 0.0 if s.detector == "none" else s.margin, s.height)
-        return None if marks is None else align.align(marks, s.template, s.size, s.align, s.height)
+            margin = 0.0 if s.detector == "none" else s.margin
+            return self._flat(image, align.crop(box, s.size, margin, s.height), marks)
+        if marks is None:
+            return None
+        if s.align == "frontal":
+            view = frontal.see(marks, s.template, s.size, s.height)
+            return view and Cut(self._finished(view.draw(image)), view.matrix, view.landmarks)
+        matrix = align.align(marks, s.template, s.size, s.align, s.height)
+        return None if matrix is None else self._flat(image, matrix, marks)
 
-    def keep(self, image: np.ndarray) -> np.ndarray:
-        """(2, 3) photograph → output, of the whole photograph."""
-        return align.crop(whole(image).boxes[0], self.settings.size, height=self.settings.height)
+    def keep(self, image: np.ndarray) -> "Cut":
+        """The whole photograph in the output."""
+        return self._flat(image, align.crop(whole(image).boxes[0], self.settings.size, height=self.settings.height))
 
-    def cut(self, image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-        """The (H, W, C) uint8 face that a transform cuts out of a grey or RGB photograph."""
-        s = self.settings
-        face = _channels(align.warp(image, matrix, s.size, s.height), s.shape[2])
-        if s.illumination == "isotropic":
-            face = illumination.normalise(face[..., 0], s.diffusion)[..., None]
+    def _flat(self, image: np.ndarray, matrix: np.ndarray, marks: np.ndarray | None = None) -> "Cut":
+        pixels = align.warp(image, matrix, self.settings.size, self.settings.height)
+        return Cut(self._finished(pixels), matrix, None if marks is None else align.apply(matrix, marks))
+
+    def _finished(self, face: np.ndarray) -> np.ndarray:
+        face = _channels(face, self.settings.shape[2])
+        if self.settings.illumination == "isotropic":
+            face = illumination.normalise(face[..., 0], self.settings.diffusion)[..., None]
         return face
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A face as it was brought to the output.
+
+    Attributes:
+        pixels: (H, W, C) uint8.
+        matrix: (2, 3) photograph → output; of a head seen from the front, for the plane of eyes and mouth.
+        marks: (K, 2) landmarks in pixels of the output, or None.
+    """
+
+    pixels: np.ndarray
+    matrix: np.ndarray
+    marks: np.ndarray | None
 
 
 def rgb(image: np.ndarray) -> np.ndarray:

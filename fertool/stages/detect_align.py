@@ -312,7 +312,9 @@ def summary(path: Path) -> dict:
 def report(summary: dict) -> None:
     """Print the counts of every status, split and class, and the files that could not be read."""
     how = summary["settings"]
-    placed = f"{how['align']} to {how['template']}" if how["align"] != "none" else "cropped, not turned"
+    placed = {"none": "cropped, not turned", "frontal": f"seen from the front, to {how['template']}"}.get(
+        how["align"], f"{how['align']} to {how['template']}"
+    )
     kind = "grey" if summary["channels"] == 1 else "RGB"
     light = ", illumination normalised" if "illumination" in how else ""
     console.say(

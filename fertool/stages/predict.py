@@ -16,8 +16,8 @@ import torch
 from fertool import artefact, console
 from fertool.datasets.base import some
 from fertool.errors import ArtefactError, DataError, Stopped, UsageError
-from fertool.faces import align, detect, landmarks
-from fertool.faces.finder import Finder, rgb, whole
+from fertool.faces import detect, landmarks
+from fertool.faces.finder import Cut, Finder, rgb, whole
 from fertool.faces.sources import Picture, count, named, pictures
 from fertool.models.base import FerModel
 from fertool.regions import masks
@@ -209,18 +209,12 @@ class _Looker:
     def _cut(self, picture: Picture, colour: np.ndarray, found: detect.Faces) -> list[Face]:
         made = []
         for i in sorted(range(len(found)), key=lambda i: -_area(found.boxes[i])):
-            marks = self._finder.marks(colour, found, i)
-            matrix = self._finder.transform(found.boxes[i], marks)
-            if matrix is not None:
-                marks = None if marks is None else align.apply(matrix, marks)
-                made.append(self._face(picture, found.boxes[i], found.scores[i], matrix, marks))
+            cut = self._finder.cut(picture.pixels, found.boxes[i], self._finder.marks(colour, found, i))
+            if cut is not None:
+                made.append(_face(found.boxes[i], found.scores[i], cut))
         if not made and self.settings.missed == "keep":
-            made.append(self._face(picture, whole(colour).boxes[0], np.nan, self._finder.keep(colour), None))
+            made.append(_face(whole(colour).boxes[0], np.nan, self._finder.keep(picture.pixels)))
         return made
-
-    def _face(self, picture: Picture, box: np.ndarray, score: float, matrix: np.ndarray, marks) -> Face:
-        score = float(score) if np.isfinite(score) else np.nan
-        return Face(box, score, matrix, self._finder.cut(picture.pixels, matrix), marks)
 
     @torch.inference_mode()
     def _judge(self, held: list[Seen]) -> None:
@@ -246,6 +240,10 @@ class _Looker:
             k = next((len(face.marks) for face in faces if face.marks is not None), 5)
             points = np.stack([np.full((k, 2), np.nan) if face.marks is None else face.marks for face in faces])
         return torch.from_numpy(boxes_of(self.regions, ids, points, self.faces.shape[:2]).astype(np.float32))
+
+
+def _face(box: np.ndarray, score: float, cut: Cut) -> Face:
+    return Face(box, float(score) if np.isfinite(score) else np.nan, cut.matrix, cut.pixels, cut.marks)
 
 
 def _area(box: np.ndarray) -> float:
