@@ -49,8 +49,7 @@ class Page:
         for domain in ("Page", "Runtime", "Log", "Network"):
             self._call(f"{domain}.enable")
         self.resize(width, height)
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self._call("Emulation.setEmulatedMedia", features=[scheme])
+        self.prefer("dark" if dark else "light")
 
     def __enter__(self) -> "Page":
         return self
@@ -72,6 +71,10 @@ class Page:
             deviceScaleFactor=2 if phone else 1,
             mobile=phone,
         )
+
+    def prefer(self, scheme: str) -> None:
+        """As for a reader who wants pages "light" or "dark"."""
+        self._call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
     def open(self, path: Path) -> None:
         """Open a file and wait until it is loaded."""

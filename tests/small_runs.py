@@ -23,12 +23,13 @@ BOXES = np.array(
 CLASSES = PROTOCOLS["ferplus8"]
 
 
-def make_faces(folder: Path, labels, *, side: int = 16, seed: int = 0, dataset: str = "ferplus") -> Artefact:
+def make_faces(folder: Path, labels, *, side: int = 16, seed: int = 0, dataset: str = "ferplus", ids=None) -> Artefact:
     """Grey noise with the given labels, all in the split "test"; every fifth face was missed and kept whole."""
     n = len(labels)
+    ids = [f"face{i:03d}.png" for i in range(n)] if ids is None else ids
     images = np.random.default_rng(seed).integers(0, 256, (n, side, side, 1), dtype="u1")
     columns = {
-        "id": np.array([f"face{i:03d}.png" for i in range(n)], dtype=object),
+        "id": np.array(ids, dtype=object),
         "images": images,
         "status": np.where(np.arange(n) % 5 == 4, KEPT, OK).astype("u1"),
         "label": np.asarray(labels, dtype="i2"),
@@ -60,7 +61,14 @@ def make_run(
     params = {
         "recipe": recipe,
         "variant": variant,
-        "train": {"train_splits": ["train"], "labels": "majority", "oversample": False, "select_on": "last"},
+        "train": {
+            "train_splits": ["train"],
+            "val_split": "test",
+            "labels": "majority",
+            "init": "none",
+            "oversample": False,
+            "select_on": "last",
+        },
         "model": {"name": "ran", "backbone": "resnet18", "region": 0} | model,
     }
     return artefact.save(
