@@ -23,7 +23,7 @@ from fertool.workspace import Workspace
 
 COMMANDS = {
     "detect-align", "make-masks", "crop-regions", "build-subsets", "train", "eval", "visualize", "run", "demo",
-    "render", "inspect", "datasets", "models", "recipes", "doctor",
+    "suggest-occlusion", "render", "inspect", "datasets", "models", "recipes", "doctor",
 }  # fmt: skip
 HEAVY = ("torch", "torchvision", "lightning", "cv2", "dlib", "matplotlib", "facenet_pytorch", "pandas", "trimesh")
 
