@@ -97,9 +97,10 @@ def report(facts: dict) -> None:
             shape = file["input"]["faces"]["shape"]
             console.say(f"  faces ({', '.join(map(str, shape))}) float, 0 to 255 → {', '.join(file['outputs'])}")
             checked = file["checked"]
+            sizes = ", ".join(map(str, checked["batches"]))
             console.say(
-                f"  checked in onnxruntime {checked['onnxruntime']}, with {', '.join(map(str, checked['batches']))} faces: "
-                f"as the network itself within {checked['largest_difference']:.0e}"
+                f"  checked in onnxruntime {checked['onnxruntime']} with {sizes} faces: as the network itself within "
+                f"{checked['largest_difference']:.0e}"
             )
     console.say(facts["files"][0]["licence"])
 
