@@ -50,7 +50,7 @@ def main() -> None:
             write(root, chosen.photographs)
         started = time.perf_counter()
         files = sum(len(names) for _, _, names in os.walk(root))
-        lines = sum(1 for path in root.glob("*/*.csv") for _ in open(path))
+        lines = sum(path.read_bytes().count(b"\n") for path in root.glob("*/*.csv"))
         print(f"plain: {files:,} files and {lines:,} lines in {time.perf_counter() - started:.1f} s")
         started = time.perf_counter()
         subprocess.run([sys.executable, "-m", "fertool", "datasets", "check", "auto", str(root)], check=False)
