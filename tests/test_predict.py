@@ -161,7 +161,7 @@ def test_pictures_are_drawn_where_they_lie_in_the_folder(alone, photos, tmp_path
     drawn = sorted(tmp_path.rglob("*.jpg"))
     assert len(drawn) == 15 + 7 == len(facts["drawn"])
     assert facts["out"] == str(tmp_path / "predictions.csv")
-    one = next(p for p in drawn if p.stem.startswith("Müller"))
+    one = next(p for p in drawn if p.parts[-3] == "train")
     original = photos / one.relative_to(tmp_path).with_suffix(".png")
     assert Image.open(one).size == tuple(5 * side for side in Image.open(original).size)
     assert "is already there" in refusal("predict", photos, "--run", alone, "--out", tmp_path, space=tmp_path)
@@ -180,7 +180,7 @@ def test_a_film_is_read_and_drawn_frame_by_frame(alone, film, tmp_path):
     assert rows[0]["probability"] == rows[1]["probability"] != rows[2]["probability"]
     drawn = cv2.VideoCapture(str(tmp_path / "a film.mp4"))
     assert drawn.get(cv2.CAP_PROP_FRAME_COUNT) == 4
-    assert drawn.get(cv2.CAP_PROP_FPS) == pytest.approx(10 / 3)
+    assert drawn.get(cv2.CAP_PROP_FPS) == pytest.approx(10 / 3, abs=0.01)
     assert drawn.read()[1].shape == (640, 640, 3)
 
 
@@ -224,19 +224,17 @@ def test_refusals(alone, photos, tmp_path):
         assert message in refusal("predict", word, *run, space=tmp_path)
     assert "--draw needs a folder" in refusal("predict", photos, *run, "--draw", space=tmp_path, code=2)
     assert "no file of fit-sdm" in refusal("predict", photos, *run, "--sdm", "x.h5", space=tmp_path, code=2)
-    Image.fromarray(noise).save(tmp_path / "run.safetensors.png")
     (tmp_path / "w.safetensors").write_bytes(b"rubbish")
     message = refusal("predict", photos, "--run", tmp_path / "w.safetensors", space=tmp_path, code=5)
     assert "no safetensors file" in message
 
 
 def test_a_network_that_predicts_no_expressions(space, photos, tmp_path):
-    run = trained.of_run(space / "fixed/runs/ran-1")
     tell("make-masks", "--data", "fixed", space=space)
     sets = ("--set", "train.model.channels=4", "--set", "train.flip=0", "--set", "train.global_batch=4")
     tell("train", "rasnet", "--data", "fixed", "--epochs", 1, "--gpus", 0, *sets, "--out", tmp_path / "r", space=space)
-    assert run.classes
-    assert "predicts no expressions" in refusal("predict", photos, "--run", tmp_path / "r", space=space, code=2)
+    message = refusal("predict", photos, "--run", tmp_path / "r", space=space, code=2)
+    assert "predicts no expressions" in message
 
 
 def test_a_run_of_an_earlier_fertool_asks_the_faces_beside_it(space, photos, tmp_path):
@@ -271,7 +269,7 @@ def test_boxes_and_landmarks_that_a_data_set_shipped_are_found_here(alone):
 
 
 def test_ctrl_c_keeps_the_rows(alone, faces, tmp_path):
-    write_film(tmp_path / "long.avi", [faces[0]] * 3000)
+    write_film(tmp_path / "long.avi", [faces[0]] * 800)
     command = ["predict", tmp_path / "long.avi", "--run", alone, "--out", tmp_path / "out", "--batch", 4, "--gpus", 0]
     process = subprocess.Popen(
         [sys.executable, "-m", "fertool", *map(str, command)], stderr=subprocess.PIPE, text=True, env={**os.environ}
@@ -284,7 +282,7 @@ def test_ctrl_c_keeps_the_rows(alone, faces, tmp_path):
     rows = list(csv.DictReader(io.StringIO(table.read_text())))
     assert process.returncode == 130
     assert "stopped after" in told
-    assert 3 <= len(rows) < 3000
+    assert 3 <= len(rows) < 800
     assert rows[-1]["weight_centre-85"]
 
 
@@ -322,7 +320,7 @@ def test_a_face_is_framed_and_its_map_lies_where_the_network_looked():
     drawn = annotate(picture, [Framed(np.array([100, 50, 180, 130]), "fear", 0.5, heat, place)])
     assert drawn.shape == (600, 900, 3)
     changed = np.abs(drawn.astype(int) - 128).sum(axis=2) > 30
-    assert changed[151 * 1 + 30, 170 * 3]
+    assert changed[60 * 3, 170 * 3]
     assert not changed[120 * 3, 110 * 3]
     assert not changed[10, 10]
     assert changed[: 50 * 3].any()  # the label above its box
