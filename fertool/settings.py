@@ -150,8 +150,8 @@ class CropRegions(Settings):
     """crop-regions: faces → boxes of the regions a network looks at."""
 
     mode: Annotated[
-        Literal["fixed", "random", "landmark"],
-        "RAN's five fixed crops, random square crops, or boxes around the five landmarks",
+        Literal["fixed", "random", "landmark", "patches"],
+        "RAN's five fixed crops, random square crops, boxes around the five landmarks, or LNLAttenNet's patches",
     ] = "fixed"
     ratio_scale: Annotated[
         float, Gt(0), Le(2), "RAN's size sweep: factor on the five crop ratios, each capped at 1"
@@ -161,6 +161,10 @@ class CropRegions(Settings):
         tuple[float, float], "side of a random crop as a fraction of the face, drawn uniformly from this range"
     ] = (0.70, 0.95)
     landmark_radius: Annotated[float, Gt(0), "half the side of a landmark crop as a fraction of the face"] = 0.4
+    patches: Annotated[Literal[4, 9, 16, 25, 36], "number of patches, in a square"] = 16
+    patch_overlap: Annotated[
+        Annotated[int, Ge(0)] | None, "what neighbouring patches share, in 144ths of the face; default: a third of one"
+    ] = None
     materialize: Annotated[bool, "also store the pixels of every crop (large; networks cut crops on the fly)"] = False
     seed: Annotated[int, Ge(0), "seed of the random crops"] = 0
 
@@ -205,9 +209,11 @@ class SuggestOcclusion(Settings):
 
     split: Annotated[str, "split whose faces are looked at"] = "test"
     least: Annotated[float, Ge(0), Le(1), "probability of being covered from which on a face is suggested"] = 0.5
-    drawings: Annotated[int, Ge(100), "how many faces, with and without things drawn over them, are learnt from"] = 6000
-    epochs: Annotated[int, Gt(0), "passes over them"] = 8
-    seed: Annotated[int, Ge(0), "decides what is drawn and learnt"] = 0
+    drawings: Annotated[
+        int, Ge(100), "with --learn-from: how many faces, with and without things drawn over them, are learnt from"
+    ] = 9000
+    epochs: Annotated[int, Gt(0), "with --learn-from: passes over them"] = 8
+    seed: Annotated[int, Ge(0), "with --learn-from: decides what is drawn and learnt"] = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -387,7 +387,7 @@ def suggested(tmp_path_factory):
     ids = np.array([f'<img src="x">, "{i}" & é.png' for i in range(60)], object)
     faces = write(folder, n=20, id=ids)
     settings = ["--set", "suggest-occlusion.drawings=120", "--set", "suggest-occlusion.epochs=1", "--least", 0]
-    done = call("suggest-occlusion", "--workspace", folder.parent, *settings)
+    done = call("suggest-occlusion", "--workspace", folder.parent, "--learn-from", folder.name, *settings)
     return faces, folder / "occlusion.csv", done
 
 
@@ -457,6 +457,16 @@ def test_a_table_with_verdicts_is_not_written_over(suggested, tmp_path):
         suggest_occlusion.run(faces.path, settings=SuggestOcclusion(split="x"), out=tmp_path / "o.csv")
     few = write(tmp_path / "few", n=5)
     with pytest.raises(DataError, match="only 15 faces with landmarks"):
-        suggest_occlusion.run(few.path, settings=settings, out=tmp_path / "o.csv")
-    suggest_occlusion.run(few.path, settings=settings, out=tmp_path / "o.csv", learn_from=faces.path)
+        suggest_occlusion.run(few.path, settings=settings, out=tmp_path / "o.csv", learn_from=few.path)
+    assert not (tmp_path / "o.csv").exists()
+
+
+def test_the_network_that_comes_along_tells_drawings_from_bare_rendered_faces(faces_h5, tmp_path):
+    faces = artefact.read(faces_h5, "faces")
+    rows = np.flatnonzero(np.isfinite(faces["landmarks"]).all(axis=(1, 2)) & (faces["true_occlusion"] == ""))
+    images, types = suggest_occlusion.lessons(faces, rows, SuggestOcclusion(drawings=200, seed=5))
+    said = estimate.guess(estimate.shipped(), images).argmax(axis=1)
+    assert (said == types).mean() > 0.75
+    assert ((said > 0) == (types > 0)).mean() > 0.8
+    suggest_occlusion.run(faces_h5, settings=SuggestOcclusion(), out=tmp_path / "o.csv")
     assert (tmp_path / "o.html").is_file()

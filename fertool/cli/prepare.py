@@ -178,7 +178,8 @@ def _synthesise(space: Workspace, data: str | None, settings: Synthesise, out: P
 def suggest_occlusion(
     data: Data = None,
     learn_from: Annotated[
-        str | None, typer.Option(help="faces to draw on and learn from, e.g. rendered ones; default: the same data set")
+        str | None,
+        typer.Option(help="draw on these faces and learn from them; default: the network that comes with fertool"),
     ] = None,
     split: setting(SuggestOcclusion, "split") = None,
     least: setting(SuggestOcclusion, "least") = None,

@@ -9,6 +9,7 @@ from fertool.occlusion.patterns import coloured, noise, step
 from fertool.occlusion.things import Thing
 
 _LENS = np.array([[0.37, 0.26], [0.42, 0.33]])  # half width and height of a lens: from, to
+_HIDDEN = 0.15  # sine of the turn from which on the far ear is behind the face
 _FRONT = -0.42  # depth of the lenses on the mean head
 
 
@@ -46,9 +47,10 @@ def _glasses(rng: np.random.Generator, face: Face, *, dark: bool) -> Thing:
         height, lens = np.where(norm < lens, b, height), np.minimum(lens, norm)
     if dark:
         size = (lens - 1) * half.mean()
+    thick = rim if dark else 0.0  # the level makes the rest of spectacles
     (lx, ly), (rx, ry) = eyes[0] + [half[0], 0.02], eyes[1] + [-half[0], 0.02]
-    bridge = _from_line(x, y - 0.12 * np.square(x - (lx + rx) / 2), (lx, ly), (rx, ry)) - rim
-    grown = np.minimum(size, np.minimum(bridge, _temples(face, eyes, half, rim)))
+    bridge = _from_line(x, y - 0.12 * np.square(x - (lx + rx) / 2), (lx, ly), (rx, ry)) - thick
+    grown = np.minimum(size, np.minimum(bridge, _temples(face, eyes, half, 0.6 * thick)))
     glass = np.where((lens < 1) & ~dark, tint, 0).astype(np.float32)
     glare, at = rng.uniform(0, 0.5), rng.uniform(-0.5, 0.3)
 
@@ -66,7 +68,7 @@ def _glasses(rng: np.random.Generator, face: Face, *, dark: bool) -> Thing:
     return Thing("spectacles", grown, paint, glass=glass, shadow=0.15, levels=(0.012, 0.1))
 
 
-def _temples(face: Face, eyes: list[np.ndarray], half: np.ndarray, rim: float) -> np.ndarray:
+def _temples(face: Face, eyes: list[np.ndarray], half: np.ndarray, thick: float) -> np.ndarray:
     """Way to the temples of the glasses, as far as they lie beside the head in the picture."""
     nearest = np.full(face.grid.shape[:2], np.inf, np.float32)
     sidewards = face.camera[:, 2] @ face.across
@@ -75,7 +77,7 @@ def _temples(face: Face, eyes: list[np.ndarray], half: np.ndarray, rim: float) -
             ends = [(ex + side * half[0], ey - 0.03, _FRONT + 0.1), (side * 1.15, 0.05, 0.85)]
             a, b = (face.camera @ [*end, 1] for end in ends)
             pixels = face.grid
-            nearest = np.minimum(nearest, _from_line(pixels[..., 0], pixels[..., 1], a, b) / face.unit - 0.6 * rim)
+            nearest = np.minimum(nearest, _from_line(pixels[..., 0], pixels[..., 1], a, b) / face.unit - thick)
     return nearest
 
 
@@ -91,7 +93,9 @@ def _mask(rng: np.random.Generator, face: Face) -> Thing:
     colour = np.array(colours[rng.choice(5, p=[0.3, 0.3, 0.2, 0.1, 0.1])], np.float32) * rng.uniform(0.9, 1.05)
     pleats, rough = rng.random() < 0.7, noise(rng, down.shape, 8)
     loops = np.full(down.shape, np.inf, np.float32)
-    for outer, inner in ((0, 2), (16, 14), (1, 5), (15, 11)):
+    for side, outer, inner in ((-1, 0, 2), (1, 16, 14), (-1, 1, 5), (1, 15, 11)):
+        if side * (face.camera[:, 2] @ face.across) < -_HIDDEN * face.unit:
+            continue
         a, b = face.points[outer], face.points[inner]
         away = _from_line(face.grid[..., 0], face.grid[..., 1], a, b) / face.unit
         loops = np.minimum(loops, np.where(np.abs(around) > 1.0, away, np.inf))

@@ -1,8 +1,8 @@
 """suggest-occlusion: faces → guesses what covers them, for a person to confirm or correct.
 
-A small network learns in a minute or two from faces of the same data set with things drawn over them, and then looks
-at the others. What it says is written as suggestions: a table with an empty column for a person's verdict, and a page
-to fill it. Nothing else reads the suggestions; build-subsets takes the verdicts.
+A small network that comes with fertool, or that learns in some minutes from other faces with things drawn over them,
+looks at the faces. What it says is written as suggestions: a table with an empty column for a person's verdict, and a
+page to fill it. Nothing else reads the suggestions; build-subsets takes the verdicts.
 """
 
 import csv
@@ -37,8 +37,8 @@ def run(
     network's probability that anything covers the face. `type` is empty: it is the person's.
 
     Args:
-        learn_from: other faces to draw on, e.g. rendered ones; by default those of the other splits of `faces` (of
-            all splits, if the others hold too few).
+        learn_from: faces to draw on and learn from, instead of taking the network that comes with fertool. Of `faces`
+            itself the other splits are taken (all, if the others hold too few).
         out: the CSV file.
 
     Raises:
@@ -54,10 +54,11 @@ def run(
     if not len(rows):
         there = ", ".join(sorted({s for s in source["split"] if s})) or "none"
         raise DataError(f"{faces} has no faces with a picture in split {settings.split!r}", f"its splits are: {there}")
-    if learn_from:
-        net = learnt(artefact.read(learn_from, "faces"), settings)
+    if learn_from is None:
+        net = _shipped()
     else:
-        net = learnt(source, settings, spared=rows)
+        teacher = artefact.read(learn_from, "faces")
+        net = learnt(teacher, settings, spared=rows if teacher.digest == source.digest else None)
     entries = _entries(source, rows, guesses(net, source, rows), settings.least)
     out.parent.mkdir(parents=True, exist_ok=True)
     with open(out, "w", newline="", encoding="utf-8") as f:
@@ -84,6 +85,12 @@ def report(summary: dict) -> None:
     console.say(f"{summary['suggested']:,} faces look covered: {told}")
     console.say(f"these are guesses. Look at them in {summary['page']}, save the table, then:")
     console.say(f"fertool build-subsets --occlusion-table {summary['path']}")
+
+
+def _shipped():
+    from fertool.occlusion import estimate
+
+    return estimate.shipped()
 
 
 def learnt(teacher: Artefact, settings: SuggestOcclusion, *, spared: np.ndarray | None = None):

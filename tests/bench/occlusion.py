@@ -53,7 +53,7 @@ def main() -> None:
     if given.shipped:
         net = estimate.shipped()
     else:
-        net = stage.learnt(teacher, settings, spared=rows if teacher is faces else None)
+        net = stage.learnt(teacher, settings, spared=rows if teacher.digest == faces.digest else None)
     if given.save:
         save_file(net.state_dict(), str(given.save))
     probabilities = stage.guesses(net, faces, rows)
