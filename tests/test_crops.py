@@ -184,7 +184,7 @@ def test_killed_materializing_goes_on(tmp_path):
     assert artefact.read(out).digest == artefact.read(whole).digest
 
 
-@pytest.mark.parametrize("mode", ["fixed", "random", "landmark"])
+@pytest.mark.parametrize("mode", ["fixed", "random", "landmark", "patches"])
 def test_preview_is_a_picture_also_of_an_old_file(faces, tmp_path, mode):
     import cv2
 
@@ -200,3 +200,20 @@ def test_preview_is_a_picture_also_of_an_old_file(faces, tmp_path, mode):
 def test_preview_that_cannot_be_written_is_an_error_in_one_line(faces, tmp_path):
     with pytest.raises(DataError, match="cannot write the picture"):
         crop_regions.run(faces, settings=CropRegions(), out=tmp_path / "r.h5", preview=tmp_path / "crops.xyz")
+
+
+def test_patches_lie_as_lnlattennet_cuts_them(faces, tmp_path):
+    out = tmp_path / "regions.h5"
+    crop_regions.run(faces, settings=CropRegions(mode="patches"), out=out)
+    made = artefact.read(out, "regions")
+    boxes = np.asarray(made["boxes"])[0]
+    assert made.params["regions"][:3] == ["face", "patch-1", "patch-2"]
+    assert boxes.shape == (17, 4)
+    assert np.allclose(144 * boxes[1], (0, 0, 48, 48))
+    assert np.allclose(144 * boxes[2], (32, 0, 80, 48)), "a third of 48 is shared"
+    assert np.allclose(144 * boxes[5], (0, 32, 48, 80)), "row by row"
+    assert np.allclose(144 * boxes[16], (96, 96, 144, 144))
+    crop_regions.run(faces, settings=CropRegions(mode="patches", patches=9, patch_overlap=24), out=tmp_path / "9.h5")
+    nine = np.asarray(artefact.read(tmp_path / "9.h5")["boxes"])[0]
+    assert len(nine) == 10
+    assert np.allclose(144 * (nine[1, 2] - nine[2, 0]), 24)

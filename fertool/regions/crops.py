@@ -7,6 +7,7 @@ import hashlib
 
 import numpy as np
 
+from fertool.regions.patches import patch_boxes
 from fertool.regions.points import five_points
 from fertool.settings import CropRegions
 
@@ -27,6 +28,9 @@ def boxes_of(settings: CropRegions, ids: list[str], landmarks: np.ndarray | None
     """
     if settings.mode == "fixed":
         boxes = fixed_boxes(settings.ratio_scale)
+        return np.broadcast_to(boxes, (len(ids), *boxes.shape))
+    if settings.mode == "patches":
+        boxes = patch_boxes(settings.patches, settings.patch_overlap)
         return np.broadcast_to(boxes, (len(ids), *boxes.shape))
     if settings.mode == "random":
         return random_boxes(ids, settings.random_n, settings.random_ratio, settings.seed)

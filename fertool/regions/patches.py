@@ -1,5 +1,8 @@
 """LNLAttenNet's overlapping patches: where they lie on a map (Shi et al., LNLAttenNet, Eq. 5)."""
 
+import numpy as np
+
+SIDE = 144  # of the paper's input, in cells of which overlaps are counted
 OVERLAP = 1 / 3  # of a patch's side, where no other overlap is asked for
 
 
@@ -18,3 +21,16 @@ def patch_starts(side: int, n: int, overlap: int | None = None) -> list[int]:
     """First cell of each of n patches along a side, the last one ending at the edge. Patches number n·row + column."""
     free = side - patch_side(side, n, overlap)
     return [round(i * free / (n - 1)) for i in range(n)]
+
+
+def patch_boxes(count: int, overlap: int | None = None) -> np.ndarray:
+    """(1 + count, 4) boxes x0, y0, x1, y1 as fractions of the face: the whole face, then the patches row by row.
+
+    Args:
+        count: of patches, a square number.
+        overlap: in 144ths of the face.
+    """
+    n = round(count**0.5)
+    starts, side = patch_starts(SIDE, n, overlap), patch_side(SIDE, n, overlap)
+    patches = [(x, y, x + side, y + side) for y in starts for x in starts]
+    return np.array([(0, 0, SIDE, SIDE), *patches]) / SIDE

@@ -30,6 +30,8 @@ def run(faces: Path, *, settings: CropRegions, out: Path, overwrite: bool = Fals
         raise RecipeError(f"random_ratio {low:g}, {high:g} is no range within 0 and 1", "the paper takes 0.7, 0.95")
     source = artefact.read(faces, "faces")
     params = {**settings.as_dict(), "regions": region_names(settings)}
+    if settings.mode != "patches":  # they came later: files made before are still up to date
+        del params["patches"], params["patch_overlap"]
     parents = [source.as_parent()]
     if artefact.up_to_date(out, "regions", params, parents, overwrite=overwrite):
         console.say(f"{out} is up to date")
@@ -51,6 +53,8 @@ def region_names(settings: CropRegions) -> list[str]:
     """Names of the regions in the order of the boxes."""
     if settings.mode == "fixed":
         return list(crops.FIXED)
+    if settings.mode == "patches":
+        return ["face", *(f"patch-{i}" for i in range(1, settings.patches + 1))]
     if settings.mode == "random":
         return ["face", *(f"random-{i}" for i in range(1, settings.random_n + 1))]
     return ["face", *points.FIVE]
