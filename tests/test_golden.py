@@ -12,6 +12,7 @@ import pytest
 
 from fertool import artefact
 from fertool.artefact import SCHEMA, Parent
+from fertool.faces import sdm
 from fertool.stages import inspect
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -27,6 +28,7 @@ DIGESTS = {
     ("run", 1): "364eac32e7dfc35106230960e8b44ae1",
     ("predictions", 1): "55704565f9b5897e78bcd205330713f3",
     ("figures", 1): "bfdfb455987dee8bfc5978969f5677b5",
+    ("landmarks", 1): "f7ef79cf38b5e7c9cab6ca2fd206de13",
 }
 
 
@@ -98,6 +100,15 @@ def columns(kind: str) -> dict[str, np.ndarray]:
                 "logits": numbers(2, 3) - 3,
                 "attention_weight": numbers(2, 6) / 16,
             }
+        case "landmarks":
+            return {
+                "mean": numbers(5, 2, dtype="f8"),
+                "cells": np.array([0.25]),
+                "error": np.array([0.125, 0.0625]),
+                "faces": np.array(12),
+                "steps/0/weights": numbers(360, 10, dtype="f2") / 64,
+                "steps/0/bias": numbers(10) / 64,
+            }
         case "figures":
             return {"confusion/matrix": numbers(3, 3, dtype="i8"), "confusion/classes": np.array(CLASSES)}
 
@@ -166,6 +177,11 @@ def test_every_kind_and_schema_is_kept_and_small():
     assert set(DIGESTS) == {(kind, schema) for kind in artefact.KINDS for schema in range(1, SCHEMA + 1)}
     assert {f.name for f in GOLDEN.iterdir()} == {f"{kind}-{schema}.h5" for kind, schema in DIGESTS}
     assert max(f.stat().st_size for f in GOLDEN.iterdir()) <= 20 * 1024
+
+
+def test_an_old_descent_still_places_landmarks():
+    cascade = sdm.load(golden("landmarks", 1))
+    assert cascade.descend(np.zeros((sdm.SIZE, sdm.SIZE), np.uint8)).shape == (5, 2)
 
 
 def test_columns_lie_in_one_piece():
