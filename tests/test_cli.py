@@ -22,8 +22,8 @@ from fertool.stages import doctor
 from fertool.workspace import Workspace
 
 COMMANDS = {
-    "detect-align", "fit-sdm", "make-masks", "crop-regions", "build-subsets", "train", "eval", "visualize", "run", "demo",
-    "suggest-occlusion", "render", "inspect", "datasets", "models", "recipes", "doctor",
+    "detect-align", "fit-sdm", "make-masks", "crop-regions", "build-subsets", "train", "eval", "visualize", "run",
+    "demo", "suggest-occlusion", "render", "inspect", "datasets", "models", "recipes", "doctor",
 }  # fmt: skip
 HEAVY = ("torch", "torchvision", "lightning", "cv2", "dlib", "matplotlib", "facenet_pytorch", "pandas", "trimesh")
 
