@@ -109,23 +109,23 @@ class FitSdm(Settings):
         "train",
     )
     mirror: Annotated[bool, "also learn from every face's mirror image (5 or 68 landmarks)"] = True
-    starts: Annotated[int, Gt(0), "perturbed starts of each face, and of its mirror image"] = 4
+    starts: Annotated[int, Gt(0), "perturbed starts of each face, and of its mirror image"] = 6
     most: Annotated[int, Gt(0), "starts in all, at most: of more faces some are drawn"] = 20_000
     cells: Annotated[
         tuple[Annotated[float, Gt(0), Lt(1)], ...],
         "one step for each number: the side of its descriptors' cells, as a fraction of the distance between the eyes",
-    ] = (0.3, 0.22, 0.17, 0.12)
-    turn: Annotated[float, Ge(0), "starts are turned by so many degrees (standard deviation)"] = 6.0
-    scale: Annotated[float, Ge(0), Lt(1), "starts are too large or small by this fraction (standard deviation)"] = 0.07
+    ] = (0.35, 0.25, 0.17, 0.12)
+    turn: Annotated[float, Ge(0), "starts are turned by so many degrees (standard deviation)"] = 8.0
+    scale: Annotated[float, Ge(0), Lt(1), "starts are too large or small by this fraction (standard deviation)"] = 0.1
     shift: Annotated[
         float,
         Ge(0),
         Lt(1),
         "starts lie beside the face by this fraction of the distance between the eyes (standard deviation, each way)",
-    ] = 0.07
+    ] = 0.1
     ridge: Annotated[
         float, Gt(0), "λ of the ridge regressions, relative to the sum of squares of a descriptor's value"
-    ] = 4.0
+    ] = 3.0
     seed: Annotated[int, Ge(0), "decides the starts"] = 0
 
 
