@@ -5,6 +5,7 @@ import html
 import json
 import re
 
+import chrome
 import numpy as np
 import pytest
 import toy
@@ -411,6 +412,28 @@ def test_the_page_needs_no_network_and_escapes_names(suggested):
     assert not re.search(r"https?:|src=.?/|<img src=\"x\"|<b>toy", page)
     assert html.escape(faces.ids[40], quote=False).split(" ")[0] in page.replace("&#34;", '"')
     assert "default-src 'none'" in page
+
+
+@pytest.mark.skipif(not chrome.PROGRAM, reason=chrome.WHY_NOT)
+def test_the_page_saves_the_table_with_verdicts(suggested, tmp_path):
+    _, path, _ = suggested
+    page = path.with_suffix(".html")
+    with chrome.Page() as opened:
+        opened.open(page)
+        opened.run("""{
+            const make = URL.createObjectURL;
+            URL.createObjectURL = blob => { window.saved = blob; return make(blob); };
+            document.querySelector("figure button").click();
+            document.querySelectorAll("select")[1].value = "none";
+            document.getElementById("save").click();
+        }""")
+        saved = opened.run("window.saved.text()")
+        asked, said = opened.asked, opened.said
+    assert said == []
+    assert [a for a in asked if not a.startswith(("data:", "blob:"))] == [page.resolve().as_uri()]
+    rows, before = (list(csv.reader(text.splitlines())) for text in (saved, path.read_text("utf-8")))
+    assert [row[:3] for row in rows] == [row[:3] for row in before]
+    assert [row[3] for row in rows[1:4]] == [rows[1][1], "none", ""]
 
 
 def test_verdicts_go_back_through_build_subsets(suggested, tmp_path):
