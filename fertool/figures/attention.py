@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from fertool.figures import style
+from fertool.figures.weights import grid
 from fertool.regions.patches import patch_side, patch_starts
 
 _LABEL = 0.85  # inches left of the faces for the classes
@@ -87,32 +88,36 @@ def draw(
     return figure
 
 
-def draw_trace(iterations: np.ndarray, weights: np.ndarray, ids: Sequence[str], name: str) -> Figure:
-    """How the weights of regions move while a network learns: a row of curves per face, one curve per region
-    (LNLAttenNet's Fig. 12), beside the weights at the last iteration, laid out as the regions lie (Fig. 11).
+def draw_trace(
+    iterations: np.ndarray, weights: np.ndarray, ids: Sequence[str], name: str, at: Sequence[int] = ()
+) -> Figure:
+    """How the weights of regions move while a network learns: for every face its curves, one per region (LNLAttenNet's
+    Fig. 12), and below them the weights at some iterations, laid out as the regions lie (Fig. 11).
 
     Args:
         iterations: (T,).
         weights: (T, N, M), M a square number for patches.
+        at: of the iterations, those whose weights are shown; by default six, spread evenly.
     """
     t, n, m = weights.shape
-    side = round(m**0.5)
-    figure = Figure(figsize=(style.PAGE * 0.7, 1.5 * n + 0.3), layout="constrained")
-    axes = figure.subplots(n, 2, squeeze=False, width_ratios=(2.2, 1))
-    for row, (curves, grid) in enumerate(axes):
+    at = at or iterations[np.unique(np.linspace(0, t - 1, min(6, t)).round().astype(int))].tolist()
+    figure = Figure(figsize=(style.PAGE, 2.9 * n + 0.2), layout="constrained")
+    for face, part in enumerate(np.atleast_1d(figure.subfigures(n, 1, squeeze=True))):
+        upper, lower = part.subfigures(2, 1, height_ratios=(1.25, 1))
+        curves = upper.subplots()
         for region in range(m):
             look = style.line(region)
-            curves.plot(iterations, weights[:, row, region], **look | {"linewidth": 0.8}, marker="." if t < 3 else None)
-        curves.set_title(style.shorten(ids[row], 40))
+            curves.plot(
+                iterations, weights[:, face, region], **look | {"linewidth": 0.8}, marker="." if t < 3 else None
+            )
+        curves.set_title(style.shorten(ids[face], 60))
         curves.set_ylabel(f"{name} weight")
-        curves.set_xlabel("iteration" if row == n - 1 else "")
-        last = weights[-1, row]
-        shaped = last.reshape(side, side) if side * side == m else last[None]
-        grid.imshow(shaped, cmap=style.SEQUENTIAL)
-        middle = (last.min() + last.max()) / 2
-        for (y, x), value in np.ndenumerate(shaped):
-            grid.text(x, y, f"{value:.3f}", ha="center", va="center", size=5, color="w" if value > middle else "k")
-        grid.set_xticks([])
-        grid.set_yticks([])
-        grid.set_title(f"at iteration {iterations[-1]:,}")
+        curves.set_xlabel("iteration")
+        low, high = weights[:, face].min(), weights[:, face].max()
+        for ax, iteration in zip(lower.subplots(1, len(at), squeeze=False)[0], at, strict=True):
+            ax.set_title("start" if iteration == 0 else f"iteration {iteration:,}", size=6.5)
+            ax.set_box_aspect(1)
+            ax.set_axis_off()
+            last = weights[np.flatnonzero(iterations == iteration)[0], face]
+            grid(ax, last, low, high)
     return figure

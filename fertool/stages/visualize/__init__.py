@@ -10,19 +10,24 @@ from fertool.evaluation.score import ALL
 from fertool.figures import KINDS as DESCRIBED
 from fertool.figures import style
 from fertool.settings import Visualize
-from fertool.stages.visualize import gradcam, group, looking, means, results, robustness
+from fertool.stages.visualize import gradcam, group, looking, means, parts, prepared, results, robustness
 from fertool.stages.visualize.sources import Drawn, Kind, named
 
 KINDS: dict[str, Kind] = {
     "gradcam": gradcam.draw_gradcam,
     "mean-attention": means.draw_mean_attention,
     "group": group.draw_group,
+    "grid": parts.draw_grid,
+    "obscure": parts.draw_obscure,
     "regions": looking.draw_regions,
     "attention": looking.draw_attention,
     "trace": looking.draw_trace,
     "confusion": results.draw_confusion,
     "curves": results.draw_curves,
     "crops": looking.draw_crops,
+    "landmarks": prepared.draw_landmarks,
+    "masks": prepared.draw_masks,
+    "steps": prepared.draw_steps,
     "robustness": robustness.draw_robustness,
 }
 
@@ -55,7 +60,7 @@ def run(
     if kind not in KINDS:
         raise UsageError(f"there is no figure {kind!r}", nearest(kind, DESCRIBED))
     called, subset = named(runs), None if subset == ALL else subset
-    parts = [
+    words = [
         kind,
         *([settings.by] if settings.by else []),
         *([subset] if subset else []),
@@ -64,7 +69,7 @@ def run(
     with style.look():
         drawn = KINDS[kind](called, settings, subset)
     about = {"kind": kind, "runs": [r.name for r in called], "subset": subset, "settings": settings.as_dict()}
-    return keep(out_dir or called[0].figures, "-".join(parts), drawn, about, settings)
+    return keep(out_dir or called[0].figures, "-".join(words), drawn, about, settings)
 
 
 def summary(files: list[Path]) -> dict:

@@ -99,7 +99,12 @@ def draw_trace(runs: list[Run], settings: Visualize, subset: str | None) -> Draw
         )
     name = next(iter(curves_of))
     ids, iterations = trained.params["train"]["track"], np.array(trace["iteration"])
-    figure = attention.draw_trace(iterations, curves_of[name], ids, name)
+    if strange := sorted(set(settings.iterations) - set(iterations.tolist())):
+        raise UsageError(
+            f"{one.name} kept no weights at iteration {strange[0]}",
+            f"it kept every {trained.params['train']['track_every']}th, from {iterations[0]} to {iterations[-1]}",
+        )
+    figure = attention.draw_trace(iterations, curves_of[name], ids, name, settings.iterations)
     return Drawn(figure, {"id": np.array(ids, object), "iteration": iterations, **curves_of}, [trained])
 
 

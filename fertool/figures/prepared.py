@@ -1,0 +1,158 @@
+"""How photographs become faces and faces get regions: panels of the preparation (Sun et al., Fig. 3 and 4; MAN's Fig. 3
+and 4), and how well a network finds the regions itself."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from fertool.figures import style
+from fertool.figures.sheet import Sheet, cells, colours
+from fertool.regions.crops import pixel_boxes
+
+_FRAME = "#FFD400"
+_DOT = "#00C2FF"
+_DIMMED = 0.45  # brightness outside a mask
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A photograph and what was made of it.
+
+    Attributes:
+        name: shown at the left.
+        photograph: (H, W, C) uint8.
+        box: (4,) the detector's, in its pixels.
+        points: (K, 2) landmarks in its pixels; none for K = 0.
+        aligned: (h, w, C) the face cut out of it.
+        normalised: (h, w, C) the face with even light, or None if it is the aligned one.
+    """
+
+    name: str
+    photograph: np.ndarray
+    box: np.ndarray
+    points: np.ndarray
+    aligned: np.ndarray
+    normalised: np.ndarray | None
+
+
+def steps(faces: Sequence[Prepared]) -> Figure:
+    """Rows are photographs; columns what detect-align did, one step after the other."""
+    heads = ["photograph", "detected", "landmarks", "aligned"]
+    if any(f.normalised is not None for f in faces):
+        heads.append("even light")
+    side = min(1.25, (style.PAGE - 0.7) / len(heads) - 0.04)
+    tall = [min(1.3, max(1.0, f.photograph.shape[0] / f.photograph.shape[1])) * side for f in faces]
+    sheet = Sheet(len(faces), len(heads), (side, tall), left=0.7)
+    for column, head in enumerate(heads):
+        sheet.head(head, column)
+    for row, face in enumerate(faces):
+        sheet.label(row, face.name)
+        x0, y0, x1, y1 = face.box
+        for column in range(3):
+            ax = _equal(sheet.at(row, column), face.photograph)
+            if column == 1:
+                frame = {"fill": False, "edgecolor": _FRAME, "linewidth": 1.2}
+                ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, clip_on=False, **frame))
+            if column == 2 and len(face.points):
+                ax.scatter(*face.points.T, s=2.5, c=_DOT, linewidths=0)
+                ax.set_xlim(x0 - 0.15 * (x1 - x0), x1 + 0.15 * (x1 - x0))
+                ax.set_ylim(y1 + 0.15 * (y1 - y0), y0 - 0.15 * (y1 - y0))
+        for column, image in enumerate((face.aligned, face.normalised), 3):
+            if image is not None:
+                _equal(sheet.at(row, column), image)
+    return sheet.figure
+
+
+def landmarks(
+    images: np.ndarray,
+    points: np.ndarray,
+    eight: np.ndarray,
+    boxes: np.ndarray,
+    ids: Sequence[str],
+    names: Sequence[str],
+) -> Figure:
+    """Rows are faces: with all landmarks and the eight that regions hang on, numbered; then the regions themselves.
+
+    Args:
+        images: (N, H, W, C) uint8. points: (N, K, 2) pixels. eight: (N, 8, 2) pixels.
+        boxes: (N, R, 4) fractions, the first the whole face, not clipped. names: of the R regions.
+    """
+    n, height, width = images.shape[:3]
+    across, tall = cells(images, len(names), left=0.7, most=1.2)
+    sheet = Sheet(n, len(names), (across, tall), left=0.7, before_columns={1: 0.06})
+    for column, name in enumerate(("landmarks", *names[1:])):
+        sheet.head(name, column, size=6, color="black" if column == 0 else style.COLOURS[(column - 1) % 7])
+    for row, image in enumerate(images):
+        sheet.label(row, ids[row])
+        ax = sheet.picture(row, 0, image)
+        ax.set_xlim(-0.5, width - 0.5)
+        ax.set_ylim(height - 0.5, -0.5)
+        if points.shape[1] > 8:
+            ax.scatter(*points[row].T, s=1.2, c=_DOT, linewidths=0)
+        ax.scatter(*eight[row].T, s=6, c="#ff3b30", edgecolors="white", linewidths=0.3)
+        for i, (x, y) in enumerate(eight[row]):
+            ax.text(x, y - 0.03 * height, str(i + 1), size=4.5, color="white", ha="center", va="bottom")
+        for column, box in enumerate(pixel_boxes(np.clip(boxes[row, 1:], 0, 1), width, height), 1):
+            x0, y0, x1, y1 = box
+            cut = sheet.at(row, column)
+            cut.imshow(colours(image[y0:y1, x0:x1]), aspect="auto")
+            cut.set_box_aspect((y1 - y0) / (x1 - x0))
+            for spine in cut.spines.values():
+                spine.set(visible=True, edgecolor=style.COLOURS[(column - 1) % 7], linewidth=1.2)
+    return sheet.figure
+
+
+def masks(
+    images: np.ndarray,
+    predicted: np.ndarray,
+    true: np.ndarray,
+    iou: np.ndarray,
+    ids: Sequence[str],
+    names: Sequence[str],
+) -> Figure:
+    """Rows are faces, columns regions: bright is what the network takes for the region, framed what it should be, with
+    their intersection over union below.
+
+    Args:
+        images: (N, H, W, C) uint8. predicted, true: (N, R, h, w) bool. iou: (N, R). names: of the R regions.
+    """
+    n, height, width = images.shape[:3]
+    across, tall = cells(images, len(names), left=0.7, most=1.2)
+    sheet = Sheet(n, len(names), (across, tall), left=0.7)
+    for column, name in enumerate(names):
+        sheet.head(f"{name}", column, size=6, lift=0.1)
+        sheet.head(f"IoU {iou[:, column].mean():.2f}", column, size=5.5, color=style.QUIET)
+    for row, image in enumerate(images):
+        sheet.label(row, ids[row], f"IoU {iou[row].mean():.2f}")
+        for column in range(len(names)):
+            seen = predicted[row, column]
+            y, x = (np.arange(s) * g // s for s, g in zip((height, width), seen.shape, strict=True))
+            bright = np.where(seen[np.ix_(y, x)], 1.0, _DIMMED)[..., None]
+            ax = sheet.picture(row, column, (colours(image) * bright).astype(np.uint8))
+            _outline(ax, true[row, column], height, width)
+            said = {"size": 5, "color": "white", "ha": "right", "va": "bottom", "transform": ax.transAxes}
+            ax.text(0.98, 0.02, f"{iou[row, column]:.2f}", bbox={"color": "black", "alpha": 0.6, "pad": 0.8}, **said)
+    return sheet.figure
+
+
+def _outline(ax: Axes, mask: np.ndarray, height: int, width: int) -> None:
+    """A frame around a mask, which is a rectangle of cells."""
+    y, x = np.nonzero(mask)
+    if not len(y):
+        return
+    down, across = height / mask.shape[0], width / mask.shape[1]
+    left, top = x.min() * across - 0.5, y.min() * down - 0.5
+    sides = (x.max() + 1 - x.min()) * across, (y.max() + 1 - y.min()) * down
+    ax.add_patch(Rectangle((left, top), *sides, fill=False, edgecolor=_FRAME, linewidth=1))
+    ax.set_xlim(-0.5, width - 0.5)
+    ax.set_ylim(height - 0.5, -0.5)
+
+
+def _equal(ax: Axes, image: np.ndarray) -> Axes:
+    """A picture that is not stretched to its cell."""
+    ax.imshow(colours(image))
+    return ax
