@@ -23,7 +23,7 @@ from fertool.workspace import Workspace
 
 COMMANDS = {
     "detect-align", "fit-sdm", "make-masks", "crop-regions", "build-subsets", "train", "eval", "visualize", "run",
-    "demo", "suggest-occlusion", "render", "inspect", "datasets", "models", "recipes", "doctor",
+    "report", "demo", "suggest-occlusion", "render", "inspect", "datasets", "models", "recipes", "doctor",
 }  # fmt: skip
 HEAVY = ("torch", "torchvision", "lightning", "cv2", "dlib", "matplotlib", "facenet_pytorch", "pandas", "trimesh")
 
