@@ -65,8 +65,11 @@ _COMMON = {
 }
 
 
-def command(name: str, panel: str, *, to: typer.Typer | None = None) -> Callable:
-    """Register a command. What it returns is printed as JSON under --json; errors become two lines and an exit code."""
+def command(name: str, panel: str, *, to: typer.Typer | None = None, choices: dict[str, str] | None = None) -> Callable:
+    """Register a command. What it returns is printed as JSON under --json; errors become two lines and an exit code.
+    What there is to choose from is listed below the help."""
+    wide = max(map(len, choices or ()), default=0)
+    listed = "\b\n" + "\n".join(f"  {k:<{wide}}  {v}" for k, v in choices.items()) if choices else None
 
     def register(function: Callable) -> Callable:
         @functools.wraps(function)
@@ -97,7 +100,7 @@ def command(name: str, panel: str, *, to: typer.Typer | None = None) -> Callable
         kept = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in signature.parameters.values()]
         run.__signature__ = signature.replace(parameters=[*kept, *extra], return_annotation=None)
         run.__annotations__ = {p.name: p.annotation for p in [*kept, *extra]}
-        (to or app).command(name, rich_help_panel=panel)(run)
+        (to or app).command(name, rich_help_panel=panel, epilog=listed)(run)
         return function
 
     return register

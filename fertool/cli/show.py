@@ -14,9 +14,9 @@ from fertool.settings import Export, Predict, Report, Visualize
 from fertool.workspace import Workspace
 
 
-@command("visualize", SHOW)
+@command("visualize", SHOW, choices=KINDS)
 def visualize(
-    kind: Annotated[str, typer.Argument(help="; ".join(f"{k}: {v}" for k, v in KINDS.items()))],
+    kind: Annotated[str, typer.Argument(help="what to draw, see below")],
     run: Runs = None,
     data: Annotated[
         str | None, typer.Option(help="for pictures of faces alone, instead of a run: data set or faces.h5 file")
