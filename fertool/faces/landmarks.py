@@ -131,9 +131,9 @@ def _turn(angle: float) -> np.ndarray:
 class Sdm:
     """A supervised descent that `fertool fit-sdm` learnt, see `fertool.faces.sdm`.
 
-    The first cut-out is laid by the detector's five points or box, the second by the landmarks found in the first: of
-    the faces of AFW that MTCNN finds this takes those whose mean error is over a tenth of the distance between the
-    outer eye corners from 4.3 % to 3.4 %.
+    The first cut-out is laid by the detector's five points or box, the second by the landmarks found in the first. On
+    AFW, taught by 870 photographs of HELEN, this takes the faces whose mean error is over a tenth of the distance
+    between the outer eye corners from 3.4 % to 3.1 % with MTCNN's points, and from 12.4 % to 5.3 % with its box alone.
     """
 
     def __init__(self, cascade: sdm.Cascade):
