@@ -333,6 +333,18 @@ def test_maps_are_shown_over_faces(tmp_path):
     assert "attention 4 0.0 0.0 100.0" in seen.text, "all of it lies in the lower third"
 
 
+def test_a_recipe_may_end_with_the_page(tmp_path):
+    toy.write_all(tmp_path / "artefacts/toy", train=12, test=6)
+    recipe = tmp_path / "small.yaml"
+    recipe.write_text(
+        "stages: [train, eval, report]\nvariants: [ran, baseline]\n"
+        "train: {model: {name: ran, backbone: tiny, size: 24}, epochs: 1, global_batch: 12}\n"
+    )
+    told = facts("run", recipe, tmp_path / "toy", "--gpus", 0, space=tmp_path / "artefacts")["report"]
+    assert Path(told["report"]) == tmp_path / "artefacts/toy/report.html"
+    assert set(told["runs"]) == {"ran-1", "ran-baseline-1"}
+
+
 # ------------------------------------------------------------------------------------------------- bad input
 
 

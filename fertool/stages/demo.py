@@ -22,6 +22,7 @@ def run(folder: Path, *, people: int, seed: int) -> dict:
     facts = walk.run(
         recipe.load(RECIPE), folder / "rendered", workspace=Workspace(folder / "artefacts"), devices=choose(None)
     )
-    console.say(f"\nLook at the pictures:   {folder}/artefacts/rendered/runs/*/figures")
+    console.say(f"\nOpen the page:          {facts['report']['report']}")
+    console.say(f"Look at the pictures:   {folder}/artefacts/rendered/runs/*/figures")
     console.say(f"Try a command yourself: fertool eval --workspace {folder}/artefacts --subset all")
     return facts

@@ -14,6 +14,7 @@ from fertool.stages import (
     detect_align,
     evaluate,
     make_masks,
+    report,
     scores,
     train,
     train_folds,
@@ -88,6 +89,8 @@ def run(
                 scores.report(facts[stage])
             case "visualize":
                 facts[stage] = {"files": _draw(runs[:: len(each)], settings)}
+            case "report":
+                facts[stage] = _said(report, report.run([r.parent for r in runs[:: len(each)]], settings=settings))
     return facts
 
 
