@@ -49,6 +49,12 @@ class DetectAlign(Settings):
     size: Annotated[int, Gt(0), "side of the output in pixels; its width, if `height` is given"] = 224
     height: Annotated[Annotated[int, Gt(0)] | None, "of the output in pixels; default: as high as it is wide"] = None
     grey: Annotated[bool, "one channel instead of three"] = False
+    pose: Annotated[
+        Literal["learned", "landmarks", "sixd"],
+        "who estimates the head pose: a small network that learnt it from rendered heads, a mean head fitted to 68 "
+        "landmarks, or 6DRepNet",
+    ] = "learned"
+    pose_weights: Annotated[str | None, "with `pose: sixd`, the file of 6DRepNet's published weights"] = None
     illumination: Annotated[
         Literal["none", "isotropic"],
         "`isotropic` evens the light: it divides grey faces by the light on them, found by isotropic diffusion",
@@ -91,6 +97,11 @@ class DetectAlign(Settings):
     def shape(self) -> tuple[int, int, int]:
         """Height, width and channels of a face."""
         return self.height or self.size, self.size, 1 if self.grey else 3
+
+    @property
+    def needs_torch(self) -> bool:
+        """Whether a network that finds faces, landmarks or pose runs in torch."""
+        return "mtcnn" in self.detector + self.landmarks or self.pose == "sixd"
 
     @property
     def dataset_options(self) -> dict[str, str]:

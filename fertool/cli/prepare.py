@@ -27,6 +27,7 @@ def detect_align(
     height: setting(DetectAlign, "height") = None,
     grey: setting(DetectAlign, "grey") = None,
     illumination: setting(DetectAlign, "illumination") = None,
+    pose: setting(DetectAlign, "pose") = None,
     missed: setting(DetectAlign, "missed") = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="only so many photographs, spread evenly, for a trial")
@@ -44,7 +45,7 @@ def detect_align(
 
     options = {
         "detector": detector, "landmarks": landmarks, "sdm": sdm, "align": align, "template": template, "size": size,
-        "height": height, "grey": grey, "illumination": illumination, "missed": missed,
+        "height": height, "grey": grey, "illumination": illumination, "pose": pose, "missed": missed,
     }  # fmt: skip
     settings = recipes.load(recipe).settings("detect-align", options, sets or ())
     if dataset is None:

@@ -18,7 +18,7 @@ def make(dataset: Dataset, settings: DetectAlign, points: int, device: str) -> "
     import cv2
 
     cv2.setNumThreads(1)
-    if "mtcnn" in settings.detector + settings.landmarks:
+    if settings.needs_torch:
         import torch
 
         torch.set_num_threads(1)
@@ -30,12 +30,13 @@ class Aligner:
 
     Args:
         points: how many landmarks a row has; 0 if nobody places any.
-        device: where MTCNN runs.
+        device: where networks run.
     """
 
     def __init__(self, dataset: Dataset, settings: DetectAlign, points: int, device: str = "cpu"):
         self.dataset, self.settings, self.points = dataset, settings, points
         self._finder = Finder(settings, device)
+        self._pose = pose.make(settings.pose, settings.pose_weights, device)
 
     def __call__(self, tasks: Sequence[tuple[int, Sample]]) -> Iterator[dict]:
         """The columns of each row, in order; consecutive photographs of one size share a batch of the detector."""
@@ -67,7 +68,7 @@ class Aligner:
         cut = self._finder.cut(image, box, marks)
         if cut is None:
             return self._missed(image, found=len(faces))
-        angles, error = pose.estimate(marks) if marks is not None and len(marks) == 68 else ((np.nan,) * 3, np.nan)
+        angles, error = self._pose(colour, box, marks, self.settings.detector)
         return self._row(
             SEVERAL if len(faces) > 1 else OK,
             cut,

@@ -1,11 +1,14 @@
-"""Head pose from 68 landmarks: the turn of a mean head whose points best fall on them.
+"""Head pose: who estimates it, and one way, from 68 landmarks: the turn of a mean head whose points best fall on them.
 
 The camera is a perspective one a metre from the head and pointed at it, because a crop of a photograph no longer
 tells its camera; for faces further away or nearer this matters little. The angles are those of `head_points.rotation`.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
+from fertool.errors import UsageError
 from fertool.faces.head_points import POINTS, angles
 
 #: from the camera to the head, in distances between the eyes (62 mm)
@@ -19,6 +22,44 @@ _TRUST[17:27] = _TRUST[48:] = 0.5
 
 _STEPS = 15
 _ENOUGH = 1e-3  # radians, a twentieth of a degree, and fractions of the face's size
+
+
+#: (H, W, 3) RGB photograph, a face's box (x0, y0, x1, y1), its (K, 2) landmarks or None, and the detector that drew the
+#: box → (pitch, yaw, roll) and an error, NaN where unknown
+Estimator = Callable[[np.ndarray, np.ndarray, np.ndarray | None, str], tuple[tuple[float, float, float], float]]
+
+
+def make(name: str, weights: str | None = None, device: str = "cpu") -> Estimator:
+    """An estimator by name.
+
+    "learned" sees pixels and needs no landmarks; its error is in degrees (`fertool.faces.pose_net`). "landmarks" fits a
+    mean head to 68 landmarks and knows nothing of faces with others; its error is that of `estimate`. "sixd" is
+    6DRepNet with `weights`, and gives no error.
+
+    Raises:
+        UsageError: weights for an estimator that takes none, or none for one that does.
+        DeviceError: a package is missing, or the file does not hold 6DRepNet's weights.
+    """
+    if (weights is not None) != (name == "sixd"):
+        raise UsageError(
+            f"pose {name} " + ("takes no weights" if weights else "needs 6DRepNet's published weights"),
+            "add --pose sixd --set detect-align.pose_weights=FILE",
+        )
+    if name == "sixd":
+        from fertool.faces.sixd import SixDRepNet
+
+        return SixDRepNet(weights, device)
+    if name == "landmarks":
+        return _by_landmarks
+    from fertool.faces import pose_net
+
+    return lambda image, box, landmarks, detector: pose_net.estimate(image, box, detector)
+
+
+def _by_landmarks(image: np.ndarray, box: np.ndarray, landmarks: np.ndarray | None, detector: str):
+    if landmarks is None or len(landmarks) != 68:
+        return (np.nan, np.nan, np.nan), np.nan
+    return estimate(landmarks)
 
 
 def estimate(landmarks: np.ndarray) -> tuple[tuple[float, float, float], float]:

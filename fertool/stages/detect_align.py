@@ -89,6 +89,12 @@ def _deciding(settings: DetectAlign) -> dict:
         del params["height"]
     if settings.illumination == "none":
         del params["illumination"], params["diffusion"]
+    if settings.pose == "landmarks":
+        del params["pose"]
+    if settings.pose_weights is None:
+        del params["pose_weights"]
+    else:
+        params["pose_weights"] = Path(settings.pose_weights).name
     if settings.align != "none":
         params["template_points"] = [list(p) for p in align.TEMPLATES[settings.template].points]
     return params
@@ -234,8 +240,8 @@ def _fill(writer: artefact.Writer, dataset, samples, settings: DetectAlign, poin
 
 
 def _device(settings: DetectAlign) -> str:
-    """Where MTCNN runs. torch is asked only where there may be a GPU at all: to import it takes seconds."""
-    if "mtcnn" not in settings.detector + settings.landmarks or not glob("/dev/nvidia[0-9]*") + glob("/dev/dxg"):
+    """Where networks run. torch is asked only where there may be a GPU at all: to import it takes seconds."""
+    if not settings.needs_torch or not glob("/dev/nvidia[0-9]*") + glob("/dev/dxg"):
         return "cpu"
     import torch
 
