@@ -155,6 +155,18 @@ def compare(setup: Setup, subset: str = "all", metric: str = "accuracy") -> Comp
     return Comparison(None, closest) if best[0] else Comparison(closest[0], closest[1:])
 
 
+def confusions_of(setup: Setup) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+    """Matrices that the paper prints for a setup's data set, network and settings: by what they are called, class names
+    and percent (C, C), nan where a row is not known."""
+    paper, found = load(setup.paper), {}
+    for name, entry in paper.confusions.items():
+        mine = {**setup.settings, "dataset": setup.dataset, "variant": setup.variant}
+        wanted = {**entry.get("when", {}), "dataset": entry["dataset"], "variant": entry["variant"]}
+        if all(_agrees(v, mine[k]) for k, v in wanted.items() if k in mine):
+            found[f"{entry['table']}, {name}"] = paper.confusion(name)
+    return found
+
+
 def beside(result: dict, setup: Setup | None) -> dict:
     """The result of `score.score` with the paper's numbers in it.
 

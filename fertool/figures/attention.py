@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from fertool.figures import style
+from fertool.figures.sheet import Sheet
 from fertool.figures.weights import grid
 from fertool.regions.patches import patch_side, patch_starts
 
@@ -86,6 +87,51 @@ def draw(
             if row == 0:
                 ax.set_title(name, size=7, pad=2)
     return figure
+
+
+def draw_groups(
+    images: np.ndarray, true: Sequence[str], shown: Mapping[str, np.ndarray], view: Sequence[float]
+) -> Figure:
+    """A coloured box for each expression (WS-LGRN's Fig. 7): in it, the faces of that class one below the other, each
+    followed by its maps. Arguments as for `draw`; faces without a label are left out."""
+    names = list(dict.fromkeys(name for name in true if name))
+    of = {name: [i for i, t in enumerate(true) if t == name] for name in names}
+    across, most = 1 + len(shown), max(map(len, of.values()))
+    per_line = max(1, round(7.8 / across))
+    lines = -(-len(names) // per_line)
+    height, width = images.shape[1:3]
+    columns = across * min(per_line, len(names))
+    cell = min(0.9, (style.PAGE - 0.2 - 0.14 * (columns // across)) / columns - 0.04)
+    sheet = Sheet(
+        lines * most, columns, (cell, cell * height / width), left=0.06, top=0.36,
+        before_columns={across * i: 0.14 for i in range(1, columns // across)},
+        before_rows={most * i: 0.36 for i in range(1, lines)},
+    )  # fmt: skip
+    extent = (view[0] * width - 0.5, view[2] * width - 0.5, view[3] * height - 0.5, view[1] * height - 0.5)
+    for i, name in enumerate(names):
+        line, place = divmod(i, per_line)
+        top, left = line * most, place * across
+        colour = style.COLOURS[i % len(style.COLOURS)]
+        sheet.head(style.shorten(name, 16), left, left + across - 1, row=top, lift=0.15, color=colour, weight="bold")
+        for j, words in enumerate(("face", *shown)):
+            sheet.head(words, left + j, row=top, lift=0.03, size=5.5, color=style.QUIET)
+        for row, k in enumerate(of[name], top):
+            sheet.picture(row, left, images[k])
+            for j, values in enumerate(shown.values(), 1):
+                _laid(sheet.picture(row, left + j, _grey(images[k])), values[k], extent, height, width)
+        sheet.frame((top, left), (top + len(of[name]) - 1, left + across - 1), colour)
+    return sheet.figure
+
+
+def _grey(image: np.ndarray) -> np.ndarray:
+    return image.mean(axis=2, keepdims=True).astype(np.uint8)
+
+
+def _laid(ax, values: np.ndarray, extent: tuple, height: int, width: int) -> None:
+    """A map over the part of the face that the network saw."""
+    ax.imshow(values, cmap=_MAP, alpha=0.6, extent=extent, interpolation="bilinear", aspect="auto")
+    ax.set_xlim(-0.5, width - 0.5)
+    ax.set_ylim(height - 0.5, -0.5)
 
 
 def draw_trace(

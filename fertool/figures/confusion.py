@@ -20,7 +20,8 @@ def draw(
     blank. Row labels say how many faces a class has; a class without faces is a grey row.
 
     Args:
-        matrices: (C, C) counts each, rows the true class.
+        matrices: (C, C) counts each, rows the true class; or shares from 0 to 1 where only these are known, as floats,
+            a row that is not known nan.
     """
     columns = min(2, len(matrices))
     lines = -(-len(matrices) // columns)
@@ -35,19 +36,23 @@ def draw(
 
 
 def _matrix(ax: Axes, matrix: np.ndarray, title: str, classes: Sequence[str], counts: bool) -> None:
-    share = row_normalised(matrix)
-    share[matrix.sum(1) == 0] = np.nan
+    printed = matrix.dtype.kind == "f"
+    share = matrix.copy() if printed else row_normalised(matrix)
+    if not printed:
+        share[matrix.sum(1) == 0] = np.nan
     colours = matplotlib.colormaps[style.SEQUENTIAL].with_extremes(bad="#e4e4e4")
     ax.imshow(share, cmap=colours, vmin=0, vmax=1.1)  # the darkest blue is left out: numbers stay readable on it
     n = len(classes)
     size = min(6.5, 52 / n)
     for (i, j), count in np.ndenumerate(matrix):
-        if count:
-            text = str(count) if counts else f"{100 * share[i, j]:.1f}"
+        if count > 0:
+            text = str(count) if counts and not printed else f"{100 * share[i, j]:.1f}"
             ax.text(j, i, text, ha="center", va="center", size=size, color="white" if share[i, j] > 0.55 else "black")
     names = [style.shorten(c) for c in classes]
     ax.set_xticks(range(n), names, rotation=45, ha="right", rotation_mode="anchor")
-    ax.set_yticks(range(n), [f"{name} ({s:,})" for name, s in zip(names, matrix.sum(1), strict=True)])
+    known = matrix.sum(1)
+    notes = np.where(np.isnan(known), " (not known)", "") if printed else [f" ({s:,})" for s in known]
+    ax.set_yticks(range(n), [f"{name}{note}" for name, note in zip(names, notes, strict=True)])
     ax.set_xticks(np.arange(n + 1) - 0.5, minor=True)
     ax.set_yticks(np.arange(n + 1) - 0.5, minor=True)
     ax.grid(which="minor", color="white", linewidth=0.8)
@@ -55,5 +60,5 @@ def _matrix(ax: Axes, matrix: np.ndarray, title: str, classes: Sequence[str], co
     for spine in ax.spines.values():
         spine.set_visible(False)
     ax.set_xlabel("predicted")
-    ax.set_ylabel("true (faces)")
+    ax.set_ylabel("true" if printed else "true (faces)")
     ax.set_title(title)

@@ -6,6 +6,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from fertool.figures import style
 
@@ -62,6 +63,15 @@ class Sheet:
         ax = self.at(row, column)
         ax.imshow(heated(image, values, top), aspect="auto")
         return ax
+
+    def frame(self, first: tuple[int, int], last: tuple[int, int], colour: str, gap: float = 0.04) -> None:
+        """A coloured frame around the cells from `first` to `last`, (row, column) each, `gap` inches away."""
+        left, right = self._x[first[1]] - gap, self._x[last[1]] + self._width + gap
+        top, bottom = self._y[first[0]] - gap, self._y[last[0]] + self._heights[last[0]] + gap
+        corner = left / self.size[0], 1 - bottom / self.size[1]
+        sides = (right - left) / self.size[0], (bottom - top) / self.size[1]
+        look = {"fill": False, "edgecolor": colour, "linewidth": 1.6, "transform": self.figure.transFigure}
+        self.figure.add_artist(Rectangle(corner, *sides, **look))
 
     def head(self, text: str, first: int, last: int | None = None, row: int = 0, lift: float = 0.0, **look) -> None:
         """Words above the columns from `first` to `last` of a row, `lift` inches higher than the lowest place."""

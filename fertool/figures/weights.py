@@ -18,12 +18,10 @@ _DARKEST = 0.85  # of the colours: words stay readable on it
 
 
 def shape(m: int) -> tuple[int, int]:
-    """Rows and columns of a grid of m weights: a square where there is one, else the flattest of two or more rows."""
+    """Rows and columns of a grid of m weights: a square where there is one, else two columns, which leave room for
+    names."""
     side = isqrt(m)
-    if side * side == m:
-        return side, side
-    rows = next((r for r in range(2, side + 1) if m % r == 0), 1)
-    return rows, m // rows
+    return (side, side) if side * side == m else (-(-m // 2), 2)
 
 
 def grid(
@@ -44,19 +42,18 @@ def grid(
         numbers: also write the weights.
     """
     rows, columns = shape(len(weights))
-    shown = weights.reshape(rows, columns)
+    shown = np.pad(weights, (0, rows * columns - len(weights)), constant_values=low).reshape(rows, columns)
     span = high - low if high > low else 1
     share = np.clip((shown - low) / span, 0, 1)
     ax.imshow(matplotlib.colormaps[style.SEQUENTIAL](0.05 + _DARKEST * share), aspect="auto")
     across = ax.get_window_extent().width / ax.figure.dpi / columns  # inches of a cell
     size = min(6.0, across * 72 / 3.2)
+    smaller = min(0.8 * size, across * 72 / (0.6 * max(map(len, names)))) if names else 0.8 * size
     for i, value in enumerate(weights):
         y, x = divmod(i, columns)
         colour = "white" if share[y, x] > 0.55 else "black"
-        name = style.shorten(names[i], 9) if names else str(i + 1)
-        ax.text(
-            x, y - (0.17 if numbers else 0), name, ha="center", va="center", size=0.8 * size, color=colour, alpha=0.75
-        )
+        name = names[i] if names else str(i + 1)
+        ax.text(x, y - (0.17 if numbers else 0), name, ha="center", va="center", size=smaller, color=colour, alpha=0.75)
         if numbers:
             ax.text(x, y + 0.2, _short(value), ha="center", va="center", size=size, color=colour)
     if marked is not None:
@@ -91,7 +88,7 @@ def draw_grids(
     face = width * images.shape[1] / images.shape[2]
     m = next(iter(panels.values())).shape[1]
     rows, columns = shape(m)
-    tall = width * rows / columns * (1.3 if names else 1)
+    tall = width * rows / columns * (0.45 if names else 1)
     heights = [face, *[tall] * len(panels)] * lines
     between = {i * (1 + len(panels)): 0.18 for i in range(1, lines)}
     sheet = Sheet(len(heights), per_line, (width, heights), left=1.0, before_rows=between)
@@ -131,7 +128,7 @@ def draw_obscured(
     width = cells(images, 1 + p, left=0.8, most=1.1)[0]
     face = width * images.shape[1] / images.shape[2]
     rows, columns = shape(weights.shape[2])
-    tall = width * rows / columns * (1.3 if names else 1)
+    tall = width * rows / columns * (0.45 if names else 1)
     between = {2 * i: 0.1 for i in range(1, n)}
     sheet = Sheet(2 * n, 1 + p, (width, [face, tall] * n), left=0.8, before_rows=between, before_columns={1: 0.06})
     sheet.head("as it is", 0)

@@ -10,7 +10,7 @@ from fertool.faces.status import HAS_IMAGE
 from fertool.figures import attention, preview, regions
 from fertool.models.registry import build_model, model_settings
 from fertool.settings import Visualize
-from fertool.stages.visualize.sources import Drawn, Run, choose, only, subsets_of
+from fertool.stages.visualize.sources import Drawn, Run, choose, inside, only, subsets_of
 from fertool.training.views import cut_boxes
 
 
@@ -59,7 +59,13 @@ def draw_attention(runs: list[Run], settings: Visualize, subset: str | None) -> 
     model = trained.params["model"]
     found = {k.removeprefix("attention_"): predictions[k] for k in predictions.columns if k.startswith("attention_")}
     place = {name: i for i, name in enumerate(predictions.ids)}
-    ids = settings.ids or choose(predictions, faces, list(place), settings, subset)
+    if settings.by in ("person", "pose"):
+        raise UsageError(f"attention is not ordered by {settings.by}", "--by class, or leave it out")
+    grouped = settings.by == "class"
+    if grouped and not settings.ids:
+        ids = _some_of_each(predictions, inside(predictions, faces, subset), max(1, settings.faces // 3), settings.seed)
+    else:
+        ids = settings.ids or choose(predictions, faces, list(place), settings, subset)
     if unknown := [i for i in ids if i not in place]:
         raise UsageError(f"there is no prediction for a face {unknown[0]!r}", nearest(unknown[0], place))
     at = np.array([place[i] for i in ids])
@@ -73,9 +79,27 @@ def draw_attention(runs: list[Run], settings: Visualize, subset: str | None) -> 
     label = np.asarray(predictions["label"])[at]
     true = [predictions.classes[k] if k >= 0 else "" for k in label]
     said = [predictions.classes[k] for k in np.asarray(predictions["logits"])[at].argmax(1)]
-    figure = attention.draw(images, true, said, shown, view_of(model, faces))
+    view = view_of(model, faces)
+    if grouped:
+        figure = attention.draw_groups(images, true, shown, view)
+    else:
+        figure = attention.draw(images, true, said, shown, view)
     arrays = {"id": np.array(ids, object), "images": images, "label": np.array(true, object)}
     return Drawn(figure, arrays | {"predicted": np.array(said, object), **shown}, [faces, trained, predictions])
+
+
+def _some_of_each(predictions: Artefact, among: np.ndarray, n: int, seed: int) -> list[str]:
+    """Up to n faces of every class at random, recognised ones first."""
+    label = np.asarray(predictions["label"])
+    wrong = np.asarray(predictions["logits"]).argmax(1) != label
+    shuffled = np.random.default_rng(seed).permutation(len(label))
+    best = shuffled[np.argsort(wrong[shuffled], kind="stable")]
+    ids = [
+        predictions.ids[i] for k in range(len(predictions.classes)) for i in best[(label[best] == k) & among[best]][:n]
+    ]
+    if not ids:
+        raise DataError("no labelled face to show", "name faces with --id")
+    return ids
 
 
 def view_of(model: dict, faces: Artefact) -> list[float]:

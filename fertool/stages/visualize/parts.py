@@ -21,6 +21,7 @@ WEIGHTS = {"lnlattennet": ("global", "local"), "man": ("regions",), "ran": ("wei
 #: those that judge a part by itself: what is shown to fall when the part is covered
 OWN = {"lnlattennet": ("local", "global"), "man": ("regions",), "ran": ("mu", "weight", "nu")}
 _SPREAD = 6  # parts that are covered one by one in the picture
+_STILL = 0.001  # a weight that changes less has stayed
 _CHUNK = 16  # faces whose covered versions are looked at together
 
 
@@ -213,10 +214,10 @@ def _tell(name: str, before: np.ndarray, after: np.ndarray, overlaps: np.ndarray
     change = after - before[:, None]
     offset = before.shape[1] - after.shape[1]  # the whole face comes first and is not covered
     own = np.eye(after.shape[1], after.shape[2], offset, dtype=bool)[None].repeat(len(before), 0)
-    falls = 100 * (change[own] < 0).mean()
+    falls, moves = (100 * share.mean() for share in (change[own] < -_STILL, np.abs(change[own]) > _STILL))
     groups = {"its own": own, "overlapping ones": overlaps & ~own, "others": ~overlaps & ~own}
     told = ", ".join(f"{words} {change[rows].mean():+.4f}" for words, rows in groups.items() if rows.any())
     console.say(
-        f"covering a part lowers its own {name} weight in {falls:.1f} % of {own.sum():,} cases "
-        f"({len(before)} faces); mean change of {told}"
+        f"covering a part lowers its own {name} weight in {falls:.1f} % of {own.sum():,} cases on {len(before)} faces "
+        f"(it changes in {moves:.1f} %, by more than {_STILL}); mean change of {told}"
     )

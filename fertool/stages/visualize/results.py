@@ -3,6 +3,7 @@
 import numpy as np
 
 from fertool.errors import DataError, UsageError
+from fertool.evaluation import paper_results
 from fertool.evaluation.score import ALL, score
 from fertool.figures import confusion, curves
 from fertool.settings import Visualize
@@ -25,9 +26,31 @@ def draw_confusion(runs: list[Run], settings: Visualize, subset: str | None) -> 
         matrices.append(np.array(result["confusion"]))
         titles.append(f"{r.name}{f', {subset}' if subset else ''}: {result['accuracy']:.2f} %")
         parents += [predictions, *([subsets] if subsets else [])]
-    figure = confusion.draw(matrices, titles, classes, counts=settings.counts)
     arrays = {"classes": np.array(classes, object)}
-    return Drawn(figure, arrays | {f"{r.name}/counts": m for r, m in zip(runs, matrices, strict=True)}, parents)
+    arrays |= {f"{r.name}/counts": m for r, m in zip(runs, matrices, strict=True)}
+    if settings.paper:
+        for name, matrix in _printed(runs, classes, subset).items():
+            matrices.append(matrix / 100)
+            titles.append(name)
+            arrays[f"{name}/percent"] = matrix
+    return Drawn(confusion.draw(matrices, titles, classes, counts=settings.counts), arrays, parents)
+
+
+def _printed(runs: list[Run], classes: tuple[str, ...], subset: str | None) -> dict[str, np.ndarray]:
+    """What the papers of the runs' networks print for this data set, in the order of these classes."""
+    found = {}
+    for r in runs:
+        setup = paper_results.setup_of(r.run(), r.faces(), "test")
+        for name, (theirs, matrix) in (paper_results.confusions_of(setup) if setup else {}).items():
+            if set(theirs) == set(classes):
+                order = [theirs.index(c) for c in classes]
+                found[f"{setup.paper}, {name}"] = matrix[np.ix_(order, order)]
+    if subset or not found:
+        raise UsageError(
+            f"no paper prints a confusion matrix that belongs beside {runs[0].name}{f', {subset}' if subset else ''}",
+            "leave out --paper",
+        )
+    return found
 
 
 def draw_curves(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
