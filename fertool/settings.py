@@ -219,7 +219,7 @@ class SuggestOcclusion(Settings):
     """suggest-occlusion: faces → guesses what covers them, for a person to judge."""
 
     split: Annotated[str, "split whose faces are looked at"] = "test"
-    least: Annotated[float, Ge(0), Le(1), "probability of being covered from which on a face is suggested"] = 0.5
+    least: Annotated[float, Ge(0), Le(1), "probability of being covered from which on a face is suggested"] = 0.9
     drawings: Annotated[
         int, Ge(100), "with --learn-from: how many faces, with and without things drawn over them, are learnt from"
     ] = 9000
