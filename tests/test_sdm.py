@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 
+import cv2
 import h5py
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ from fertool.datasets import open_dataset, pts
 from fertool.errors import ArtefactError, DataError, UsageError
 from fertool.faces import landmarks, sdm
 from fertool.faces.align import apply, invert
+from fertool.faces.head_points import POINTS
 from fertool.faces.landmarks import Sdm
+from fertool.regions.points import five_points
 from fertool.settings import DetectAlign, FitSdm
 from fertool.stages import detect_align, fit_sdm, inspect
 
@@ -98,6 +101,28 @@ def test_people_it_has_not_seen(learnt, rendered):
     assert len(truth) >= 12
     assert after.mean() < 0.5 * before.mean()
     assert np.median(after) < 0.07
+
+
+def test_a_turned_and_enlarged_photograph_makes_no_difference(learnt, rendered):
+    placer, dataset = Sdm(sdm.load(learnt[0])), open_dataset(rendered)
+    easy = [s for s in dataset.samples() if abs(s.extra["true_yaw"]) < 15 and not s.extra["true_occlusion"]][:6]
+    apart = []
+    for sample in easy:
+        image, marks = dataset.read(sample), np.asarray(sample.landmarks, dtype=np.float64)
+        placed = placer.place(image, np.zeros(4), five_points(marks[None])[0], "mtcnn")
+        matrix = cv2.getRotationMatrix2D((64, 64), 25, 1.8) + [[0, 0, 60], [0, 0, 60]]
+        turned = cv2.warpAffine(image, matrix, (250, 250), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        again = placer.place(turned, np.zeros(4), five_points(apply(matrix, marks)[None])[0], "mtcnn")
+        apart.append(sdm.error(apply(invert(matrix), again)[None], placed[None])[0])
+    assert np.median(apart) < 0.015
+
+
+def test_the_mirror_exchanges_left_and_right():
+    for count, order in sdm.MIRRORED.items():
+        assert (order[order] == np.arange(count)).all()
+    assert np.allclose(POINTS[sdm.MIRRORED[68]] * (-1, 1, 1), POINTS, atol=1e-3)
+    five = five_points(POINTS[None, :, :2])
+    assert np.allclose(five[:, sdm.MIRRORED[5]] * (-1, 1), five, atol=1e-3)
 
 
 def test_the_same_work_is_done_once_and_gives_the_same_file(photographs, tmp_path):
@@ -240,7 +265,7 @@ def test_five_points_are_learnt_as_well(photographs, tmp_path):
     for path in sorted(photographs.rglob("*.pts"))[:24]:
         name = path.parent.name + path.name
         shutil.copy(path.with_suffix(".png"), (tmp_path / name).with_suffix(".png"))
-        write_points(tmp_path / name, sdm.five_points(pts.read_points(path)[None])[0])
+        write_points(tmp_path / name, five_points(pts.read_points(path)[None])[0])
     said = fit_sdm.summary(fit_sdm.run([tmp_path], settings=QUICK, out=tmp_path / "five.h5"))
     assert said["points"] == 5
     assert said["steps"][-1]["error"] < 0.5 * said["start"]
