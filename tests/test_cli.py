@@ -22,8 +22,9 @@ from fertool.stages import doctor
 from fertool.workspace import Workspace
 
 COMMANDS = {
-    "detect-align", "fit-sdm", "make-masks", "crop-regions", "build-subsets", "train", "eval", "visualize", "run",
-    "report", "demo", "suggest-occlusion", "render", "inspect", "datasets", "models", "recipes", "doctor",
+    "detect-align", "fit-sdm", "make-masks", "crop-regions", "build-subsets", "train", "eval", "sweep", "combine",
+    "run", "demo", "visualize", "report", "predict", "export", "suggest-occlusion", "render", "inspect", "datasets",
+    "models", "recipes", "doctor",
 }  # fmt: skip
 HEAVY = ("torch", "torchvision", "lightning", "cv2", "dlib", "matplotlib", "facenet_pytorch", "pandas", "trimesh")
 

@@ -1,11 +1,9 @@
 """detect-align: photographs → aligned faces."""
 
 import hashlib
-import signal
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from glob import glob
 from pathlib import Path
 
@@ -214,7 +212,7 @@ def _fill(writer: artefact.Writer, dataset, samples, settings: DetectAlign, poin
     done = 0
     try:
         with (
-            _stoppable(),
+            pool.stoppable(),
             console.progress("detect-align", len(pending), "photos") as advance,
             closing(
                 pool.process(aligner.make, (dataset, settings, points, device), tasks, workers=count, chunk=_CHUNK)
@@ -246,19 +244,6 @@ def _device(settings: DetectAlign) -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """A SIGTERM ends the work as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _refuse(writer: artefact.Writer, samples: Sequence[Sample]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fertool import artefact, console
+from fertool import artefact, console, pool
 from fertool.datasets.base import some
 from fertool.errors import ArtefactError, DataError, Stopped, UsageError
 from fertool.faces import detect, landmarks
@@ -109,6 +109,7 @@ def run(
     tally = _Tally(trained)
     rows: list[dict] | None = [] if console.is_json() else None
     with ExitStack() as stack:
+        stack.enter_context(pool.stoppable())
         table = stack.enter_context(_Table(out, trained, looker.parts)) if out or rows is None else None
         drawings = stack.enter_context(Drawings(out, trained)) if draw else None
         total = count(sources, settings.every)
