@@ -438,3 +438,34 @@ def test_subsets_belong_to_their_faces_only(ferplus, rafdb):
         made.require_parent(artefact.read(rafdb[0]))
     with pytest.raises(ArtefactError, match="holds 'subsets'"):
         build(made.path, out=faces.with_name("other.h5"))
+
+
+def test_lists_and_estimated_pose_are_compared(ferplus, tmp_path, capsys):
+    faces, folder = ferplus
+    turned = artefact.read(faces, "faces")
+    pose = np.full((8, 3), np.nan, "f4")
+    pose[2:7, 1] = (50, -20, 5, -40, 10)  # of faces 2 to 6, all of split test; 2, 3 and 6 are listed as pose30
+    pose[2:7, 0] = 0
+    seen = make_faces(
+        tmp_path / "posed.h5",
+        turned.ids.tolist(),
+        FERPLUS,
+        label=turned["label"],
+        split=list(turned["split"]),
+        pose=pose,
+    )
+    made = build_subsets.run(
+        seen, settings=BuildSubsets(), out=tmp_path / "s.h5", lists=folder, preview=tmp_path / "sheet.png"
+    )
+    thirty, forty_five = build_subsets.summary(made)["agreement"]
+    assert {k: thirty[k] for k in ("faces", "listed", "estimated", "both")} == {
+        "faces": 5, "listed": 3, "estimated": 2, "both": 1,
+    }  # fmt: skip
+    assert (thirty["precision"], thirty["recall"]) == (1 / 2, 1 / 3)
+    assert thirty["auc"] == pytest.approx(4 / 6)  # 50 and 20 and 10 against 5 and 40
+    assert (forty_five["precision"], forty_five["recall"], forty_five["auc"]) == (1, 1, 1)
+    assert (tmp_path / "sheet.png").stat().st_size > 1000
+    build_subsets.report(build_subsets.summary(made))
+    assert "area under ROC" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="no disagreement"):
+        build_subsets.run(seen, settings=BuildSubsets(), out=tmp_path / "t.h5", preview=tmp_path / "none.png")

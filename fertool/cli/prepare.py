@@ -133,6 +133,9 @@ def build_subsets(
     pose_source: setting(BuildSubsets, "pose_source") = None,
     folds: setting(BuildSubsets, "folds") = None,
     fold_scheme: setting(BuildSubsets, "fold_scheme") = None,
+    preview: Annotated[
+        Path | None, typer.Option(help="also draw the faces on which lists and estimated pose disagree most")
+    ] = None,
     synthesise: Annotated[
         bool, typer.Option("--synthesise", help="draw occluders on the test faces instead: a data set NAME-occluded")
     ] = False,
@@ -150,7 +153,7 @@ def build_subsets(
     from fertool.stages import build_subsets as stage
 
     if synthesise:
-        if lists or occlusion_table or pose_source or folds is not None or fold_scheme:
+        if lists or occlusion_table or pose_source or folds is not None or fold_scheme or preview:
             raise UsageError("--synthesise draws on faces, and reads no lists, poses or folds", "call it by itself")
         given = {"severities": tuple(severity) if severity else None, "limit": limit}
         asked = recipes.load(recipe).settings("synthesise", given, sets or ())
@@ -160,10 +163,8 @@ def build_subsets(
     options = {"pose_source": pose_source, "folds": folds, "fold_scheme": fold_scheme}
     settings = recipes.load(recipe).settings("build-subsets", options, sets or ())
     faces, target = _paths(workspace, data, "subsets", out)
-    made = stage.run(
-        faces, settings=settings, lists=lists, occlusion_table=occlusion_table, out=target, overwrite=overwrite
-    )
-    return _close(stage, made)
+    given = {"lists": lists, "occlusion_table": occlusion_table, "preview": preview}
+    return _close(stage, stage.run(faces, settings=settings, out=target, overwrite=overwrite, **given))
 
 
 def _synthesise(space: Workspace, data: str | None, settings: Synthesise, out: Path | None, overwrite: bool) -> dict:

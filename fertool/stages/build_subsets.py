@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from fertool import artefact, console
-from fertool.errors import RecipeError
+from fertool.errors import RecipeError, UsageError
 from fertool.faces.status import HAS_IMAGE
 from fertool.settings import BuildSubsets
+from fertool.subsets import agreement
 from fertool.subsets import folds as crossing
 from fertool.subsets import report as facts
 from fertool.subsets.members import listed_labels, occluded, turned
@@ -25,6 +26,7 @@ def run(
     lists: Path | None = None,
     occlusion_table: Path | None = None,
     overwrite: bool = False,
+    preview: Path | None = None,
 ) -> Path:
     """Write one bool column per subset, a row for every row of `faces`.
 
@@ -36,10 +38,11 @@ def run(
     Args:
         lists: the RAN authors' folder, or the parent of their folders, see `fertool.subsets.ran_lists`.
         occlusion_table: CSV with the columns id, type; it takes precedence over the lists.
+        preview: also draw the faces about which lists and estimated pose disagree most into this picture.
 
     Raises:
         RecipeError: thresholds that are no angles.
-        UsageError: pose from lists, and none given.
+        UsageError: pose from lists, and none given; a preview without lists of turned heads or without pose.
         DataError: lists or a table that are malformed or not of these faces.
         ArtefactError: no pose where the estimate is asked for; a file of other work at `out`.
     """
@@ -51,6 +54,9 @@ def run(
     ids = Ids(source.ids)
     listed = read_lists(lists, ids, source.path) if lists else None
     table = read_table(occlusion_table, ids, source.path) if occlusion_table else None
+    compared = agreement.compare(source, listed, thresholds)
+    if preview:
+        _draw(source, compared, preview)
     params = settings.as_dict()
     parents = [source.as_parent(), *(given.parent for given in (listed, table) if given)]
     if artefact.up_to_date(out, "subsets", params, parents, overwrite=overwrite):
@@ -80,6 +86,7 @@ def run(
         "table": facts.table_facts(table, ids) if table else None,
         "subsets": [facts.subset_facts(subset, source["split"], listed) for subset in subsets],
         "overlaps": facts.overlaps(subsets),
+        "agreement": [a.facts() for a in compared],
         "without_pose": facts.without_pose(source, subsets, pictures),
         "twins": facts.twin_facts(source, twins) if twins is not None else None,
         "folds": crossing.facts(folds, source) if folds is not None else [],
@@ -88,6 +95,28 @@ def run(
     info = {**artefact.make_info(), "report": found}
     artefact.save(out, "subsets", columns, params=params, inputs=parents, classes=source.classes, info=info)
     return Path(out)
+
+
+def _draw(source: artefact.Artefact, compared: list[agreement.Agreement], path: Path) -> None:
+    from fertool.figures import style, turned
+
+    rows = []
+    for found in compared:
+        for kind, places in found.strongest():
+            shown = [
+                (source["images"][row], f"{source.ids[row]}\npitch {pitch:+.0f} yaw {yaw:+.0f}")
+                for row in found.rows[places]
+                for pitch, yaw in [source["pose"][row, :2]]
+            ]
+            if shown:
+                rows.append((f"{found.name}: {kind}", shown))
+    if not rows:
+        raise UsageError(
+            "there is no disagreement between lists and estimated pose to draw",
+            "it needs --lists DIR with lists of turned heads, and faces with a pose",
+        )
+    style.save(turned.sheet(rows), path)
+    console.say(f"preview: {path}")
 
 
 def summary(path: Path) -> dict:

@@ -131,6 +131,8 @@ def say(facts: dict) -> None:
             console.say("in two at once: " + "; ".join(f"{pair}: {n:,}" for pair, n in facts["overlaps"].items()))
     else:
         console.say("nothing says which faces are occluded or turned: give --lists DIR or --occlusion-table CSV")
+    if facts.get("agreement"):
+        _say_agreement(facts["agreement"])
     if facts["without_pose"]:
         console.say(f"{facts['without_pose']:,} of {facts['pictures']:,} faces have no pose and are in no pose subset")
     if facts["twins"]:
@@ -170,6 +172,13 @@ def _say_subsets(subsets: list[dict]) -> None:
         for s in subsets
     ]
     console.show(console.table("subsets", columns, rows))
+
+
+def _say_agreement(compared: list[dict]) -> None:
+    keys = ("subset", "faces", "listed", "estimated", "both", "precision", "recall", "auc")
+    rows = [[_number(a[k]) for k in keys] for a in compared]
+    columns = (*keys[:-1], "area under ROC")
+    console.show(console.table("estimated head pose against the lists, of which neither is the truth", columns, rows))
 
 
 def _say_twins(twins: dict) -> None:
