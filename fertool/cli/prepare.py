@@ -149,7 +149,7 @@ def build_subsets(
     out: Out = None,
     overwrite: Overwrite = False,
 ):
-    """Lists, head pose → named test subsets, and folds (subsets.h5)."""
+    """Lists, head pose → named test subsets, and folds (subsets.h5); or drawn occluders."""
     from fertool.stages import build_subsets as stage
 
     if synthesise:
