@@ -145,8 +145,8 @@ def _say(about: dict, trained: Artefact) -> None:
         twins = about["scores"]["subsets"].get("twin")
         if twins and twins["n_total"]:
             warnings.append(
-                f"{twins['n_total']:,} of the {whole['n_total']:,} faces scored have an exact twin, pixel for pixel, in "
-                "another split."
+                f"{twins['n_total']:,} of the {whole['n_total']:,} faces scored have an exact twin, pixel for pixel, "
+                "in another split."
             )
         if whole["n_unlabelled"]:
             silent.append(f"anything about {whole['n_unlabelled']:,} of {whole['n_rows']:,} faces, which have no label")
