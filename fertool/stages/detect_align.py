@@ -264,7 +264,7 @@ def summary(path: Path) -> dict:
     Returns:
         rows, statuses {name: n}, splits {name: {rows, with_face}}, classes {name: n}, unlabelled, several (how many
         had more than one face), size (the width), height, channels, settings, unreadable [{id, problem}] (the first
-        20), pose_known, median_pose_error, and if this process made the file seconds and photographs_per_second.
+        20), pose (who estimated it), pose_known, median_pose_error (degrees, or of landmarks a fraction), and if this process made the file seconds and photographs_per_second.
     """
     faces = artefact.read(path, "faces")
     status, split, label = np.asarray(faces["status"]), faces["split"], np.asarray(faces["label"])
@@ -291,7 +291,8 @@ def summary(path: Path) -> dict:
             if k in faces.params
         },
         "unreadable": [{"id": faces.ids[r], "problem": faces["problem"][r]} for r in unreadable[:_NAMED]],
-        "pose_known": int(np.isfinite(error).sum()),
+        "pose": faces.params.get("pose", "landmarks"),
+        "pose_known": int(np.isfinite(faces["pose"]).all(axis=1).sum()),
         "median_pose_error": float(np.nanmedian(error)) if np.isfinite(error).any() else None,
     }
     if Path(path) in _worked:
@@ -322,10 +323,12 @@ def report(summary: dict) -> None:
         classes += [("(no label)", f"{summary['unlabelled']:,}")] if summary["unlabelled"] else []
         console.show(console.table("labels", ("class", "photographs"), classes))
     if summary["pose_known"]:
-        console.say(
-            f"head pose of {summary['pose_known']:,} faces; median distance of landmarks from the fitted head "
-            f"{100 * summary['median_pose_error']:.1f} % of the distance between the eyes"
-        )
+        far, known = summary["median_pose_error"], f"head pose of {summary['pose_known']:,} faces ({summary['pose']})"
+        if summary["pose"] == "learned":
+            known += f"; median of the error to expect {far:.1f}°"
+        elif far is not None:
+            known += f"; median distance of landmarks from the fitted head {100 * far:.1f} % of that between the eyes"
+        console.say(known)
     if bad := summary["unreadable"]:
         console.show(console.table("unreadable", ("photograph", "why"), [(b["id"], b["problem"]) for b in bad]))
         if (more := summary["statuses"][NAMES[UNREADABLE]] - len(bad)) > 0:
