@@ -264,7 +264,8 @@ def summary(path: Path) -> dict:
     Returns:
         rows, statuses {name: n}, splits {name: {rows, with_face}}, classes {name: n}, unlabelled, several (how many
         had more than one face), size (the width), height, channels, settings, unreadable [{id, problem}] (the first
-        20), pose (who estimated it), pose_known, median_pose_error (degrees, or of landmarks a fraction), and if this process made the file seconds and photographs_per_second.
+        20), pose (who estimated it), pose_known, median_pose_error (degrees, or of landmarks a
+        fraction), and if this process made the file seconds and photographs_per_second.
     """
     faces = artefact.read(path, "faces")
     status, split, label = np.asarray(faces["status"]), faces["split"], np.asarray(faces["label"])
