@@ -59,8 +59,10 @@ def steps(faces: Sequence[Prepared]) -> Figure:
                 ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, clip_on=False, **frame))
             if column == 2 and len(face.points):
                 ax.scatter(*face.points.T, s=2.5, c=_DOT, linewidths=0)
-                ax.set_xlim(x0 - 0.15 * (x1 - x0), x1 + 0.15 * (x1 - x0))
-                ax.set_ylim(y1 + 0.15 * (y1 - y0), y0 - 0.15 * (y1 - y0))
+                height, width = face.photograph.shape[:2]
+                across, down = 0.15 * (x1 - x0), 0.15 * (y1 - y0)
+                ax.set_xlim(max(x0 - across, -0.5), min(x1 + across, width - 0.5))
+                ax.set_ylim(min(y1 + down, height - 0.5), max(y0 - down, -0.5))
         for column, image in enumerate((face.aligned, face.normalised), 3):
             if image is not None:
                 _equal(sheet.at(row, column), image)
