@@ -22,6 +22,7 @@ from fertool.evaluation.score import ALL
 #: by which a page is known to be one of these
 MARK = '<meta name="generator" content="fertool">'
 
+COLOURS = 6  # of runs, in the style sheet
 _EPOCHS = 50  # lines of the table of a training; of longer ones every n-th epoch is shown
 
 
@@ -33,8 +34,10 @@ def render(facts: Mapping) -> str:
             None, "cross_validations": list, "confidence", "nodes": all artefacts they come from, "commands",
             "versions": see `stages.report.origin`}.
     """
-    runs = [{**r, "index": i, "colour": i % COLOURS} for i, r in enumerate(facts["runs"])]
+    runs = [{**r, "colour": i % COLOURS} for i, r in enumerate(facts["runs"])]
     scored = [r for r in runs if r["scores"]]
+    for i, r in enumerate(scored):
+        r["column"] = i
     script = _file("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return (
@@ -62,9 +65,6 @@ def render(facts: Mapping) -> str:
             numbers=_numbers(runs, facts),
         )
     )
-
-
-COLOURS = 6  # of runs, in the style sheet
 
 
 @cache
