@@ -98,7 +98,7 @@ def test_grey_pictures_and_outputs_that_are_no_squares(person):
     assert np.abs(eyes_mouth(view.landmarks) - expected).max() < 2
 
 
-@pytest.mark.parametrize("marks", [np.full((68, 2), np.nan), np.ones((68, 2)), drawn(0, 85, 0)])
+@pytest.mark.parametrize("marks", [np.full((68, 2), np.nan), np.ones((68, 2)), drawn(0, 70, 0)])
 def test_heads_that_show_too_little_of_their_front(marks):
     assert frontal.see(marks, "eyes-mouth", SIZE) is None
 
@@ -113,7 +113,7 @@ def test_detect_align_turns_faces_to_the_front(rendered, tmp_path):
     assert set(status) <= {OK, KEPT}
     assert (status == OK).sum() >= 20
     for row in np.flatnonzero(status == OK):
-        assert np.abs(eyes_mouth(marks[row]) - (EYES_MOUTH + 0.5) * 64 / SIZE).max() < 4
+        assert np.abs(eyes_mouth(marks[row]) - (EYES_MOUTH + 0.5) * 64 / SIZE).max() < 6
     assert np.isfinite(faces["transform"]).all()
     settings = DetectAlign(**how | {"landmarks": "mtcnn5"})
     with pytest.raises(UsageError, match="found by 68 landmarks, not 5"):

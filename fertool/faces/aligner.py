@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fertool.datasets.base import Dataset, Sample
-from fertool.faces import detect, pose
+from fertool.faces import detect
 from fertool.faces.finder import Cut, Finder, rgb
 from fertool.faces.images import UnreadableImage
 from fertool.faces.status import KEPT, NO_FACE, OK, SEVERAL, UNREADABLE
@@ -36,7 +36,7 @@ class Aligner:
     def __init__(self, dataset: Dataset, settings: DetectAlign, points: int, device: str = "cpu"):
         self.dataset, self.settings, self.points = dataset, settings, points
         self._finder = Finder(settings, device)
-        self._pose = pose.make(settings.pose, settings.pose_weights, device)
+        self._pose = self._finder.pose
 
     def __call__(self, tasks: Sequence[tuple[int, Sample]]) -> Iterator[dict]:
         """The columns of each row, in order; consecutive photographs of one size share a batch of the detector."""
@@ -68,7 +68,7 @@ class Aligner:
         cut = self._finder.cut(image, box, marks)
         if cut is None:
             return self._missed(image, found=len(faces))
-        angles, error = self._pose(colour, box, marks, self.settings.detector)
+        angles, error = cut.pose or self._pose(colour, box, marks, self.settings.detector)
         return self._row(
             SEVERAL if len(faces) > 1 else OK,
             cut,

@@ -3,11 +3,12 @@ in common."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
 
-from fertool.faces import align, detect, frontal, illumination, landmarks
+from fertool.faces import align, detect, frontal, illumination, landmarks, pose
 from fertool.settings import DetectAlign
 
 #: photographs of one size are shown to a detector together up to so many pixels
@@ -33,6 +34,7 @@ class Finder:
             self._detector = detect.make(settings.detector, upsample=settings.upsample, device=device)
         if settings.landmarks not in ("shipped", "none"):
             self._placer = landmarks.make(settings.landmarks, device, settings.sdm)
+        self._device = device
         self.batch = 1 if self._detector is None else self._detector.batch
 
     def groups(self, items: Iterable[Item], picture: Callable[[Item], np.ndarray | None]) -> Iterator[list[Item]]:
@@ -68,6 +70,11 @@ class Finder:
         five = None if faces.points is None else faces.points[i]
         return self._placer.place(image, faces.boxes[i], five, self.settings.detector)
 
+    @cached_property
+    def pose(self) -> pose.Estimator:
+        """Who estimates the pose of heads."""
+        return pose.make(self.settings.pose, self.settings.pose_weights, self._device)
+
     def cut(self, image: np.ndarray, box: np.ndarray, marks: np.ndarray | None) -> "Cut | None":
         """A face of a grey or RGB photograph in the output, by its box and (K, 2) landmarks.
 
@@ -82,8 +89,9 @@ class Finder:
         if marks is None:
             return None
         if s.align == "frontal":
-            view = frontal.see(marks, s.template, s.size, s.height)
-            return view and Cut(self._finished(view.draw(image)), view.matrix, view.landmarks)
+            found = self.pose(rgb(image), box, marks, s.detector)
+            view = frontal.see(marks, s.template, s.size, s.height, found[0])
+            return view and Cut(self._finished(view.draw(image)), view.matrix, view.landmarks, found)
         matrix = align.align(marks, s.template, s.size, s.align, s.height)
         return None if matrix is None else self._flat(image, matrix, marks)
 
@@ -110,11 +118,13 @@ class Cut:
         pixels: (H, W, C) uint8.
         matrix: (2, 3) photograph → output; of a head seen from the front, for the plane of eyes and mouth.
         marks: (K, 2) landmarks in pixels of the output, or None.
+        pose: of the head in the photograph and its error, if they were needed.
     """
 
     pixels: np.ndarray
     matrix: np.ndarray
     marks: np.ndarray | None
+    pose: tuple[tuple[float, float, float], float] | None = None
 
 
 def rgb(image: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ _BETWEEN = (
 
 _BACK = 1.2  # no part of the surface lies further back: behind the ears
 _LEFT, _TOP, _STEP, _WIDE, _HIGH = -2.0, -2.5, 0.05, 81, 111  # of the grid on which the surface is kept
-_STEEPEST = 0.35  # cosine: a head that looks further away has too little of its front in the photograph
+_STEEPEST = 0.5  # cosine: a head that looks further away has too little of its front in the photograph
 
 # what counts as seen, as (not at all, wholly): the cosine between surface and camera; in distances between the eyes,
 # how far something nearer lies before it, and how far it lies inside the outline that the landmarks draw
@@ -120,17 +120,25 @@ class Frontal:
         return np.min([where @ n - f for n, f in zip(inward, far, strict=True)], axis=0) / self.scale
 
 
-def see(marks: np.ndarray, template: str, size: int, height: int | None = None) -> Frontal | None:
+def see(
+    marks: np.ndarray,
+    template: str,
+    size: int,
+    height: int | None = None,
+    angles: tuple[float, float, float] | None = None,
+) -> Frontal | None:
     """The frontal view of the face with these (68, 2) landmarks, its eyes and mouth brought to a template.
 
     Args:
         template, size, height: see `align.align`.
+        angles: pitch, yaw and roll in degrees; None finds them by the landmarks.
 
     Returns:
-        None if the landmarks are missing or coincide, or the head is turned too far (by 70°).
+        None if landmarks or pose are missing, the landmarks coincide, or the head is turned too far (by 60°).
     """
-    angles, _ = pose.estimate(marks)
-    if not np.isfinite(angles).all():
+    if angles is None:
+        angles, _ = pose.estimate(marks)
+    if not (np.isfinite(angles).all() and np.isfinite(marks).all()):
         return None
     turn = rotation(*angles)
     if turn[2, 2] < _STEEPEST:
