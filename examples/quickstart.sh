@@ -23,3 +23,4 @@ fertool eval --run ran-baseline-1 --run ran-1 --subset all --csv "$folder/scores
 fertool visualize regions --run ran-1
 fertool visualize confusion --run ran-baseline-1 --run ran-1
 fertool visualize curves --run ran-baseline-1 --run ran-1
+fertool report --run ran-baseline-1 --run ran-1 --out "$folder/report.html"
