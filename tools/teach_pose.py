@@ -30,7 +30,7 @@ _UNIT = 45.0
 
 #: network → hidden units, passes, and kinds of frames: how far off its middle and size may be (half squares and
 #: logarithm), and how far it leans away from the head: uniformly up to, or normally by, so many degrees
-_LESSONS = {"rough": (64, 18, ((0.28, 40, 0),)), "fine": (64, 20, ((0.10, 0, 6), (0.12, 0, 15)))}
+_LESSONS = {"rough": (64, 18, ((0.28, 40, 0),)), "fine": (128, 30, ((0.10, 0, 6), (0.12, 0, 15)))}
 
 
 def head(i: int) -> tuple[np.ndarray, np.ndarray]:
