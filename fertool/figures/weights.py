@@ -133,7 +133,7 @@ def draw_obscured(
     sheet = Sheet(2 * n, 1 + p, (width, [face, tall] * n), left=0.8, before_rows=between, before_columns={1: 0.06})
     sheet.head("as it is", 0)
     for j, patch in enumerate(patches):
-        sheet.head(f"without {names[patch] if names else patch + 1}", 1 + j)
+        sheet.head(f"without {names[patch] if names else patch + 1}", 1 + j, size=5.5 if names else 7)
     low, high = weights.min(), weights.max()
     for i in range(n):
         sheet.label(2 * i, true[i] or "no label")

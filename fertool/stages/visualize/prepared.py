@@ -11,7 +11,6 @@ from fertool.datasets import open_dataset
 from fertool.errors import ArtefactError, DataError, UsageError, nearest
 from fertool.evaluation.score import membership
 from fertool.faces import align
-from fertool.faces.finder import Finder
 from fertool.faces.status import HAS_IMAGE, OK, SEVERAL
 from fertool.figures import prepared, preview
 from fertool.models.rasnet import intersection_over_union
@@ -41,7 +40,6 @@ def draw_steps(runs: list[Run], settings: Visualize, subset: str | None) -> Draw
             f"name the folder that {faces.path} was made from",
         )
     even = made.illumination != "none"
-    plain = Finder(_without_light(made))
     shown = []
     for row in rows:
         photograph = dataset.read(samples[faces.ids[row]])
@@ -49,7 +47,7 @@ def draw_steps(runs: list[Run], settings: Visualize, subset: str | None) -> Draw
         points = np.asarray(faces["landmarks"][row]) if "landmarks" in faces else np.empty((0, 2))
         points = align.apply(align.invert(matrix), points[np.isfinite(points).all(axis=1)])
         stored = np.asarray(faces["images"][row])
-        aligned = plain.cut(photograph, matrix) if even else stored
+        aligned = _warped(photograph, matrix, made) if even else stored
         pixels = photograph if photograph.ndim == 3 else photograph[..., None]
         box = np.asarray(faces["bbox"][row])
         shown.append(prepared.Prepared(faces.ids[row], pixels, box, points, aligned, stored if even else None))
@@ -60,10 +58,14 @@ def draw_steps(runs: list[Run], settings: Visualize, subset: str | None) -> Draw
     return Drawn(prepared.steps(shown), arrays, [faces])
 
 
-def _without_light(made: DetectAlign) -> DetectAlign:
-    """What cuts faces out as before but leaves their light alone; nothing is detected with it."""
-    kept = made.as_dict() | {"illumination": "none", "detector": "none", "landmarks": "none"}
-    return DetectAlign(**kept)
+def _warped(photograph: np.ndarray, matrix: np.ndarray, made: DetectAlign) -> np.ndarray:
+    """The (h, w, C) face that a transform cuts out, its light as it was."""
+    import cv2
+
+    face = align.warp(photograph, matrix, made.size, made.height)
+    if made.grey and face.ndim == 3:
+        face = cv2.cvtColor(face, cv2.COLOR_RGB2GRAY)
+    return face if face.ndim == 3 else face[..., None]
 
 
 def draw_landmarks(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
