@@ -2,10 +2,11 @@
 
     python tests/bench/frontal.py [--people 14] [--sheet SHEET.png]
 
-Every person is rendered looking ahead and turned by 10° to 40° to either side (and up or down by 6°, two of three), in
-the same light. Landmarks are ERT's. After either alignment a turned face is compared with the frontal picture aligned
-in the plane: the mean distance of the landmarks without the jaw, relative to the distance between the outer eye
-corners; the correlation of pixels within the face; and the correlation of the face with its mirror image.
+Every person is rendered looking ahead and turned by 10° to 40° to either side (and up or down by 6°, two of three),
+in the same light, and found, marked and estimated as detect-align does by default. After either alignment a turned
+face is compared with the frontal picture aligned in the plane: the mean distance of the landmarks without the jaw,
+relative to the distance between the outer eye corners; the correlation of pixels within the face; and the correlation
+of the face with its mirror image.
 """
 
 import argparse
@@ -16,11 +17,10 @@ import cv2
 import numpy as np
 
 from fertool import console
-from fertool.faces import align, frontal
-from fertool.faces.landmarks import Ert68
-from fertool.regions.points import five_points
+from fertool.faces.finder import Finder
 from fertool.rendering.expressions import EXPRESSIONS
 from fertool.rendering.render import FaceSpec, render_face
+from fertool.settings import DetectAlign
 
 _SIZE, _TEMPLATE = 128, "eyes-mouth"
 _YAWS = (0, 10, -10, 20, -20, 30, -30, 40, -40)
@@ -38,25 +38,25 @@ def main() -> None:
     parse.add_argument("--sheet", type=Path, help="draw them: in the plane above, frontal below")
     args = parse.parse_args()
 
-    placer, figures, sheet = Ert68(), {abs(yaw): [] for yaw in _YAWS}, []
+    turning = Finder(DetectAlign(align="frontal", template=_TEMPLATE, size=_SIZE))
+    plain = Finder(DetectAlign(detector="none", landmarks="none", template=_TEMPLATE, size=_SIZE))
+    figures, sheet = {abs(yaw): [] for yaw in _YAWS}, []
     for n in range(args.people):
         expression = tuple(EXPRESSIONS)[n % len(EXPRESSIONS)]
         ahead = FaceSpec(subject=900 + n, expression=expression, intensity=0.9, seed=50 + n, size=240)
         drawn = []
         for yaw in _YAWS:
             made = render_face(replace(ahead, yaw=yaw, pitch=(0, 6, -6)[n % 3] if yaw else 0))
-            marks = placer.place(made.pixels, np.zeros(4), five_points(made.landmarks[None])[0], "mtcnn")
-            matrix = align.align(marks, _TEMPLATE, _SIZE, "similarity")
-            flat = align.warp(made.pixels, matrix, _SIZE), align.apply(matrix, marks)
-            view = frontal.see(marks, _TEMPLATE, _SIZE)
-            turned = view.draw(made.pixels), view.landmarks
+            faces = next(iter(turning.find([made.pixels])))
+            marks = turning.marks(made.pixels, faces, faces.largest())
+            cuts = [finder.cut(made.pixels, faces.boxes[faces.largest()], marks) for finder in (plain, turning)]
             if not yaw:
-                aim = flat
-            span = np.linalg.norm(aim[1][45] - aim[1][36])
-            for pixels, points in (flat, turned):
-                apart = np.linalg.norm(points[17:] - aim[1][17:], axis=1).mean() / span
-                figures[abs(yaw)].append((apart, alike(pixels, aim[0]), alike(pixels, pixels[:, ::-1])))
-            drawn.append(np.vstack([flat[0], turned[0]]))
+                aim = cuts[0]
+            span = np.linalg.norm(aim.marks[45] - aim.marks[36])
+            for cut in cuts:
+                apart = np.linalg.norm(cut.marks[17:] - aim.marks[17:], axis=1).mean() / span
+                figures[abs(yaw)].append((apart, alike(cut.pixels, aim.pixels), alike(cut.pixels, cut.pixels[:, ::-1])))
+            drawn.append(np.vstack([cut.pixels for cut in cuts]))
         sheet.append(np.hstack(drawn))
     heads = ("yaw", *(f"{what}, {how}" for what in ("landmarks %", "pixels", "mirror") for how in ("plane", "frontal")))
     rows = []
