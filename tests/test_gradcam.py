@@ -58,7 +58,9 @@ def test_guided_gradients_pass_only_what_is_positive(images):
     x = images.double() / 255
     # the second channel's gradient is negative at its ReLU: nothing of it comes back
     assert torch.allclose(found.gradient.double(), (2.0 * (x > 0) / 255).double(), atol=1e-9)
-    assert (explain(Small(second=(-2.0, -3.0)), images, WHOLE.repeat(2, 1, 1), torch.tensor([0, 0])).gradient == 0).all()
+    assert (
+        explain(Small(second=(-2.0, -3.0)), images, WHOLE.repeat(2, 1, 1), torch.tensor([0, 0])).gradient == 0
+    ).all()
     assert torch.allclose(found.guided, found.gradient * found.cam[:, None])
 
 
@@ -110,8 +112,16 @@ def test_maps_lie_where_their_views_were_cut_out():
         (lambda: VaCnn(VaCnnSettings(width=32, height=48, cut=False), 3), 1),
         (lambda: VaCnn(VaCnnSettings(width=32, height=48, cut=False, attention="none"), 3), 1),
         (lambda: LnlAttenNet(LnlSettings(channels=4, size=64, start="he"), 3), 3),
-        (lambda: WsLgrn(WsLgrnSettings(blocks=(1, 1, 1), growth=4, stem=8, part={"blocks": (1, 1, 1), "growth": 4}), 3), 1),
-        (lambda: WsLgrn(WsLgrnSettings(blocks=(1, 1, 1), growth=4, stem=8, use_global=False, part={"growth": 4}), 3), 1),
+        (
+            lambda: WsLgrn(
+                WsLgrnSettings(blocks=(1, 1, 1), growth=4, stem=8, part={"blocks": (1, 1, 1), "growth": 4}), 3
+            ),
+            1,
+        ),
+        (
+            lambda: WsLgrn(WsLgrnSettings(blocks=(1, 1, 1), growth=4, stem=8, use_global=False, part={"growth": 4}), 3),
+            1,
+        ),
     ],
     ids=["ran", "resnet", "man", "vgg-se", "va-cnn", "baseline", "lnl", "ws-lgrn", "lfnet"],
 )
