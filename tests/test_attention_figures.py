@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from fertool import artefact, cli
 from fertool.faces.illumination import normalise
 from fertool.figures.attention import maps
+from fertool.stages.visualize.looking import view_of
 from fertool.stages.visualize.network import open_network
 from fertool.stages.visualize.sources import Run
 from fertool.training.gradcam import explain
@@ -133,6 +134,13 @@ def test_mean_attention_is_the_mean(space):
         assert np.allclose(arrays["va-cnn-1/faces"][k], seen)
     told = tell("visualize", "mean-attention", "--by", "pose", "--run", "va-cnn-1", space=space, ok=False)
     assert "no head poses" in told["error"]
+
+
+def test_maps_cover_whole_multiples_of_sixteen_pixels(space):
+    faces = artefact.read(space / "toy/faces.h5")  # 32×32
+    model = {"name": "va-cnn", "width": 24, "height": 32}
+    assert view_of(model, faces) == [4 / 32, 0, 20 / 32, 1]
+    assert view_of({"name": "ws-lgrn", "use_local": False}, faces) == [0, 0, 1, 1]
 
 
 def test_grids_of_weights(space):

@@ -20,7 +20,7 @@ from fertool.models.base import FerModel, InputSpec, Output, he
 from fertool.settings import Settings
 
 _BLOCKS = ((16, 3), (32, 3), (64, 2), (128, 2))  # (channels, convolutions), each followed by 2×2 pooling; Table 2
-_STRIDE = 16
+STRIDE = 16  # pixels of the input to a position of the map
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +40,8 @@ class VaCnnSettings(Settings):
     hidden: Annotated[int, Gt(0), "units of the attention's first layer (C1 of Table 3)"] = 66
     activation: Annotated[Literal["relu", "elu"], "after every convolution; the paper does not say"] = "relu"
     dropout: Annotated[float, Ge(0), Lt(1), "before the classifier"] = 0.5
-    width: Annotated[int, Ge(_STRIDE), "of the network's input in pixels"] = 112
-    height: Annotated[int, Ge(_STRIDE), "of the network's input in pixels"] = 144
+    width: Annotated[int, Ge(STRIDE), "of the network's input in pixels"] = 112
+    height: Annotated[int, Ge(STRIDE), "of the network's input in pixels"] = 144
     mean: Annotated[float, "of the pixels, as a fraction of white: what is subtracted; the paper does not say"] = 0.5
     std: Annotated[float, Gt(0), "of the pixels, as a fraction of white: what they are divided by"] = 0.25
     cut: Annotated[bool, "cut the input out of the stored face as it is; off: bring the whole face to that size"] = True
@@ -85,7 +85,7 @@ class VaCnn(FerModel):
                 nn.Conv2d(channels, s.hidden, 1), nn.Tanh(), nn.Conv2d(s.hidden, 1, 1), nn.Tanh()
             )
         self.dropout = nn.Dropout(s.dropout)
-        positions = (s.height // _STRIDE) * (s.width // _STRIDE) if s.attention == "none" else 1
+        positions = (s.height // STRIDE) * (s.width // STRIDE) if s.attention == "none" else 1
         self.classifier = nn.Linear(positions * channels, classes)
         self.features.apply(he)  # the paper does not say; with torch's own start ten layers leave no signal
 

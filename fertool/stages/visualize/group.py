@@ -17,12 +17,12 @@ from fertool.faces.status import OK, SEVERAL
 from fertool.faces.windows import normalise_windows
 from fertool.figures import group
 from fertool.models.base import FerModel
+from fertool.models.va_cnn import STRIDE
 from fertool.regions.soft_boxes import on_boxes, soft_boxes
 from fertool.settings import Visualize
 from fertool.stages.visualize.network import open_network
 from fertool.stages.visualize.sources import Drawn, Run, only
 
-_STEP = 16  # pixels of the photograph to a value of the attention
 _LARGEST = 3000  # pixels of a photograph's longer side after scaling
 _SAMPLE = 2000  # faces whose size is looked at
 
@@ -114,9 +114,9 @@ def _look(
 
     widths = boxes[:, 2] - boxes[:, 0]
     scale = min(side / np.median(widths) if len(boxes) else 1.0, _LARGEST / max(image.shape[:2]))
-    size = [max(_STEP, round(s * scale)) for s in image.shape[:2]]
+    size = [max(STRIDE, round(s * scale)) for s in image.shape[:2]]
     scaled = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-    scaled = scaled[: size[0] // _STEP * _STEP, : size[1] // _STEP * _STEP]
+    scaled = scaled[: size[0] // STRIDE * STRIDE, : size[1] // STRIDE * STRIDE]
     grey = cv2.cvtColor(scaled, cv2.COLOR_RGB2GRAY)
     if faces.params.get("illumination") == "isotropic":
         grey = normalise_windows(grey, faces.params["diffusion"], faces["images"].shape[1:3])

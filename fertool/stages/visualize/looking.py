@@ -9,6 +9,7 @@ from fertool.evaluation.score import membership
 from fertool.faces.status import HAS_IMAGE
 from fertool.figures import attention, preview, regions
 from fertool.models.registry import build_model, model_settings
+from fertool.models.va_cnn import STRIDE
 from fertool.settings import Visualize
 from fertool.stages.visualize.sources import Drawn, Run, choose, inside, only, subsets_of
 from fertool.training.views import cut_boxes
@@ -103,10 +104,15 @@ def _some_of_each(predictions: Artefact, among: np.ndarray, n: int, seed: int) -
 
 
 def view_of(model: dict, faces: Artefact) -> list[float]:
-    """The part of a stored face that the network sees, as fractions of its sides."""
+    """The part of a stored face that the network's maps cover, as fractions of its sides: what it sees, but for
+    VA-CNN, of whose map every value stands for 16 pixels, the whole multiples of these."""
     with torch.device("meta"):
         spec = build_model(model_settings(model), len(faces.classes)).input
-    return cut_boxes(1, faces["images"].shape[1:3], spec.size)[0, 0].tolist() if spec.cut else [0, 0, 1, 1]
+    x0, y0, x1, y1 = cut_boxes(1, faces["images"].shape[1:3], spec.size)[0, 0].tolist() if spec.cut else (0, 0, 1, 1)
+    if model["name"] == "va-cnn":
+        down, across = (side // STRIDE * STRIDE / side for side in spec.size)
+        x1, y1 = x0 + (x1 - x0) * across, y0 + (y1 - y0) * down
+    return [x0, y0, x1, y1]
 
 
 def draw_trace(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
