@@ -1,20 +1,12 @@
 """Faces of several data sets in one file, by the real command."""
 
-import json
-
 import numpy as np
 import pytest
 import toy
-from typer.testing import CliRunner
+from commands import tell
 
-from fertool import artefact, cli
+from fertool import artefact
 from fertool.evaluation import paper_results
-
-
-def tell(*words, space, ok=True) -> dict:
-    result = CliRunner().invoke(cli.app, [*map(str, words), "--workspace", str(space), "--json"])
-    assert (result.exit_code == 0) == ok, result.output
-    return json.loads(result.stdout)
 
 
 @pytest.fixture(scope="module")

@@ -1,25 +1,18 @@
 """Sweeps by the real command: a run per value, a table, a curve; nothing is trained twice."""
 
 import csv
-import json
 
 import numpy as np
 import pytest
 import toy
+from commands import tell
 from PIL import Image
-from typer.testing import CliRunner
 
-from fertool import artefact, cli, recipe
+from fertool import artefact, recipe
 from fertool.errors import RecipeError
 from fertool.figures.sweep import draw
 
 SMALL = ["train.model.backbone=tiny", "train.model.size=24", "train.global_batch=16", "train.lr=0.05"]
-
-
-def tell(*words, space, ok=True) -> dict:
-    result = CliRunner().invoke(cli.app, [*map(str, words), "--workspace", str(space), "--json"])
-    assert (result.exit_code == 0) == ok, result.output
-    return json.loads(result.stdout)
 
 
 def sweep(*words, space, ok=True) -> dict:

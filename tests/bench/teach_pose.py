@@ -1,6 +1,6 @@
 """Teach the two networks of fertool/faces/pose_net.npz the pose of rendered heads.
 
-    python tools/teach_pose.py [--heads 4500] [--views 10] [--out fertool/faces/pose_net.npz]
+    python tests/bench/teach_pose.py [--heads 4500] [--views 10] [--out fertool/faces/pose_net.npz]
 
 Heads are drawn over ±88° yaw and ±55° pitch, two of every person, in five of the seven expressions (anger and fear are
 left for measuring: tests/bench/head_pose.py), some with things before the face. Of each several views are taken: light,
