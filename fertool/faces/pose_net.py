@@ -1,9 +1,9 @@
 """Head pose from pixels: what MTCNN's last network sees of a face, and two small networks that tell the turn from it.
 
 The features come from photographs (`fertool.faces.onet`); what they mean for the pose was learnt from rendered heads
-only, whose turn is known (tests/bench/teach_pose.py). The rough network puts right where the head is, how large it is and how
-far it leans; the fine one looks at it again, upright and in the middle. Every look is a mean of the face and its mirror
-image, so the mirror image of a photograph has exactly the mirrored pose.
+only, whose turn is known (`tests/bench/teach_pose.py`). The rough network puts right where the head is, how large it
+is and how far it leans; the fine one looks at it again, upright and in the middle. Every look is a mean of the face
+and its mirror image, so the mirror image of a photograph has exactly the mirrored pose.
 """
 
 from dataclasses import dataclass

@@ -4,8 +4,8 @@
     python tests/bench/head_pose.py photographs FOLDER [--limit 400]
 
 `rendered` draws heads over ±75° yaw, ±45° pitch and ±20° roll, of people whom nothing was learnt from (other numbers
-than in tests/bench/teach_pose.py), half of them in expressions that were not learnt from either, finds them as detect-align
-does, and compares each way to estimate pose with the truth. A face is missed if none is found.
+than in tests/bench/teach_pose.py), half of them in expressions that were not learnt from either, finds them as
+detect-align does, and compares each way to estimate pose with the truth. A face is missed if none is found.
 `photographs` wants pictures with .pts files of 68 points beside them. There is no truth about their pose: estimates are
 compared with the fit to the landmarks placed by hand, and with the mirror image of the same photograph. Where 0° of
 pitch lies is a convention in which the two ways differ, so pitch is given as it is and less the median difference.
