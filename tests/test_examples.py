@@ -27,7 +27,7 @@ def start(script: str, *arguments: str, cwd: Path, **environment: str) -> subpro
         env={**os.environ, "PATH": path, **environment},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1500,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -272,7 +271,10 @@ def test_ctrl_c_keeps_the_rows(alone, faces, tmp_path):
     write_film(tmp_path / "long.avi", [faces[0]] * 800)
     command = ["predict", tmp_path / "long.avi", "--run", alone, "--out", tmp_path / "out", "--batch", 4, "--gpus", 0]
     process = subprocess.Popen(
-        [sys.executable, "-m", "fertool", *map(str, command)], stderr=subprocess.PIPE, text=True, env={**os.environ}
+        [sys.executable, "-m", "fertool", *map(str, command)],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # also in a shell's background
     )
     table = tmp_path / "out/predictions.csv"
     while process.poll() is None and not (table.exists() and table.read_text().count("\n") > 3):
