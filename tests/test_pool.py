@@ -83,3 +83,17 @@ def test_workers_end_with_their_caller(tmp_path):
         assert len(running) == 2
         assert all(Path(f"/proc/{pid}").exists() for pid in running)
     assert not any(Path(f"/proc/{pid}").exists() for pid in running)
+
+
+def threaded(name):
+    return lambda items: (os.environ.get(name) for _ in items)
+
+
+def test_numpy_has_one_thread_in_a_worker_unless_told_otherwise(monkeypatch):
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    told = {name: set() for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")}
+    for name, values in told.items():
+        values.update(value for _, value in pool.process(threaded, (name,), range(4), workers=2, chunk=1))
+    assert told == {"OPENBLAS_NUM_THREADS": {"1"}, "OMP_NUM_THREADS": {"3"}}
+    assert "OPENBLAS_NUM_THREADS" not in os.environ
