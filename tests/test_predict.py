@@ -256,15 +256,15 @@ def test_boxes_and_landmarks_that_a_data_set_shipped_are_found_here(alone):
     from dataclasses import replace
 
     from fertool.settings import Predict
-    from fertool.stages.predict import _faces_settings
+    from fertool.stages.predict.judge import faces_settings
 
     run = trained.of_run(alone)
     faces = {**run.prepared["faces"], "detector": "shipped", "landmarks": "shipped", "min_score": 0.9}
     shipped = replace(run, prepared={**run.prepared, "faces": faces})
-    found = _faces_settings(shipped, Predict())
+    found = faces_settings(shipped, Predict())
     assert (found.detector, found.landmarks, found.min_score, found.size) == ("mtcnn", "ert68", 0.0, 48)
-    assert _faces_settings(run, Predict(detector="none")).detector == "none"
-    assert _faces_settings(run, Predict(min_score=0.5)).min_score == 0.5
+    assert faces_settings(run, Predict(detector="none")).detector == "none"
+    assert faces_settings(run, Predict(min_score=0.5)).min_score == 0.5
 
 
 def test_ctrl_c_keeps_the_rows(alone, faces, tmp_path):

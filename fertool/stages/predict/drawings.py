@@ -10,6 +10,7 @@ from fertool.faces.align import invert
 from fertool.faces.sources import Picture, Source
 from fertool.figures import attention
 from fertool.figures.annotate import Framed, annotate
+from fertool.stages.predict.judge import Face
 from fertool.training.trained import Trained
 
 _QUALITY = 92  # of JPEG
@@ -32,8 +33,8 @@ class Drawings:
         if self._film is not None:
             self._film.release()
 
-    def add(self, picture: Picture, faces: Sequence) -> None:
-        """Draw a picture with its faces (see `fertool.stages.predict.Face`).
+    def add(self, picture: Picture, faces: Sequence[Face]) -> None:
+        """Draw a picture with its faces.
 
         Raises:
             DataError: it cannot be written.

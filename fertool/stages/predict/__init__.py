@@ -1,0 +1,118 @@
+"""predict: photographs, films or a camera → the expression of every face in them."""
+
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from fertool import console, pool
+from fertool.datasets.base import some
+from fertool.errors import ArtefactError, DataError, Stopped, UsageError
+from fertool.faces.sources import count, named, pictures
+from fertool.settings import Predict
+from fertool.stages.predict.drawings import Drawings
+from fertool.stages.predict.judge import Looker
+from fertool.stages.predict.told import Table, Tally, many, parts_of, rows_of
+from fertool.training.devices import Devices
+from fertool.training.trained import Trained
+
+
+def run(
+    words: Sequence[str],
+    trained: Trained,
+    *,
+    settings: Predict,
+    devices: Devices,
+    out: Path | None = None,
+    draw: bool = False,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Find every face and say its expression.
+
+    Rows go to `out`/predictions.csv; without `out` they go to stdout as CSV, or under --json only into what is
+    returned. Pictures come and go in batches: however many there are, a few are in memory.
+
+    Args:
+        words: files, folders, numbers of cameras.
+        out: folder for predictions.csv and the drawn pictures.
+        draw: also write the pictures and films with faces framed and labelled into `out`.
+
+    Returns:
+        run, classes, pictures, faces (how many), expressions {class: n}, without_face [names], unreadable [{file,
+        problem}], seconds, pictures_per_second; under --json also `rows`, one dict per face.
+
+    Raises:
+        UsageError: a network that predicts no expressions; `draw` without `out`.
+        ArtefactError: a file that is there already.
+        DataError: nothing can be read, or there is no face in anything.
+        Stopped: Ctrl-C; rows so far are kept. A camera is ended by it.
+    """
+    _check(trained, out, draw, overwrite)
+    sources = named(words)
+    if not sources:
+        raise DataError(f"there is no picture in {', '.join(words)} or below", "name photographs, folders or films")
+    live = any(s.is_camera for s in sources)
+    looker = Looker(trained, settings, devices, live)
+    tally = Tally(trained)
+    rows: list[dict] | None = [] if console.is_json() else None
+    with ExitStack() as stack:
+        stack.enter_context(pool.stoppable())
+        table = (
+            stack.enter_context(Table(out, trained, parts_of(looker.net, trained.region_names)))
+            if out or rows is None
+            else None
+        )
+        drawings = stack.enter_context(Drawings(out, trained)) if draw else None
+        total = count(sources, settings.every)
+        silent = total is None or (out is None and sys.stdout.isatty())
+        advance = stack.enter_context(console.progress("predict", total, "pictures")) if not silent else _nothing
+        try:
+            for seen in looker(pictures(sources, settings.every)):
+                tally.add(seen)
+                made = rows_of(seen, trained.classes)
+                if table:
+                    table.write(made)
+                if rows is not None:
+                    rows += made
+                if drawings and seen.picture.pixels is not None:
+                    drawings.add(seen.picture, seen.faces)
+                advance(note=seen.picture.source.name)
+        except KeyboardInterrupt:
+            if not live:
+                kept = f"; their rows are in {table.path}" if table and table.path else ""
+                raise Stopped(f"stopped after {tally.pictures:,} pictures{kept}") from None
+    facts = tally.facts()
+    if not tally.faces:
+        tally.refuse()
+    if drawings:
+        facts["drawn"] = [str(path) for path in drawings.written]
+    return facts | ({"rows": rows} if rows is not None else {}) | ({"out": str(table.path)} if out else {})
+
+
+def report(facts: dict) -> None:
+    """Print how many faces there were, and of which expressions."""
+    found = ", ".join(f"{name} {n:,}" for name, n in facts["expressions"].items() if n)
+    console.say(f"{many(facts['faces'], 'face')} in {many(facts['pictures'], 'picture')}: {found}")
+    if facts["faceless"]:
+        console.say(f"no face in {facts['faceless']:,} of them")
+    console.say(f"{facts['seconds']:.1f} s, {facts['pictures_per_second']:.1f} pictures per second")
+    if "out" in facts:
+        console.say(f"→ {facts['out']}")
+    if facts.get("drawn"):
+        console.say(f"→ {some(facts['drawn'], 3)}")
+
+
+def _nothing(n: int = 1, note: str = "") -> None:
+    pass
+
+
+def _check(trained: Trained, out: Path | None, draw: bool, overwrite: bool) -> None:
+    if not trained.classes or not type(trained.network()).classifies:
+        raise UsageError(
+            f"{trained.name} predicts no expressions", f"name a run of the network that stands on {trained.model.name}"
+        )
+    if draw and out is None:
+        raise UsageError("--draw needs a folder to write to", "add --out FOLDER")
+    if out and (out / Table.NAME).exists() and not overwrite:
+        raise ArtefactError(f"{out / Table.NAME} is already there", "add --overwrite, or choose another --out")

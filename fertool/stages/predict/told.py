@@ -1,0 +1,171 @@
+"""What is told of faces: rows, a table of them, and what was found or not, counted."""
+
+import csv
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fertool import console
+from fertool.errors import DataError
+from fertool.models.base import FerModel
+from fertool.regions import masks
+from fertool.stages.predict.judge import Seen
+from fertool.training.trained import Trained
+
+_NAMED = 20  # pictures without a face, or unreadable ones, that are named one by one
+
+
+def many(n: int, what: str) -> str:
+    return f"{n:,} {what}{'s' * (n != 1)}"
+
+
+def parts_of(net: FerModel, regions: Sequence[str]) -> Callable[[str, int], Sequence[str]]:
+    """What the entries of an attention vector of some name and length stand for."""
+
+    def parts(name: str, n: int) -> Sequence[str]:
+        if name in ("mu", "nu", "weight") and n == len(regions):
+            return regions
+        if name == "regions" and n == len(masks.REGIONS):
+            return masks.REGIONS
+        if name == "branches":
+            return net.names
+        return [str(i + 1) for i in range(n)]
+
+    return parts
+
+
+def rows_of(seen: Seen, classes: Sequence[str]) -> list[dict]:
+    """What is told of each face of a picture."""
+    picture, rows = seen.picture, []
+    for number, face in enumerate(seen.faces, 1):
+        p = face.probabilities
+        rows.append(
+            {
+                "file": picture.source.name,
+                "frame": picture.frame or None,
+                "seconds": round(picture.seconds, 3) if np.isfinite(picture.seconds) else None,
+                "face": number,
+                "box": [round(float(v), 1) for v in face.box],
+                "score": round(face.score, 4) if np.isfinite(face.score) else None,
+                "expression": classes[int(p.argmax())],
+                "probability": round(float(p.max()), 4),
+                "probabilities": {name: round(float(v), 6) for name, v in zip(classes, p, strict=True)},
+                "logits": [round(float(v), 6) for v in face.logits],
+                "attention": {k: np.round(v.astype(float), 4).tolist() for k, v in face.attention.items()},
+            }
+        )
+    return rows
+
+
+class Table:
+    """Rows as CSV, in a file or on stdout; on a terminal, as one short line per face. Maps have no place in it."""
+
+    NAME = "predictions.csv"
+
+    def __init__(self, out: Path | None, trained: Trained, parts: Callable[[str, int], Sequence[str]]):
+        self.path = None if out is None else out / self.NAME
+        self._classes, self._parts = trained.classes, parts
+        self._short = out is None and sys.stdout.isatty()
+        self._header: list[str] | None = None
+
+    def __enter__(self) -> "Table":
+        self._file = sys.stdout
+        if self.path:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open(self.path, "w", newline="", encoding="utf-8")  # noqa: SIM115 (closed in __exit__)
+        self._csv = csv.writer(self._file, lineterminator="\n")
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.path:
+            self._file.close()
+
+    def write(self, rows: list[dict]) -> None:
+        for row in rows:
+            if self._short:
+                at = f" {row['seconds']:.2f} s" if row["seconds"] is not None else ""
+                x0, y0, x1, y1 = (round(v) for v in row["box"])
+                said = f"{row['expression']} {100 * row['probability']:.0f} %"
+                print(f"{row['file']}{at}  face {row['face']} ({x0}, {y0})–({x1}, {y1})  {said}", file=self._file)
+                continue
+            flat = {name: "" if row[name] is None else row[name] for name in ("file", "frame", "seconds", "face")}
+            flat |= dict(zip(("x0", "y0", "x1", "y1"), row["box"], strict=True))
+            flat |= {"score": "" if row["score"] is None else row["score"]}
+            flat |= {name: row[name] for name in ("expression", "probability")}
+            flat |= {f"p_{name}": row["probabilities"][name] for name in self._classes}
+            for name, values in row["attention"].items():
+                if not isinstance(values[0], list):
+                    flat |= {f"{name}_{p}": v for p, v in zip(self._parts(name, len(values)), values, strict=True)}
+            if self._header is None:
+                self._header = list(flat)
+                self._csv.writerow(self._header)
+            self._csv.writerow(flat.values())
+        self._file.flush()
+
+
+class Tally:
+    """What was found, counted; what was not, named."""
+
+    def __init__(self, trained: Trained):
+        self.name, self.classes = trained.name, trained.classes
+        self.pictures = self.faces = self.faceless = 0
+        self.expressions: Counter[str] = Counter()
+        self.without: list[str] = []
+        self.unreadable: list[dict[str, str]] = []
+        self._began = time.monotonic()
+
+    def add(self, seen: Seen) -> None:
+        picture = seen.picture
+        if picture.pixels is None:
+            self.unreadable.append({"file": picture.source.name, "problem": picture.problem})
+            self._warn(len(self.unreadable), f"{picture.source.name}: {picture.problem}")
+            return
+        self.pictures += 1
+        self.faces += len(seen.faces)
+        self.expressions.update(self.classes[int(face.logits.argmax())] for face in seen.faces)
+        if not seen.faces:
+            self.faceless += 1
+            if not picture.source.is_film:
+                self.without.append(picture.source.name)
+                self._warn(len(self.without), f"{picture.source.name}: no face")
+
+    def _warn(self, number: int, message: str) -> None:
+        if number <= _NAMED:
+            console.say(f"warning: {message}")
+        elif number == _NAMED + 1:
+            console.say("warning: and more such pictures")
+
+    def facts(self) -> dict[str, Any]:
+        seconds = time.monotonic() - self._began
+        return {
+            "run": self.name,
+            "classes": list(self.classes),
+            "pictures": self.pictures,
+            "faces": self.faces,
+            "expressions": {name: self.expressions[name] for name in self.classes},
+            "faceless": self.faceless,
+            "without_face": self.without,
+            "unreadable": self.unreadable,
+            "seconds": round(seconds, 2),
+            "pictures_per_second": round(self.pictures / max(seconds, 1e-9), 2),
+        }
+
+    def refuse(self) -> None:
+        """Nothing was found at all.
+
+        Raises:
+            DataError: the message says whether nothing could be read, or nothing had a face.
+        """
+        if not self.pictures:
+            first = self.unreadable[0]
+            more = f" (and {many(len(self.unreadable) - 1, 'more')})" if len(self.unreadable) > 1 else ""
+            raise DataError(f"nothing could be read: {first['file']}: {first['problem']}{more}")
+        raise DataError(
+            f"no face was found in {many(self.pictures, 'picture')}",
+            "other detectors may find some (--detector dlib-cnn); if each picture is a face: --missed keep",
+        )
