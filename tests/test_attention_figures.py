@@ -1,29 +1,22 @@
 """Attention maps and traces as pictures, and the arrays behind them, by the real command."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import toy
+from commands import tell
 from made_faces import FIVE, make_faces
 from PIL import Image
-from typer.testing import CliRunner
 
-from fertool import artefact, cli
+from fertool import artefact
 from fertool.faces.illumination import normalise
 from fertool.figures.attention import maps
 from fertool.stages.visualize.looking import view_of
 from fertool.stages.visualize.network import open_network
 from fertool.stages.visualize.sources import Run
 from fertool.training.gradcam import explain
-
-
-def tell(*words, space, ok=True) -> dict:
-    result = CliRunner().invoke(cli.app, [*map(str, words), "--workspace", str(space), "--json"])
-    assert (result.exit_code == 0) == ok, result.output
-    return json.loads(result.stdout)
 
 
 @pytest.fixture(scope="module")

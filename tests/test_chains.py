@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 import toy
-from typer.testing import CliRunner
+from commands import call, tell
 
-from fertool import artefact, cli
+from fertool import artefact
 from fertool.regions.attributes import GROUPS
 
 FIVE = np.array([[9.1, 10.7], [21.9, 10.7], [15.5, 18], [11, 24], [20, 24]], "f4")
@@ -39,16 +39,6 @@ def space(tmp_path_factory):
     write_space(folder)
     assert tell("make-masks", space=folder)["valid"] == 60
     return folder
-
-
-def call(*words, space):
-    return CliRunner().invoke(cli.app, [*map(str, words), "--workspace", str(space), "--json"])
-
-
-def tell(*words, space) -> dict:
-    result = call(*words, space=space)
-    assert result.exit_code == 0, result.stderr
-    return json.loads(result.stdout)
 
 
 def refusal(*words, space) -> dict:

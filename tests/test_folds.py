@@ -12,9 +12,9 @@ from contextlib import suppress
 import numpy as np
 import pytest
 import toy
-from typer.testing import CliRunner
+from commands import call, tell
 
-from fertool import artefact, cli
+from fertool import artefact
 from fertool.errors import DataError, RecipeError
 from fertool.evaluation import folds as adding
 from fertool.evaluation.paper_results import Setup, beside_folds
@@ -110,16 +110,6 @@ def space(tmp_path_factory):
     return folder
 
 
-def call(*words, space):
-    return CliRunner().invoke(cli.app, [*map(str, words), "--workspace", str(space), "--json"])
-
-
-def facts(*words, space) -> dict:
-    result = call(*words, space=space)
-    assert result.exit_code == 0, result.stderr
-    return json.loads(result.stdout)
-
-
 TRAIN = ("train", "ran", "--gpus", 0, "--variant", "baseline", "--epochs", 2, "--batch", 16, "--lr", 0.05)
 TRAIN += ("--set", "train.model.backbone=tiny", "--set", "train.model.size=24")
 
@@ -128,20 +118,20 @@ def test_cross_validation_from_the_command_line(space, tmp_path):
     refused = call(*TRAIN, "--folds", "all", space=space)
     assert refused.exit_code == 3
     assert "build-subsets --folds" in refused.stderr or "build-subsets --folds" in refused.stdout
-    made = facts("build-subsets", "--folds", 3, space=space)
+    made = tell("build-subsets", "--folds", 3, space=space)
     assert [f["subjects"] for f in made["folds"]] == [4, 4, 4]
 
-    assert facts(*TRAIN, "--folds", 1, space=space)["fold"] == 1
+    assert tell(*TRAIN, "--folds", 1, space=space)["fold"] == 1
     incomplete = json.loads(call("eval", "--folds", space=space).stdout)
     assert incomplete["code"] == 3
     assert "of the 3 folds of ran-baseline, 0, 2 are not trained" in incomplete["error"]
-    trained = facts(*TRAIN, "--folds", "all", space=space)["folds"]
+    trained = tell(*TRAIN, "--folds", "all", space=space)["folds"]
     assert [f["fold"] for f in trained] == [0, 1, 2]
     assert len(list((space / "toy/runs").iterdir())) == 3, "the fold that was there is not trained again"
 
     subjects = artefact.read(space / "toy/faces.h5")["subject"]
     where = np.asarray(artefact.read(space / "toy/subsets.h5")["fold"])
-    total = facts("eval", "--folds", "--csv", tmp_path / "folds.csv", space=space)["systems"]["ran-baseline"]
+    total = tell("eval", "--folds", "--csv", tmp_path / "folds.csv", space=space)["systems"]["ran-baseline"]
     tested = []
     for k, run in enumerate(total["runs"]):
         predictions = artefact.read(f"{run}/predictions.h5")
@@ -161,14 +151,14 @@ def test_every_fold_stands_on_a_part_that_has_not_seen_it(tmp_path):
     marks = np.array([[9.1, 10.7], [21.9, 10.7], [15.5, 18], [11, 24], [20, 24]], "f4")
     columns = {"subject": people(8, 3), "split": np.full(24, "", dtype=object)}
     toy.write_faces(tmp_path / "toy", train=24, test=0, landmarks=np.repeat(marks[None], 24, axis=0), **columns)
-    facts("make-masks", space=tmp_path)
-    facts("build-subsets", "--folds", 2, space=tmp_path)
+    tell("make-masks", space=tmp_path)
+    tell("build-subsets", "--folds", 2, space=tmp_path)
     small = ("--gpus", 0, "--epochs", 1, "--batch", 12, "--lr", 0.001, "--set", "train.model.channels=4")
-    parts = facts("train", "rasnet", *small, "--set", "train.flip=0", "--folds", "all", space=tmp_path)["folds"]
-    runs = facts("train", "man", *small, "--folds", "all", space=tmp_path)["folds"]
+    parts = tell("train", "rasnet", *small, "--set", "train.flip=0", "--folds", "all", space=tmp_path)["folds"]
+    runs = tell("train", "man", *small, "--folds", "all", space=tmp_path)["folds"]
     for part, run in zip(parts, runs, strict=True):
         assert artefact.read(run["run"]).parent("part").digest == artefact.read(part["run"]).digest
-    total = facts("eval", "--folds", space=tmp_path)["systems"]["man"]
+    total = tell("eval", "--folds", space=tmp_path)["systems"]["man"]
     assert total["pooled"]["n_total"] == 24
 
 
@@ -225,7 +215,7 @@ def test_the_papers_own_way_is_the_one_compared(tmp_path):
 def two_folds(tmp_path):
     made = toy.write_faces(tmp_path / "toy", train=60, test=0, subject=people(12, 5))
     toy.write_regions(made)
-    facts("build-subsets", "--folds", 2, space=tmp_path)
+    tell("build-subsets", "--folds", 2, space=tmp_path)
     return tmp_path
 
 
@@ -238,13 +228,13 @@ def histories(space) -> dict:
 
 
 def test_folds_on_two_devices_at_once_are_the_folds_one_by_one(two_folds):
-    one_by_one = facts(*TRAIN, "--folds", "all", "--resume", space=two_folds)["folds"]
+    one_by_one = tell(*TRAIN, "--folds", "all", "--resume", space=two_folds)["folds"]
     assert [f["fold"] for f in one_by_one] == [0, 1], "--resume begins folds that had not begun"
     losses = histories(two_folds)
     assert not np.allclose(losses[0], losses[1])
     for run in (two_folds / "toy/runs").iterdir():
         run.rename(two_folds / run.name)
-    at_once = facts(*TRAIN, "--folds", "all", "--cpu-processes", 2, space=two_folds)["folds"]
+    at_once = tell(*TRAIN, "--folds", "all", "--cpu-processes", 2, space=two_folds)["folds"]
     assert [f["fold"] for f in at_once] == [0, 1]
     for fold, loss in histories(two_folds).items():
         assert np.allclose(loss, losses[fold], rtol=1e-4)
