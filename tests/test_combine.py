@@ -78,6 +78,25 @@ def test_what_is_trained_on_both_is_tested_on_the_first(space, both):
     assert scored["n_total"] == 24
 
 
+def test_a_run_on_both_is_scored_on_a_third(space):
+    tell("combine", "one:train", "two:train", "--name", "web", space=space)
+    for name in ("web", "third"):
+        if name == "third":
+            toy.write_faces(space / "third", seed=9)
+        tell("crop-regions", "--data", name, space=space)
+    sets = [w for s in ("train.model.backbone=tiny", "train.model.size=24") for w in ("--set", s)]
+    words = ("train", "ran", "--data", "web", "--recipe", "ran-rafdb", "--gpus", 0, "--epochs", 1, "--batch", 16)
+    run = tell(*words, *sets, space=space)["run"]
+    scored = tell("eval", "--run", run, "--data", "third", space=space)["runs"]
+    assert [r["subsets"]["all"]["n_total"] for r in scored.values()] == [24]
+
+
+def test_faces_named_by_their_files_are_counted(space, tmp_path):
+    words = ("combine", space / "one/faces.h5", f"{space}/two/faces.h5:train", "--out", tmp_path / "both.h5")
+    facts = tell(*words, space=space)
+    assert {name: sum(n.values()) for name, n in facts["from"].items()} == {"one": 72, "two": 48}
+
+
 def test_again_it_is_up_to_date_and_other_parts_are_refused(space, both):
     tell("combine", "one", "two:train,test", space=space)
     assert artefact.read(space / "one-two/faces.h5").uid == both.uid

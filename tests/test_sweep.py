@@ -7,8 +7,9 @@ import pytest
 import toy
 from commands import tell
 from PIL import Image
+from typer.testing import CliRunner
 
-from fertool import artefact, recipe
+from fertool import artefact, cli, recipe
 from fertool.errors import RecipeError
 from fertool.figures.sweep import draw
 
@@ -71,6 +72,18 @@ def test_a_run_is_drawn_on_the_regions_it_was_trained_on(space, sizes):
     files = tell("visualize", "crops", "--run", name, "--faces", 2, "--dpi", 50, space=space)["files"]
     boxes = artefact.read(files[-1], "figures").group("crops")["boxes"]
     assert boxes[0, 1, 2] == pytest.approx(0.375)
+
+
+def test_other_regions_than_the_run_learnt_from_are_named(space, sizes):
+    (name,) = sizes["points"][0]["runs"]
+    (mine,) = (space / "toy").glob("regions-ratio_scale-0.5.h5")
+    aside = mine.rename(mine.with_name("aside"))
+    words = ["eval", "--run", name, "--gpus", "0", "--workspace", str(space), "--overwrite"]
+    tell("crop-regions", space=space)
+    said = CliRunner().invoke(cli.app, words).stderr
+    assert "holds other regions than" in said
+    aside.rename(mine)
+    assert "other regions" not in CliRunner().invoke(cli.app, words).stderr
 
 
 def test_a_finished_run_is_scored_on_other_regions(space, sizes):

@@ -223,7 +223,8 @@ def combine(
     sources = []
     for entry in data:
         known, _, splits = entry.partition(":")
-        sources.append(stage.Source(space.faces(known), known, tuple(splits.split(",")) if splits else None))
+        faces = space.faces(known)
+        sources.append(stage.Source(faces, faces.parent.name, tuple(splits.split(",")) if splits else None))
     target = out or space.path(slug(name or "-".join(s.name for s in sources)), "faces")
     return _close(stage, stage.run(sources, out=target, overwrite=overwrite))
 

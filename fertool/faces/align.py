@@ -50,7 +50,7 @@ def check(template: str, landmarks: int, kind: str) -> None:
     chosen = TEMPLATES[template]
     if kind == "frontal" and landmarks != 68:
         raise UsageError(
-            f"the pose of a head is found by 68 landmarks, not {landmarks}", "use --landmarks ert68, or another --align"
+            f"a frontal view is drawn by 68 landmarks, not {landmarks}", "use --landmarks ert68, or another --align"
         )
     if chosen.of and landmarks != 68:
         raise UsageError(

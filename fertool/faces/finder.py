@@ -21,7 +21,7 @@ class Finder:
     """Finds, marks and cuts out faces as the settings of detect-align say.
 
     Args:
-        device: where MTCNN runs.
+        device: where networks run.
 
     Attributes:
         batch: how many photographs of one size are worth showing at once.

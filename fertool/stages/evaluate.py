@@ -15,6 +15,7 @@ from fertool.settings import Evaluate
 from fertool.training.devices import Devices, describe, one_device
 from fertool.training.faces import Pixels, fold_splits, region_boxes
 from fertool.training.infer import infer, network_boxes
+from fertool.training.trained import checkpoint
 from fertool.training.views import sample_views, view_transforms
 
 
@@ -100,7 +101,7 @@ def load_network(trained: Artefact, settings: Evaluate, devices: Devices, region
     """
     model = model_settings(trained.params["model"])
     net = build_model(model, len(trained.classes), regions=regions)
-    weights = {k: torch.from_numpy(v.copy()) for k, v in trained.group(_weights(trained, settings)).items()}
+    _, weights = checkpoint(trained, settings.weights)
     try:
         net.load_state_dict(weights)
     except RuntimeError as e:  # only with another number of regions: the rest comes from the run itself
@@ -111,15 +112,6 @@ def load_network(trained: Artefact, settings: Evaluate, devices: Devices, region
     fabric = one_device(devices, settings.precision)
     net = net.eval().to(fabric.device)
     return net, fabric.setup_module(net, move_to_device=False), fabric.device
-
-
-def _weights(trained: Artefact, settings: Evaluate) -> str:
-    which = settings.weights
-    if which == "selected":
-        which = "last" if trained.params["train"]["select_on"] == "last" else "best"
-    if not trained.group(f"weights/{which}"):
-        raise ArtefactError(f"{trained.path} has no {which} weights", "it was trained without a validation split")
-    return f"weights/{which}"
 
 
 def _faces(trained: Artefact, folder: Path, faces: Path | None) -> Artefact:
@@ -141,15 +133,18 @@ def regions_of(trained: Artefact, source: Artefact, regions: Path | None = None)
     mine = trained.parent("regions")
     if mine is None:
         return None
-    usual = source.path.with_name("regions.h5")
-    if regions is None:
+    path = regions
+    if path is None:
+        usual = source.path.with_name("regions.h5")
         there = [usual, *sorted(source.path.parent.glob("regions-*.h5"))]
         same = (p for p in there if p.is_file() and artefact.read(p, "regions").digest == mine.digest)
-        regions = next(same, usual)
-    if not regions.is_file():
-        raise ArtefactError(f"there are no regions {regions}", f"run: fertool crop-regions --data {source.path}")
-    boxes = artefact.read(regions, "regions")
+        path = next(same, usual)
+    if not path.is_file():
+        raise ArtefactError(f"there are no regions {path}", f"run: fertool crop-regions --data {source.path}")
+    boxes = artefact.read(path, "regions")
     boxes.require_parent(source)
+    if regions is None and boxes.digest != mine.digest and trained.parent("faces").digest == source.digest:
+        console.say(f"note: {path} holds other regions than {trained.path.parent.name} was trained on")
     return boxes
 
 

@@ -126,11 +126,7 @@ def of_run(folder: Path, weights: str = "selected") -> Trained:
         ArtefactError: it has no such weights; or it tells nothing of its faces, and they do not lie beside it.
     """
     run = artefact.read(folder / "run.h5", "run")
-    if weights == "selected":
-        weights = "last" if run.params["train"]["select_on"] == "last" else "best"
-    tensors = {k: torch.from_numpy(v.copy()) for k, v in run.group(f"weights/{weights}").items()}
-    if not tensors:
-        raise ArtefactError(f"{run.path} has no {weights} weights", "it was trained without a validation split")
+    weights, tensors = checkpoint(run, weights)
     return Trained(
         name=folder.resolve().name,
         model=model_settings(run.params["model"]),
@@ -142,6 +138,23 @@ def of_run(folder: Path, weights: str = "selected") -> Trained:
         weights=weights,
         tensors=tensors,
     )
+
+
+def checkpoint(run: Artefact, weights: str) -> tuple[str, dict[str, Tensor]]:
+    """Which checkpoint is meant, "last" or "best", and its tensors by name.
+
+    Args:
+        weights: "selected" (what the run's select_on names), "last" or "best".
+
+    Raises:
+        ArtefactError: the run has no such weights.
+    """
+    if weights == "selected":
+        weights = "last" if run.params["train"]["select_on"] == "last" else "best"
+    tensors = {k: torch.from_numpy(v.copy()) for k, v in run.group(f"weights/{weights}").items()}
+    if not tensors:
+        raise ArtefactError(f"{run.path} has no {weights} weights", "it was trained without a validation split")
+    return weights, tensors
 
 
 def _beside(run: Artefact, folder: Path) -> dict[str, Any]:

@@ -122,7 +122,7 @@ def choose(predictions: Artefact, faces: Artefact, shared: list, settings: Visua
     good = [i for i in shuffled if wanted[i] and right[i]]
     bad = [i for i in shuffled if wanted[i] and not right[i]]
     if not good and not bad:
-        raise DataError(f"no labelled face to show in {subset or 'the predictions'}", "name faces with --ids")
+        raise DataError(f"no labelled face to show in {subset or 'the predictions'}", "name faces with --id")
     n_bad = max(settings.faces - len(good), min(len(bad), settings.faces // 2, 1))
     return [predictions.ids[i] for i in (*good[: settings.faces - n_bad], *bad[:n_bad])]
 
