@@ -116,5 +116,5 @@ def test_detect_align_turns_faces_to_the_front(rendered, tmp_path):
         assert np.abs(eyes_mouth(marks[row]) - (EYES_MOUTH + 0.5) * 64 / SIZE).max() < 4
     assert np.isfinite(faces["transform"]).all()
     settings = DetectAlign(**how | {"landmarks": "mtcnn5"})
-    with pytest.raises(UsageError, match="found by 68 landmarks, not 5"):
+    with pytest.raises(UsageError, match="drawn by 68 landmarks, not 5"):
         detect_align.run(open_dataset(rendered), settings=settings, out=tmp_path / "five.h5")
