@@ -1,7 +1,7 @@
 """Opening artefacts: everything is checked, nothing is followed out of the file."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -154,6 +154,19 @@ def read(path: str | Path, kind: str | tuple[str, ...] | None = None, *, partial
     if artefact.kind in REQUIRED and len(lengths) > 1:
         raise ArtefactError(f"{path} has columns of different lengths: {sorted(lengths)}")
     return artefact
+
+
+def find(parent: Parent, paths: Iterable[Path]) -> Artefact | None:
+    """The first of these files that holds what an artefact was made from. Files that are not there, cannot be read or
+    hold something else are passed over."""
+    for path in paths:
+        try:
+            found = read(path, parent.kind)
+        except ArtefactError:
+            continue
+        if found.digest == parent.digest:
+            return found
+    return None
 
 
 def _json(attrs: Mapping, name: str, kind) -> object:

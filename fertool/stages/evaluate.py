@@ -133,18 +133,16 @@ def regions_of(trained: Artefact, source: Artefact, regions: Path | None = None)
     mine = trained.parent("regions")
     if mine is None:
         return None
-    path = regions
-    if path is None:
-        usual = source.path.with_name("regions.h5")
-        there = [usual, *sorted(source.path.parent.glob("regions-*.h5"))]
-        same = (p for p in there if p.is_file() and artefact.read(p, "regions").digest == mine.digest)
-        path = next(same, usual)
-    if not path.is_file():
-        raise ArtefactError(f"there are no regions {path}", f"run: fertool crop-regions --data {source.path}")
-    boxes = artefact.read(path, "regions")
+    usual = source.path.with_name("regions.h5")
+    boxes = None if regions else artefact.find(mine, [usual, *sorted(source.path.parent.glob("regions-*.h5"))])
+    if boxes is None:
+        path = regions or usual
+        if not path.is_file():
+            raise ArtefactError(f"there are no regions {path}", f"run: fertool crop-regions --data {source.path}")
+        boxes = artefact.read(path, "regions")
     boxes.require_parent(source)
     if regions is None and boxes.digest != mine.digest and trained.parent("faces").digest == source.digest:
-        console.say(f"note: {path} holds other regions than {trained.path.parent.name} was trained on")
+        console.say(f"note: {boxes.path} holds other regions than {trained.path.parent.name} was trained on")
     return boxes
 
 

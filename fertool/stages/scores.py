@@ -166,13 +166,9 @@ def check_subsets(faces: Path, names: tuple[str, ...]) -> None:
 
 
 def _faces(path: Path, predictions: Artefact) -> Artefact | None:
-    """The faces that were predicted, if they still lie where the run belongs."""
-    wanted = predictions.parent("faces")
-    for candidate in sorted(path.parent.parent.parent.parent.glob("*/faces.h5")):
-        faces = artefact.read(candidate, "faces")
-        if faces.digest == wanted.digest:
-            return faces
-    return None
+    """The faces that were predicted, if they still lie in the workspace."""
+    workspace = path.parent.parent.parent.parent
+    return artefact.find(predictions.parent("faces"), sorted(workspace.glob("*/faces.h5")))
 
 
 def _subsets(faces: Artefact | None) -> Artefact | None:

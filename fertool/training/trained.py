@@ -162,8 +162,7 @@ def _beside(run: Artefact, folder: Path) -> dict[str, Any]:
     for kind in ("faces", "regions"):
         if (mine := run.parent(kind)) is None:
             continue
-        there = (artefact.read(p, kind) for p in sorted(data.glob(f"{kind}*.h5")))
-        opened[kind] = next((a for a in there if a.digest == mine.digest), None)
+        opened[kind] = artefact.find(mine, sorted(data.glob(f"{kind}*.h5")))
         if opened[kind] is None:
             raise ArtefactError(
                 f"{folder} does not tell how its {kind} were made, and they no longer lie in {data}",

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from fertool import artefact
 from fertool.artefact import Artefact, Parent
-from fertool.errors import ArtefactError
 from fertool.workspace import STAGE_FILES
 
 
@@ -30,7 +29,7 @@ def chain(last: Artefact, folder: Path) -> list[dict]:
             if key in begun:
                 continue
             begun.add(key)
-            if found := _find(parent, folder):
+            if found := artefact.find(parent, _candidates(parent, folder)):
                 visit(found)
             else:
                 nodes[key] = {**_facts(parent), "found": False, "parents": []}
@@ -64,20 +63,8 @@ def _facts(parent: Parent) -> dict:
     }
 
 
-def _find(parent: Parent, folder: Path) -> Artefact | None:
-    """The file in the workspace that has the parent's digest. Its name only says where to look first: no path is made
-    from it."""
-    for path in _candidates(parent, folder):
-        try:
-            found = artefact.read(path, parent.kind)
-        except ArtefactError:
-            continue
-        if found.digest == parent.digest:
-            return found
-    return None
-
-
 def _candidates(parent: Parent, folder: Path) -> Iterator[Path]:
+    """Where in the workspace a parent may lie. Its name only says where to look first: no path is made from it."""
     if parent.kind in STAGE_FILES:
         beside = folder / f"{parent.kind}.h5"
         yield from (p for p in (beside, *sorted(folder.parent.glob(f"*/{parent.kind}.h5"))) if p.is_file())
