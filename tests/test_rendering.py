@@ -15,8 +15,9 @@ from fertool.datasets import open_dataset, recognise
 from fertool.errors import DataError, UsageError
 from fertool.faces.head_points import POINTS, VERTICES, angles, rotation
 from fertool.faces.pose import estimate
+from fertool.labels import ATTRIBUTES
 from fertool.rendering.attributes import attributes
-from fertool.rendering.expressions import EXPRESSIONS
+from fertool.rendering.expressions import EXPRESSIONS, mix, parts
 from fertool.rendering.head import load_head
 from fertool.rendering.occluders import OCCLUSIONS
 from fertool.rendering.people import person
@@ -224,6 +225,33 @@ def test_plan_has_disjoint_people_and_balanced_independent_labels():
     assert plan(40, 21, 64, 1) != people
 
 
+def test_mixed_faces_part_what_eyes_and_mouth_show_and_change_no_other():
+    pure, both = (plan(people=40, per_person=21, size=64, seed=0, mixed=m) for m in (0, 21))
+    assert [one[:21] for one in both] == pure
+    mixed = [face.spec for one in both for face in one[21:]]
+    assert len(mixed) == 840
+    assert all(len(set(parts(s.expression)) & set(CLASSES)) == 2 for s in mixed)
+
+    def told_by_the_mouth(specs):
+        """By how much the share of faces whose eyes show an attribute depends on what the mouth expresses."""
+        eyes = np.array([max(attributes(s)[name] for name in ATTRIBUTES["eyes"]) > 0 for s in specs])
+        mouth = np.array([parts(s.expression)[-1] for s in specs])
+        shares = [eyes[mouth == name].mean() for name in CLASSES]
+        return max(shares) - min(shares)
+
+    assert told_by_the_mouth([f.spec for one in pure for f in one]) > 0.5
+    assert told_by_the_mouth(mixed) < 0.25
+
+
+def test_a_mixed_face_has_the_eyes_of_one_expression_and_the_mouth_of_another():
+    units = mix("surprise/sadness", 1.0, np.random.default_rng(0))
+    assert min(units["browInnerUp"], units["eyeWideLeft"], units["mouthFrownRight"]) > 0.5
+    assert units["jawOpen"] < 0.1  # of surprise
+    assert "browDown" not in units  # of sadness
+    with pytest.raises(UsageError, match="'glee' cannot be rendered"):
+        FaceSpec(1, "surprise/glee")
+
+
 # ---------------------------------------------------------------------------------------------------------- occlusion
 
 
@@ -325,6 +353,12 @@ def test_command_renders_and_the_folder_is_recognised(tmp_path):
     assert (told["faces"], told["labels"]) == (21, dict.fromkeys(sorted(CLASSES), 3))
     assert {name: split["people"] for name, split in told["splits"].items()} == {"train": 1, "val": 1, "test": 1}
     assert recognise(tmp_path / "faces")[0].name == "rendered"
+    mixed = subprocess.run([*command, "--mixed", "1"], capture_output=True, text=True)
+    assert mixed.returncode == 3
+    assert "(mixed 0 → 1)" in mixed.stderr
+    mixed = subprocess.run([*command, "--mixed", "1", "--overwrite"], capture_output=True, text=True)
+    assert json.loads(mixed.stdout)["labels"] == {**told["labels"], "mixed": 3}
+    assert [s.label for s in open_dataset(tmp_path / "faces").samples()][7::8] == [None] * 3
     assert "no benchmark" in " ".join((tmp_path / "faces/README.txt").read_text().split())
 
 

@@ -234,6 +234,14 @@ def render(
     folder: Annotated[Path, typer.Argument(help="folder to write the pictures into")],
     people: Annotated[int, typer.Option(min=3, help="how many different people")] = 40,
     per_person: Annotated[int, typer.Option(min=1, help="pictures of each of them")] = 21,
+    mixed: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="further pictures of each, without a label, whose eyes and mouth show two different expressions: "
+            "on them the Attention Map Generator cannot take one for the other",
+        ),
+    ] = 0,
     size: Annotated[int, typer.Option(min=32, help="side of a picture in pixels")] = 160,
     seed: Annotated[int, typer.Option(min=0, help="another seed renders other people")] = 0,
     overwrite: Overwrite = False,
@@ -241,9 +249,8 @@ def render(
     """Render labelled faces to try things on."""
     from fertool.stages import render as stage
 
-    return _close(
-        stage, stage.run(folder, people=people, per_person=per_person, size=size, seed=seed, overwrite=overwrite)
-    )
+    numbers = {"people": people, "per_person": per_person, "mixed": mixed, "size": size, "seed": seed}
+    return _close(stage, stage.run(folder, **numbers, overwrite=overwrite))
 
 
 def _paths(workspace: Path | None, data: str | None, kind: str, out: Path | None) -> tuple[Path, Path]:

@@ -63,7 +63,7 @@ images/p000/p000-00.png ..."""
             return Sample(
                 row["id"],
                 self.root / row["path"],
-                label=row["label"],
+                label=row["label"] or None,  # mixed faces show no one expression
                 split=row["split"],
                 subject=row["subject"],
                 landmarks=landmarks[i],

@@ -77,6 +77,19 @@ WAYS: dict[str, tuple[dict[str, float], ...]] = {
 
 EXPRESSIONS = tuple(WAYS)
 
+_UPPER = ("brow", "eye", "cheek")  # how the names of units above the nose begin; cheeks rise with the lower lids
+_SPLIT = "/"
+
+
+def mixed(upper: str, lower: str) -> str:
+    """The name of a face whose eyes and brows show one expression, nose and mouth another."""
+    return upper + _SPLIT + lower
+
+
+def parts(expression: str) -> list[str]:
+    """The expressions that a face shows: one, or those of eyes and mouth."""
+    return expression.split(_SPLIT)
+
 
 def mix(expression: str, intensity: float, rng: np.random.Generator) -> dict[str, float]:
     """Strengths of the face units for one face.
@@ -85,11 +98,12 @@ def mix(expression: str, intensity: float, rng: np.random.Generator) -> dict[str
     droop of the lids and small movements of everything come from the same distribution for every expression.
 
     Args:
-        expression: one of `EXPRESSIONS`.
+        expression: one of `EXPRESSIONS`, or two of them, see `mixed`.
         intensity: 0 (neutral) to 1 (full).
         rng: source of all variation.
     """
-    way = WAYS[expression][rng.integers(len(WAYS[expression]))]
+    ways = [WAYS[name][rng.integers(len(WAYS[name]))] for name in parts(expression)]
+    way = ways[0] if len(ways) == 1 else _halves(*ways)
     side = 1 - np.array([1, 0])[:: rng.choice([-1, 1])] * min(abs(rng.normal(0, 0.12)), 0.35)
     units: dict[str, float] = {}
 
@@ -111,6 +125,11 @@ def mix(expression: str, intensity: float, rng: np.random.Generator) -> dict[str
     for name in ("Left", "Right"):
         units["eyeBlink" + name] = float(np.clip(units["eyeBlink" + name], 0, 1))
     return units
+
+
+def _halves(upper: dict[str, float], lower: dict[str, float]) -> dict[str, float]:
+    above = {unit: strength for unit, strength in upper.items() if unit.startswith(_UPPER)}
+    return above | {unit: strength for unit, strength in lower.items() if not unit.startswith(_UPPER)}
 
 
 def _gaze(units: dict[str, float], across: float, up: float) -> None:

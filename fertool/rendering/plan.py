@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fertool.labels import PROTOCOLS
+from fertool.rendering import expressions
 from fertool.rendering.occluders import OCCLUSIONS
 from fertool.rendering.render import FaceSpec
 
@@ -26,24 +27,40 @@ class Planned:
     spec: FaceSpec
 
 
-def plan(people: int, per_person: int, size: int, seed: int) -> list[list[Planned]]:
+def plan(people: int, per_person: int, size: int, seed: int, mixed: int = 0) -> list[list[Planned]]:
     """The faces of every person, in the order of the data set.
 
     People are parted into train, val and test (about 70, 10 and 20 %). Every person shows every expression equally
-    often, but for one face where per_person is no multiple of seven.
+    often, but for one face where per_person is no multiple of seven. Mixed faces come after them: their eyes show
+    any expression and their mouth any other, and they change nothing about the rest.
     """
     test, val = max(1, round(0.2 * people)), max(1, round(0.1 * people))
     splits = ["test"] * test + ["val"] * val
     splits = ["train"] * (people - len(splits)) + splits
     np.random.default_rng([seed, 10]).shuffle(splits)
-    return [_faces_of(number, splits[number], per_person, size, seed) for number in range(people)]
+    return [
+        _pure(number, splits[number], per_person, size, seed) + _mixed(number, splits[number], mixed, size, seed)
+        for number in range(people)
+    ]
 
 
-def _faces_of(number: int, split: str, count: int, size: int, seed: int) -> list[Planned]:
+def _pure(number: int, split: str, count: int, size: int, seed: int) -> list[Planned]:
+    """A person's faces that show one expression each."""
     rng = np.random.default_rng([seed, 11, number])
     labels = [CLASSES[i % len(CLASSES)] for i in rng.permutation(len(CLASSES))]
     labels = [labels[i % len(CLASSES)] for i in range(count)]
     rng.shuffle(labels)
+    return _faces("", number, split, labels, size, seed, rng)
+
+
+def _mixed(number: int, split: str, count: int, size: int, seed: int) -> list[Planned]:
+    """A person's faces that show two expressions each."""
+    rng = np.random.default_rng([seed, 12, number])
+    labels = [expressions.mixed(*rng.choice(CLASSES, 2, replace=False)) for _ in range(count)]
+    return _faces("m", number, split, labels, size, seed, rng)
+
+
+def _faces(mark: str, number: int, split: str, labels: list[str], size: int, seed: int, rng) -> list[Planned]:
     subject = f"p{number:03d}"
     faces = []
     for i, label in enumerate(labels):
@@ -61,7 +78,7 @@ def _faces_of(number: int, split: str, count: int, size: int, seed: int) -> list
             seed=int(rng.integers(2**31)),
             size=size,
         )
-        faces.append(Planned(f"{subject}-{i:02d}", subject, split, spec))
+        faces.append(Planned(f"{subject}-{mark}{i:02d}", subject, split, spec))
     return faces
 
 

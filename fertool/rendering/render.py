@@ -13,7 +13,7 @@ import numpy as np
 from fertool.errors import UsageError, nearest
 from fertool.faces.head_points import VERTICES, rotation
 from fertool.rendering import occluders, scene
-from fertool.rendering.expressions import EXPRESSIONS, mix
+from fertool.rendering.expressions import EXPRESSIONS, mix, parts
 from fertool.rendering.head import LASH, TEETH, load_head
 from fertool.rendering.people import normals, person
 from fertool.rendering.shading import PARTS, SKIN_PARTS, Surface, lit, mask_columns, noise
@@ -50,7 +50,8 @@ class FaceSpec:
     size: int = 160
 
     def __post_init__(self):
-        for value, known in ((self.expression, EXPRESSIONS), (self.occlusion, ("", *occluders.OCCLUSIONS))):
+        shown = [(name, EXPRESSIONS) for name in parts(self.expression)]
+        for value, known in (*shown, (self.occlusion, ("", *occluders.OCCLUSIONS))):
             if value not in known:
                 raise UsageError(f"{value!r} cannot be rendered", nearest(value, known))
 

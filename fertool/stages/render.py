@@ -29,10 +29,10 @@ head (base mesh, shape targets and Face Units, CC0 1.0), so the pictures may be 
 They show that a pipeline works and let a method be tried without a download. They are no benchmark: an accuracy on
 them says nothing about photographs and must not be compared with published numbers.
 
-rendered.csv    id, path, label, split, subject; head pose in degrees (yaw > 0 looks to the picture's right, pitch > 0
-                up, roll > 0 turned clockwise as seen); what covers the face; intensity of the expression (0 to 1);
-                attr_...: 1 where the face shows the attribute, -1 where not or where that part is covered. People are
-                disjoint between train, val and test.
+rendered.csv    id, path, label (none where eyes and mouth show two expressions), split, subject; head pose in degrees
+                (yaw > 0 looks to the picture's right, pitch > 0 up, roll > 0 turned clockwise as seen); what covers the
+                face; intensity of the expression (0 to 1); attr_...: 1 where the face shows the attribute, -1 where not
+                or where that part is covered. People are disjoint between train, val and test.
 landmarks.npy   (N, 68, 2) float32: the iBUG landmarks in pixels, in the order of the rows of rendered.csv; the centre
                 of the top-left pixel is (0, 0). Points of the jaw are points of the skin: on a turned head they do not
                 slide to the visible outline.
@@ -41,7 +41,14 @@ rendered.json   the settings they were rendered with.
 
 
 def run(
-    out_dir: Path, *, people: int = 40, per_person: int = 21, size: int = 160, seed: int = 0, overwrite: bool = False
+    out_dir: Path,
+    *,
+    people: int = 40,
+    per_person: int = 21,
+    mixed: int = 0,
+    size: int = 160,
+    seed: int = 0,
+    overwrite: bool = False,
 ) -> Path:
     """Render a data set into a folder, on all cores. What an interrupted call finished is kept.
 
@@ -49,6 +56,7 @@ def run(
         out_dir: the folder; made if need be.
         people: number of subjects, at least 3 (one for each split).
         per_person: pictures of each. size: side in pixels. seed: the same seed gives the same pixels.
+        mixed: further pictures of each, without a label, whose eyes and mouth show two different expressions.
         overwrite: replace rendered faces of other settings.
 
     Returns:
@@ -61,15 +69,17 @@ def run(
     from fertool.rendering.head import data_folder
     from fertool.rendering.plan import plan
 
-    if people < 3 or per_person < 1 or size < 32 or seed < 0:
+    if people < 3 or per_person < 1 or mixed < 0 or size < 32 or seed < 0:
         raise UsageError(
-            f"people={people}, per_person={per_person}, size={size}, seed={seed} make no data set",
-            "at least 3 people, 1 picture of each, 32 pixels and seed 0",
+            f"people={people}, per_person={per_person}, mixed={mixed}, size={size}, seed={seed} make no data set",
+            "at least 3 people, 1 picture of each, none of them mixed, 32 pixels and seed 0",
         )
     out_dir = Path(out_dir)
     settings = {"people": people, "per_person": per_person, "size": size, "seed": seed, "renderer": _RENDERER}
+    if mixed:  # what came later is named only where it is used: faces rendered before are still up to date
+        settings["mixed"] = mixed
     _claim(out_dir, settings, overwrite)
-    planned = plan(people, per_person, size, seed)
+    planned = plan(people, per_person, size, seed, mixed)
     if _complete(out_dir, planned):
         console.say(f"{out_dir} is up to date")
         return out_dir
@@ -98,7 +108,7 @@ def summary(path: Path) -> dict:
             }
             for split in ("train", "val", "test")
         },
-        "labels": dict(sorted(Counter(r["label"] for r in rows).items())),
+        "labels": dict(sorted(Counter(r["label"] or "mixed" for r in rows).items())),
         "occlusion": dict(sorted(Counter(r["occlusion"] or "none" for r in rows).items())),
         "turned_over_30": sum(max(abs(float(r["yaw"])), abs(float(r["pitch"]))) > 30 for r in rows),
     }
@@ -126,7 +136,8 @@ def _claim(out_dir: Path, settings: dict, overwrite: bool) -> None:
         if before == settings:
             return
         if not overwrite:
-            differing = ", ".join(f"{k} {before.get(k)} → {v}" for k, v in settings.items() if before.get(k) != v)
+            pairs = {k: (before.get(k, 0), settings.get(k, 0)) for k in {**before, **settings}}
+            differing = ", ".join(f"{k} {a} → {b}" for k, (a, b) in pairs.items() if a != b)
             raise DataError(
                 f"{out_dir} holds faces rendered with other settings ({differing})",
                 "name another folder, or --overwrite",
@@ -201,6 +212,7 @@ def _render_person(out_dir: Path, faces: list) -> int:
 
 def _table(faces: list) -> str:
     from fertool.rendering.attributes import attributes
+    from fertool.rendering.expressions import parts
 
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
@@ -209,7 +221,8 @@ def _table(faces: list) -> str:
         s = face.spec
         truth = (s.pitch, s.yaw, s.roll, s.occlusion, s.intensity)
         shown = attributes(s).values()
-        rows.writerow((face.id, _path(face), s.expression, face.split, face.subject, *truth, *shown))
+        label = s.expression if len(parts(s.expression)) == 1 else ""
+        rows.writerow((face.id, _path(face), label, face.split, face.subject, *truth, *shown))
     return text.getvalue()
 
 
