@@ -53,7 +53,7 @@ def make_subsets(faces: Artefact, **members: np.ndarray) -> Artefact:
 
 
 def make_run(
-    faces: Artefact, name: str, *, variant: str = "ran", recipe: str = "", epochs: int = 3, parents=(), **model
+    faces: Artefact, name: str, /, *, variant: str = "ran", recipe: str = "", epochs: int = 3, parents=(), **model
 ):
     """A run without weights but with a history."""
     t = np.arange(1, epochs + 1, dtype=float)

@@ -8,6 +8,8 @@ from fertool.errors import RecipeError
 from fertool.evaluation import paper_results
 from fertool.evaluation.paper_results import Setup, compare
 from fertool.labels import EMOTIONS
+from fertool.models.registry import model_settings
+from fertool.settings import CropRegions
 
 ALIGNED = {"align": True, "backbone": "resnet18", "labels": "majority", "oversample": False}
 
@@ -145,6 +147,32 @@ def test_no_number_stands_beside_faces_that_were_trained_on_or_are_foreign(tmp_p
     assert foreign.reported is None
     fed_ro = make_faces(tmp_path / "fedro", [0, 1, 2], dataset="fedro")
     assert compare(paper_results.setup_of(run, fed_ro, "test")).reported.value == 67.98
+
+
+def test_a_network_of_other_settings_than_the_papers_is_not_compared(tmp_path):
+    faces = make_faces(tmp_path / "ferplus", [0, 1, 2])
+    setup = paper_results.setup_of(make_run(faces, "ran-1", backbone="tiny", size=48), faces, "test")
+    found = paper_results.beside({"subsets": {"all": {"accuracy": 80.0}}}, setup)["subsets"]["all"]["paper"]
+    assert (found["value"], found["difference"]) == (None, None)
+    assert found["others"][0]["differs"] == {
+        "backbone": {"paper": "resnet18", "here": "tiny"},
+        "size": {"paper": "224", "here": "48"},
+    }
+    raf = make_faces(tmp_path / "raf", [0, 1, 2], dataset="rafdb")
+    network = model_settings({"name": "lnlattennet", "patches": 9}).as_dict()
+    named = paper_results.setup_of(make_run(raf, "lnl-1", variant="lnlattennet", **network), raf, "test")
+    assert named.departs == {"patches": (16, 9)}
+    assert compare(named).reported.when == {"patches": 9}, "a table has a row for it"
+
+
+def test_what_a_network_stands_on_and_its_regions_are_compared_too(tmp_path):
+    raf = make_faces(tmp_path / "raf", [0, 1, 2], dataset="rafdb")
+    part = model_settings({"name": "rasnet", "channels": 8}).as_dict()
+    man = make_run(raf, "man-1", variant="man", **model_settings({"name": "man"}).as_dict() | {"part": part})
+    assert paper_results.setup_of(man, raf, "test").departs == {"part.channels": (64, 8)}
+    ran = make_run(raf, "ran-1")
+    ran.info["prepared"] = {"regions": CropRegions(mode="random", random_n=9).as_dict()}
+    assert paper_results.setup_of(ran, raf, "test").departs["crop-regions.mode"] == ("fixed", "random")
 
 
 def test_fusion_of_one_network_per_region_is_the_papers_score_fusion(tmp_path):

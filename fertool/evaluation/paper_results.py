@@ -14,6 +14,7 @@ ablation of it), `note`, and `when`: the settings under which the number was obt
 fertool's recipes. A list there means any of these.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -25,7 +26,10 @@ import yaml
 
 from fertool.artefact import Artefact
 from fertool.errors import RecipeError, nearest
+from fertool.models.registry import model_settings
+from fertool.recipe import Recipe
 from fertool.recipe import load as load_recipe
+from fertool.recipe import names as recipe_names
 
 
 @dataclass(frozen=True)
@@ -84,12 +88,15 @@ class Setup:
     Attributes:
         paper, dataset, variant: as in the paper's file.
         settings: settings of the run that a row's `when` may name.
+        departs: settings of network and regions in which the run is not what the paper describes: what stands in the
+            paper's recipe, and what here. Only a row whose `when` names such a setting may be compared with it.
     """
 
     paper: str
     dataset: str
     variant: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+    departs: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -139,8 +146,8 @@ def _row(paper: str, group: Mapping, row: Mapping) -> Reported:
 def compare(setup: Setup, subset: str = "all", metric: str = "accuracy") -> Comparison:
     """The paper's number for this setup and subset.
 
-    A row fits if none of its `when` contradicts the run; among those that fit, the one with most settings in common
-    wins, then the first in the paper's file.
+    A row fits if none of its `when` contradicts the run and the run departs from the paper in nothing else; among those
+    that fit, the one with most settings in common wins, then the first in the paper's file.
     """
     rows = [
         r
@@ -219,11 +226,9 @@ def _entry(comparison: Comparison, accuracy: float | None, setup: Setup) -> dict
 def _conflicts(row: Reported, setup: Setup) -> dict[str, dict[str, str]]:
     """Settings of the run that contradict those of the row: what stands in the paper, and what here."""
     when, mine = {"other_faces": False, **row.when}, setup.settings
-    return {
-        k: {"paper": _plain(v), "here": _plain(mine[k])}
-        for k, v in when.items()
-        if k in mine and not _agrees(v, mine[k])
-    }
+    pairs = {k: (v, mine[k]) for k, v in when.items() if k in mine and not _agrees(v, mine[k])}
+    pairs |= {k: pair for k, pair in setup.departs.items() if k not in when}
+    return {k: {"paper": _plain(theirs), "here": _plain(ours)} for k, (theirs, ours) in pairs.items()}
 
 
 def _agrees(wanted: Any, actual: Any) -> bool:
@@ -271,7 +276,32 @@ def setup_of(run: Artefact, faces: Artefact, split: str) -> Setup | None:
         "other_faces": trained_on is not None and trained_on.digest != faces.digest,
         **recipe.compare,
     }
-    return Setup(paper, dataset, run.params["variant"] or model["name"], settings)
+    return Setup(
+        paper, dataset, run.params["variant"] or model["name"], settings, _departs(run, paper, dataset, recipe)
+    )
+
+
+def _departs(run: Artefact, paper: str, dataset: str, recipe: Recipe) -> dict[str, tuple[Any, Any]]:
+    """Settings of a run's network, of what it stands on and of its regions that are not those of the paper's recipe.
+
+    That is the run's own recipe, or the one for the network and data set, or else the network's defaults."""
+    model, variant = run.params["model"], run.params["variant"]
+    if recipe.paper != paper:
+        usual = f"{model['name']}-{dataset}"
+        recipe = load_recipe(usual if usual in recipe_names() else None)
+    asked = recipe.with_model(model["name"]).settings("train").model
+    pairs = [("", model_settings(asked, variant or None).as_dict(), model)]
+    if stands_on := model.get("part"):
+        pairs.append(("part.", model_settings({"name": stands_on["name"]}).as_dict(), stands_on))
+    if regions := (run.info.get("prepared") or {}).get("regions"):
+        pairs.append(("crop-regions.", recipe.settings("crop-regions").as_dict(), regions))
+    found = {}
+    for prefix, theirs, ours in pairs:
+        theirs = json.loads(json.dumps(theirs))  # as a run stores them
+        found |= {
+            prefix + k: (v, ours[k]) for k, v in theirs.items() if ours.get(k, v) != v and k not in ("part", "seed")
+        }
+    return found
 
 
 def fused(setups: list[Setup | None]) -> Setup | None:
@@ -285,7 +315,8 @@ def fused(setups: list[Setup | None]) -> Setup | None:
     keys = setups[0].settings.keys()
     settings = {k: _joined([s.settings.get(k) for s in setups]) for k in keys}
     variant = "+".join(sorted(s.variant for s in setups))
-    return Setup(setups[0].paper, setups[0].dataset, variant, settings)
+    departs = {k: pair for s in setups for k, pair in s.departs.items()}
+    return Setup(setups[0].paper, setups[0].dataset, variant, settings, departs)
 
 
 def _joined(values: list[Any]) -> Any:

@@ -69,11 +69,19 @@ def _paper_lines(result: Mapping) -> list[str]:
         if paper["source"]:
             said = paper["source"] + (f", {paper['note']}" if paper["note"] else "")
             where.setdefault(said, []).append(_called(name))
-        others = "; ".join(f"{o['value']:.2f} in {o['source']}" for o in paper["others"])
-        if others:
+        if others := _others(paper):
             only = "also" if paper["source"] else "for these settings nothing, but"
             lines.append(f"{_called(name)}: the paper has {only} {others}")
     return [*(f"{', '.join(subsets)}: {said}" for said, subsets in where.items()), *lines]
+
+
+def _others(paper: Mapping) -> str:
+    """The paper's other numbers, and what is otherwise here than where they were obtained."""
+    said = []
+    for o in paper["others"]:
+        differs = ", ".join(f"{k} {pair['here']} instead of {pair['paper']}" for k, pair in o["differs"].items())
+        said.append(f"{o['value']:.2f} in {o['source']}" + (f": here {differs}" if differs else ""))
+    return "; ".join(said)
 
 
 def classes(result: Mapping, subset: str = ALL) -> Table:
@@ -137,7 +145,7 @@ def fold_notes(result: Mapping) -> list[str]:
     if paper := result["paper"]:
         if paper["source"]:
             lines.append(f"paper: {paper['title']} ({paper['venue']}), {paper['source']}, {paper['aggregation']}")
-        if others := "; ".join(f"{o['value']:.2f} in {o['source']}" for o in paper["others"]):
+        if others := _others(paper):
             lines.append(f"the paper has {'also' if paper['source'] else 'for these settings nothing, but'} {others}")
     return lines
 
