@@ -110,7 +110,7 @@ def load_network(trained: Artefact, settings: Evaluate, devices: Devices, region
             "evaluate it with the regions it was trained on",
         ) from e
     fabric = one_device(devices, settings.precision)
-    net = net.eval().to(fabric.device)
+    net = net.eval().to(fabric.device, memory_format=torch.channels_last)
     return net, fabric.setup_module(net, move_to_device=False), fabric.device
 
 

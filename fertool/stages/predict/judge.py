@@ -67,7 +67,7 @@ class Looker:
         self.settings, self.live = settings, live
         self.faces, self.regions = faces_settings(trained, settings), trained.regions
         fabric = one_device(devices, settings.precision)
-        self.net: FerModel = trained.network().to(fabric.device)
+        self.net: FerModel = trained.network().to(fabric.device, memory_format=torch.channels_last)
         self._forward = fabric.setup_module(self.net, move_to_device=False)
         self._device = fabric.device
         self._finder = Finder(self.faces, fabric.device.type)
