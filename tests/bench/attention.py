@@ -6,7 +6,8 @@ For runs that `fertool eval` has predicted, on faces with landmarks. Every atten
 VA-CNN's map, WS-LGRN's maps of eyes and mouth, MAN's masks weighted by how much each region counts, LNLAttenNet's
 patches. Printed are the mean weight inside the boxes of eyes and of mouth and nose (MAN's regions 2 and 3) divided by
 the mean weight of the rest of the face (1: it does not care), and for WS-LGRN how often the eyes' map lies above the
-mouth's.
+mouth's: on all faces, and, where `fertool make-masks` has grouped attributes beside them, on those that show
+attributes of both (on the others a map has nothing to show).
 """
 
 import argparse
@@ -51,8 +52,15 @@ def main() -> None:
             rows.append((folder.name, name, int(known.sum()), weight[0] / weight[2], weight[1] / weight[2]))
         if {"eyes", "mouth"} <= maps.keys():
             rows_of = {k: (v * np.arange(v.shape[1])[:, None]).sum((1, 2)) / v.sum((1, 2)) for k, v in maps.items()}
-            above = (rows_of["eyes"] < rows_of["mouth"])[known].mean()
-            notes.append(f"{folder.name}: the eyes' map lies above the mouth's on {100 * above:.1f} % of the faces")
+            above = rows_of["eyes"] < rows_of["mouth"]
+            note = (
+                f"{folder.name}: the eyes' map lies above the mouth's on {100 * above[known].mean():.1f} % of the faces"
+            )
+            masks = faces.path.with_name("masks.h5")
+            if masks.is_file() and "groups" in (grouped := artefact.read(masks, "masks")):
+                both = known & (np.array(grouped["groups"])[predictions["row"]] == 1).all(axis=1)
+                note += f", on {100 * above[both].mean():.1f} % of the {both.sum()} with attributes of both"
+            notes.append(note)
     console.show(console.table("weight, times that of the rest", ("run", "map", "faces", "eyes", "mouth, nose"), rows))
     for note in notes:
         print(note)
