@@ -3,6 +3,7 @@
 A data set knows nothing of torch or HDF5. It is picklable, so that worker processes can call `read`.
 """
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -77,7 +78,7 @@ class Samples(Sequence):
         return self._make(self._rows[index])
 
 
-class Dataset:
+class Dataset(ABC):
     """A data set found at `root`. Subclasses give the class attributes, `matches` and `scan`.
 
     Class attributes:
@@ -114,16 +115,16 @@ class Dataset:
             self.chosen[option] = value
 
     @classmethod
+    @abstractmethod
     def matches(cls, root: Path) -> str:
         """What in the tree at `root` shows that it is this data set ("" if nothing does). Cheap: a few look-ups."""
-        raise NotImplementedError
 
+    @abstractmethod
     def scan(self) -> tuple[Sequence[Sample], list[Problem]]:
         """Read the lists and folders once: all samples in a fixed order, and everything missing or wrong.
 
         Every problem names the path looked for. A fatal one means that the samples are not to be used.
         """
-        raise NotImplementedError
 
     @cached_property
     def _scanned(self) -> tuple[Sequence[Sample], list[Problem]]:

@@ -4,6 +4,7 @@ A model knows nothing of files. What it needs beside the faces (region boxes, ma
 declares, and the stages see to it before anything heavy starts.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
 import torch
@@ -65,7 +66,7 @@ class Targets:
         return Targets(self.labels[rows], spread, {k: v[rows] for k, v in self.given.items()})
 
 
-class FerModel(nn.Module):
+class FerModel(nn.Module, ABC):
     """Base class of the networks that `train` and `eval` run.
 
     Attributes:
@@ -94,9 +95,9 @@ class FerModel(nn.Module):
     head: tuple[str, ...] = ("classifier.",)
     cam_layer: str = ""
 
+    @abstractmethod
     def forward(self, views: Tensor) -> Output:
         """Views (N, K, C, H, W), normalised, -> Output. K is 1 unless the model needs regions."""
-        raise NotImplementedError
 
     def losses(self, output: Output, targets: Targets) -> dict[str, Tensor]:
         """Named scalar terms, already weighted and averaged over the batch; their sum is what is minimised."""

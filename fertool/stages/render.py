@@ -72,7 +72,7 @@ def run(
     if people < 3 or per_person < 1 or mixed < 0 or size < 32 or seed < 0:
         raise UsageError(
             f"people={people}, per_person={per_person}, mixed={mixed}, size={size}, seed={seed} make no data set",
-            "at least 3 people, 1 picture of each, none of them mixed, 32 pixels and seed 0",
+            "at least 3 people, 1 picture of each, 32 pixels, and nothing below 0",
         )
     out_dir = Path(out_dir)
     settings = {"people": people, "per_person": per_person, "size": size, "seed": seed, "renderer": _RENDERER}
