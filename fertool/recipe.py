@@ -18,7 +18,7 @@ from fertool.settings import STAGES, Settings
 S = TypeVar("S", bound=Settings)
 
 #: keys of a recipe that are not stage sections
-HEADER = ("about", "paper", "dataset", "stages", "after", "variants", "compare", "sweeps")
+HEADER = ("extends", "about", "paper", "dataset", "stages", "after", "variants", "compare", "sweeps")
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Recipe:
 
     Attributes:
         name: file name without .yaml ("" for pure defaults).
+        extends: recipe whose header and settings hold where this one has none of its own, or "".
         about: one line for `fertool recipes`.
         paper: key of the paper in `fertool/papers` whose numbers stand beside the results, or "".
         dataset: data set it was written for, or "".
@@ -40,6 +41,7 @@ class Recipe:
     """
 
     name: str = ""
+    extends: str = ""
     about: str = ""
     paper: str = ""
     dataset: str = ""
@@ -141,17 +143,39 @@ def names() -> list[str]:
 
 
 def load(name: str | None) -> Recipe:
-    """A recipe by name, or from a .yaml file of the user's; None gives pure defaults.
+    """Return a recipe by name, or from a .yaml file of the user's; None gives pure defaults.
 
     Raises:
         RecipeError: no such recipe, invalid YAML, or an unknown section or key anywhere in it.
     """
     if name is None:
         return Recipe()
-    if name.endswith((".yaml", ".yml")):
-        path = Path(name)
+    raw, text = _read(name)
+    name = Path(name).stem if name.endswith((".yaml", ".yml")) else name
+    recipe = Recipe(name=name, sections={k: v or {} for k, v in raw.items() if k in STAGES}, text=text, **_header(raw))
+    for stage in recipe.sections:
+        recipe.settings(stage)
+    for sweep, axes in recipe.sweeps.items():
+        _check_sweep(recipe, sweep, axes)
+    return recipe
+
+
+def _read(name: str, extending: tuple[str, ...] = ()) -> tuple[dict, str]:
+    """Return the keys of a recipe, laid over those of the recipe that it extends, and its own text.
+
+    Args:
+        extending: the recipes that extend this one.
+
+    Raises:
+        RecipeError: no such recipe, invalid YAML, unknown keys, or recipes that extend each other.
+    """
+    if name in extending:
+        raise RecipeError(f"recipe {name} extends itself", f"look at: {' → '.join((*extending, name))}")
+    file = name
+    if file.endswith((".yaml", ".yml")):
+        path = Path(file)
         if not path.is_file():
-            raise RecipeError(f"there is no recipe file {name}")
+            raise RecipeError(f"there is no recipe file {file}")
         data, name = path.read_bytes(), path.stem
     elif name in names():
         data = (resources.files("fertool") / "recipes" / f"{name}.yaml").read_bytes()
@@ -164,17 +188,12 @@ def load(name: str | None) -> Recipe:
         raise RecipeError(f"recipe {name} is not valid YAML: {' '.join(str(e).split())}") from e
     if not isinstance(raw, dict):
         raise RecipeError(f"recipe {name} does not consist of sections", "fertool recipes ran-ferplus shows one")
-    recipe = Recipe(
-        name=name,
-        sections={k: v or {} for k, v in raw.items() if k in STAGES},
-        text=text,
-        **_header(name, raw),
-    )
-    for stage in recipe.sections:
-        recipe.settings(stage)
-    for sweep, axes in recipe.sweeps.items():
-        _check_sweep(recipe, sweep, axes)
-    return recipe
+    _check_keys(name, raw)
+    if not (base := raw.get("extends")):
+        return raw, text
+    inherited, _ = _read(str(base), (*extending, file))
+    sections = {k: merge(inherited.get(k) or {}, raw.get(k) or {}) for k in STAGES if k in inherited or k in raw}
+    return {**inherited, **raw, **sections}, text
 
 
 def _check_sweep(recipe: Recipe, name: str, axes: Any) -> None:
@@ -202,8 +221,8 @@ def section_of(key: str) -> str:
     return parse_sets([f"{key.partition('=')[0]}=null"])[0][0]
 
 
-def _header(name: str, raw: dict) -> dict:
-    """The keys of a recipe beside its sections, checked; also that there are no others."""
+def _check_keys(name: str, raw: dict) -> None:
+    """Raise RecipeError for a key that recipes do not have, or a value of another kind."""
     for key, value in raw.items():
         if key not in STAGES and key not in HEADER:
             raise RecipeError(f"recipe {name}: unknown section {str(key)!r}", nearest(str(key), [*STAGES, *HEADER]))
@@ -213,9 +232,12 @@ def _header(name: str, raw: dict) -> dict:
             raise RecipeError(f"recipe {name}: {key} is not a list", f"write: {key}: [one, another]")
         if key == "sweeps" and not isinstance(value, dict):
             raise RecipeError(f"recipe {name}: sweeps have no names", "write: sweeps: {name: {section.key: [1, 2]}}")
-    header = {k: raw[k] for k in HEADER if k in raw}
-    header |= {k: tuple(map(str, raw.get(k, ()))) for k in ("stages", "after", "variants")}
-    for stage in header["stages"]:
+    for stage in raw.get("stages", ()):
         if stage not in STAGES:
-            raise RecipeError(f"recipe {name}: there is no stage {stage!r}", nearest(stage, STAGES))
-    return header
+            raise RecipeError(f"recipe {name}: there is no stage {stage!r}", nearest(str(stage), STAGES))
+
+
+def _header(raw: dict) -> dict:
+    """Return the keys of a recipe beside its sections."""
+    header = {k: raw[k] for k in HEADER if k in raw}
+    return header | {k: tuple(map(str, raw.get(k, ()))) for k in ("stages", "after", "variants")}

@@ -1,6 +1,6 @@
 """Recipes: every one that comes with fertool is valid, and whatever a user gets wrong is said in one line."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -40,8 +40,8 @@ def write(tmp_path):
 
 
 def test_no_recipe_is_forgotten():
-    assert recipes.names() == [f.stem for f in FILES]
-    assert len(FILES) == 30
+    assert recipes.names() == sorted(f.stem for f in FILES)
+    assert len(FILES) == 34
 
 
 @pytest.mark.parametrize("name", recipes.names())
@@ -174,6 +174,39 @@ def test_a_recipe_that_cannot_be_meant(write, text, says, hint):
 def test_a_recipe_that_is_not_there(tmp_path):
     refused(lambda: recipes.load("ran-ferpls"), "no recipe 'ran-ferpls'", "did you mean 'ran-ferplus'?")
     refused(lambda: recipes.load(str(tmp_path / "a.yaml")), "no recipe file")
+
+
+def test_a_recipe_extends_another(write):
+    recipe = recipes.load(
+        write("extends: ran-sfew\nabout: mine\nvariants: [self]\ntrain: {lr: 0.5, model: {size: 48}}")
+    )
+    base = recipes.load("ran-sfew")
+    assert (recipe.name, recipe.about, recipe.variants) == ("mine", "mine", ("self",))
+    assert (recipe.paper, recipe.stages, recipe.dataset) == (base.paper, base.stages, base.dataset)
+    train = recipe.settings("train")
+    assert (train.lr, train.lr_milestones, train.model) == (0.5, (15, 30), base.settings("train").model | {"size": 48})
+    assert recipe.settings("detect-align") == base.settings("detect-align")
+    assert recipe.text.startswith("extends: ran-sfew")
+
+
+def test_recipes_that_cannot_be_extended(write, tmp_path):
+    refused(lambda: recipes.load(write("extends: ran-sfw")), "no recipe 'ran-sfw'", "'ran-sfew'?")
+    refused(lambda: recipes.load(write(f"extends: {tmp_path}/mine.yaml")), "extends itself", "mine.yaml → ")
+
+
+def test_every_half_of_the_papers_tables_has_a_recipe():
+    unaligned = recipes.load("ran-affectnet-unaligned")
+    aligned = recipes.load("ran-affectnet")
+    assert unaligned.settings("train") == aligned.settings("train")
+    assert unaligned.settings("detect-align") == replace(aligned.settings("detect-align"), align="none")
+    for name in ("ran-ferplus-unaligned", "ran-affectnet-unaligned"):
+        assert recipes.load(name).settings("detect-align").align == "none"
+    vgg = recipes.load("ran-ferplus-vgg16").settings("train")
+    assert (vgg.model["backbone"], vgg.labels) == ("vgg16", "distribution")
+    assert recipes.load("va-cnn-fer2013").settings("detect-align").missed == "keep", "the paper learns all 35,887"
+    for name in ("amg-celeba", "ws-lgrn-fer2013", "ws-lgrn-ckplus", "ws-lgrn-rafdb"):
+        train = recipes.load(name).settings("train")
+        assert (len(train.turns), train.flip, train.expand) == (7, 0.5, True), "fourteen versions of every face"
 
 
 def test_a_users_own_recipe(write):
