@@ -1,6 +1,7 @@
 """The networks of LNLAttenNet, WS-LGRN, VA-CNN and MAN: sizes the papers print, invariants, losses in closed form."""
 
 import hashlib
+from functools import partial
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fertool.models.amg import activation_map
-from fertool.models.base import Targets
+from fertool.models.base import Targets, he, xavier
 from fertool.models.lnlattennet import LocalAttention, SimpleNet
 from fertool.models.man import MultipleAttention
 from fertool.models.rasnet import intersection_over_union
@@ -125,21 +126,21 @@ GOLDEN = {
     ("va-cnn", "attention-symmetric"): 1.7551,
     ("va-cnn", "gap"): 1.4784,
     ("va-cnn", "baseline"): 2.4573,
-    ("lnlattennet", "lnlattennet"): 2.1045,
-    ("lnlattennet", "single"): 2.0953,
-    ("lnlattennet", "local"): 2.1190,
-    ("lnlattennet", "non-local"): 2.1085,
+    ("lnlattennet", "lnlattennet"): 2.2400,
+    ("lnlattennet", "single"): 2.1673,
+    ("lnlattennet", "local"): 2.2492,
+    ("lnlattennet", "non-local"): 2.1814,
     ("ws-lgrn", "ws-lgrn"): 230.5579,
     ("ws-lgrn", "gfnet"): 46.7038,
     ("ws-lgrn", "lfnet"): 191.2034,
     ("ws-lgrn", "sum"): 233.1665,
     ("ws-lgrn", "concat"): 233.8311,
     ("ws-lgrn", "wcl"): 2.6939,
-    ("man", "man"): 1.9467,
+    ("man", "man"): 1.9483,
     ("man", "vgg"): 1.9434,
     ("man", "vgg-se"): 1.9458,
     ("amg", "amg"): 1.3539,
-    ("rasnet", "rasnet"): 395.6745,
+    ("rasnet", "rasnet"): 428.5213,
 }
 
 
@@ -175,6 +176,58 @@ def test_what_a_network_stands_on_never_changes(name, part):
         optimizer.step()
     assert digest(frozen) == before, "neither weights nor batch statistics"
     assert digest(net) != digest(network(name))
+
+
+# ----------------------------------------------------------------------------------------- initialisation
+
+
+@pytest.mark.parametrize("initialise", [xavier, partial(xavier, fan="in"), he])
+@pytest.mark.parametrize("make", [SimpleNet, LocalAttention])
+def test_grouped_networks_are_initialised_like_separate_ones(make, initialise):
+    torch.manual_seed(0)
+    together, alone = make(8, 16).apply(initialise), [make(8, 1).apply(initialise) for _ in range(16)]
+    for i, layer in enumerate(together):
+        if isinstance(layer, nn.Conv2d):
+            theirs = torch.cat([net[i].weight for net in alone])
+            assert layer.weight.shape == theirs.shape
+            assert layer.weight.std().item() == pytest.approx(
+                theirs.std().item(), rel=0.15 if i == len(together) - 1 else 0.03
+            )
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "deviation"),  # of uniform weights: the bound over the root of 3
+    [
+        ("lnlattennet", "local.0", (2 / (9 * (16 + 16))) ** 0.5),  # Table II's first layer, for one patch of 16
+        ("lnlattennet", "local.2", (2 / (9 * (16 + 16))) ** 0.5),
+        ("lnlattennet", "local_attention.0", (2 / (9 * (64 + 64))) ** 0.5),
+        ("lnlattennet", "qkv", (2 / (256 + 128)) ** 0.5),  # Q, K and V of Table I are layers of their own
+        ("lnlattennet", "unet.down.1.0", (2 / (9 * (16 + 32))) ** 0.5),
+        ("man", "attention.buffer", (1 / 128) ** 0.5),  # one of eight; Caffe counts the inputs alone
+        ("man", "attention.channel_attention.squeeze", (1 / 128) ** 0.5),
+        ("man", "attention.channel_attention.excite", (1 / 8) ** 0.5),
+        ("man", "fc8", (1 / 1024) ** 0.5),
+        ("rasnet", "fc8", (1 / 2048) ** 0.5),
+    ],
+)
+def test_deviation_of_fresh_weights(name, layer, deviation):
+    net = network(name, **{**SMALL[name], "channels": 16})
+    assert net.get_submodule(layer).weight.std().item() == pytest.approx(deviation, rel=0.03)
+
+
+@pytest.mark.parametrize("name", ["man", "rasnet"])
+def test_glorots_mean_of_both_fans_can_be_asked_for(name):
+    net = network(name, xavier="average")
+    fan_in, fan_out = net.fc8.in_features, net.fc8.out_features
+    assert net.fc8.weight.std().item() == pytest.approx((2 / (fan_in + fan_out)) ** 0.5, rel=0.03)
+
+
+def test_fresh_local_networks_pass_as_much_on_as_a_single_one():
+    torch.manual_seed(0)
+    x = torch.randn(2, 8 * 16, 48, 48)
+    together, alone = SimpleNet(8, 16).apply(xavier), SimpleNet(8, 1).apply(xavier)
+    sizes = [y.square().mean().sqrt().item() for y in (together(x), alone(x.reshape(32, 8, 48, 48)))]
+    assert 0.5 < sizes[0] / sizes[1] < 2, "counting the outputs of all groups makes it a thousandth"
 
 
 # ------------------------------------------------------------------------------------------------- VA-CNN

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor, nn
 
-from fertool.models.base import FerModel, InputSpec, Output, Targets, classification_loss, he, xavier
+from fertool.models.base import Branches, FerModel, InputSpec, Output, Targets, classification_loss, he, xavier
 from fertool.regions.patches import patch_side, patch_starts
 from fertool.settings import Settings
 
@@ -50,8 +50,9 @@ class LnlSettings(Settings):
     dropout: Annotated[float, Ge(0), Lt(1), "after each of them"] = 0.5
     channels: Annotated[int, Ge(4), "of the U-Net's first level; 64 is the paper's"] = 64
     size: Annotated[int, Ge(64), "side of the input, a multiple of 16"] = 144
-    start: Annotated[
-        Literal["xavier", "he"], "how weights begin; narrow networks need `he`, or the L2 term shrinks them first"
+    initialisation: Annotated[
+        Literal["xavier", "he"],
+        "of all weights: Xavier's (the paper's), each local network as a network of its own, or He's for ReLU",
     ] = "xavier"
     mean: Annotated[float, "of the pixels, as a fraction of white: what is subtracted; the paper does not say"] = 0.0
     std: Annotated[float, Gt(0), "of the pixels, as a fraction of white: what they are divided by"] = 1.0
@@ -87,7 +88,7 @@ class LnlAttenNet(FerModel):
             nn.Conv2d(16 * c, 8 * c, 3, padding=1), nn.ReLU(), nn.Conv2d(8 * c, 8 * c, 3, padding=1), nn.ReLU()
         )
         if s.nonlocal_weights:
-            self.qkv = nn.Conv2d(16 * c, 3 * 8 * c, 1)
+            self.qkv = Branches(3, 16 * c, 8 * c, 1)
             self.relu = nn.ReLU()
         nets = 1 if s.share_local else m
         self.local = SimpleNet(c, nets)
@@ -99,9 +100,7 @@ class LnlAttenNet(FerModel):
             layers += [nn.Linear(a, b), nn.ReLU(), nn.Dropout(s.dropout)]
         self.hidden = nn.Sequential(*layers)
         self.classifier = nn.Linear(widths[-1], classes)
-        self.apply(xavier)
-        if s.start == "he":
-            self.apply(he)
+        self.apply(he if s.initialisation == "he" else xavier)
 
     def parts(self) -> dict[str, nn.Module]:
         if self.settings != LnlSettings():

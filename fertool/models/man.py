@@ -8,6 +8,7 @@ The paper's baselines, the plain VGG-16 and VGG-16 with one channel attention, a
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Literal
 
 import torch.nn.functional as F
@@ -15,8 +16,8 @@ from annotated_types import Ge, Gt, Lt
 from torch import Tensor, nn
 
 from fertool.models.backbones import PIXELS, VggBlocks
-from fertool.models.base import FerModel, Output, he, renormalise, xavier
-from fertool.models.rasnet import GRID, REGIONS, RasNet, RasNetSettings
+from fertool.models.base import Branches, FerModel, Output, he, renormalise, xavier
+from fertool.models.rasnet import GRID, REGIONS, RasNet, RasNetSettings, XavierFan
 from fertool.settings import Settings
 
 
@@ -41,6 +42,7 @@ class ManSettings(Settings):
         "how pixels are normalised: as the starting weights saw them; from random weights `imagenet`, because with "
         "inputs of VGG-Face's size the weights of the regions begin at 0 and 1 and stay there",
     ] = "vgg-face"
+    xavier: XavierFan = "in"
     part: Annotated[dict, "settings of the RASnet it stands on; taken from its run"] = field(default_factory=dict)
 
 
@@ -73,8 +75,8 @@ class Man(FerModel):
         self.fc6 = nn.Linear(wide * 7 * 7, 64 * s.channels)
         self.fc7 = nn.Linear(64 * s.channels, 64 * s.channels)
         self.fc8 = nn.Linear(64 * s.channels, classes)
-        self.apply(xavier)
-        if s.pixels == "imagenet":  # Xavier's start would let inputs of this size die away in thirteen layers
+        self.apply(partial(xavier, fan=s.xavier))
+        if s.pixels == "imagenet":  # with Xavier's weights, inputs of this size would die away in thirteen layers
             self.backbone.apply(he)
         if s.block == "ma":
             self.rasnet = RasNet(RasNetSettings(**s.part), classes)
@@ -130,7 +132,7 @@ class MultipleAttention(nn.Module):
 
     def __init__(self, channels: int, s: ManSettings):
         super().__init__()
-        self.buffer = nn.Conv2d(channels, REGIONS * channels, 1)
+        self.buffer = Branches(REGIONS, channels, channels, 1)
         self.channel_attention = ChannelAttention(channels, s.se_reduction, groups=REGIONS)
         self.weigh_conv = nn.Conv2d(channels, s.weight_channels, 1)
         self.weigh_fc = nn.Linear(s.weight_channels * (GRID // 2) ** 2, REGIONS)

@@ -3,6 +3,7 @@ Recognition", IEEE Access 2020, Table 1): it learns from landmarks where eight f
 are needed afterwards."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Literal
 
 from annotated_types import Gt
@@ -13,6 +14,13 @@ from fertool.models.base import FerModel, Output, Targets, xavier
 from fertool.settings import Settings
 
 REGIONS, GRID = 8, 14
+
+#: setting of RASnet and MAN
+XavierFan = Annotated[
+    Literal["in", "average"],
+    "fan of Xavier's initialisation: that of the inputs, as in Caffe, with which the paper's networks were trained, or "
+    "the mean of inputs and outputs",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +34,7 @@ class RasNetSettings(Settings):
         Literal["vgg-face", "imagenet"], "pixels minus their mean, as for VGG-Face, or also divided by their deviation"
     ] = "vgg-face"
     channels: Annotated[int, Gt(0), "of the first convolution; the others have twice as many"] = 64
+    xavier: XavierFan = "in"
 
 
 class RasNet(FerModel):
@@ -56,7 +65,7 @@ class RasNet(FerModel):
         side = 4 if up else 3
         self.fc7 = nn.Linear(2 * c * side * side, 2048)
         self.fc8 = nn.Linear(2048, REGIONS * GRID * GRID)  # the table prints 1056, which no 14×14 masks make up
-        self.apply(xavier)
+        self.apply(partial(xavier, fan=s.xavier))
 
     def forward(self, views: Tensor) -> Output:
         """(N, 1, 3, 224, 224) -> Output whose logits are masks (N, 8, 14, 14) between 0 and 1."""
