@@ -116,11 +116,8 @@ class LnlAttenNet(FerModel):
         """(N, 1, 3, S, S) -> Output with attention global w^g and local w^l, each (N, M), of patches row by row."""
         s = self.settings
         f5, f9 = self.unet(views[:, 0])
-        g = self._pool(self.g_conv(f5)).flatten(1)
-        w_global = w_local = None
-        if s.nonlocal_weights:
-            w_global, attended = self._nonlocal(f5)
-            g = (1 - s.alpha) * g + s.alpha * attended  # Eq. 1
+        g, w_global = self._global(f5)
+        w_local = None
         patches = self._patches(f9)  # (N, M, C, 48, 48)
         features = self._each(self.local, patches)  # (N, M, 4c, 6, 6)
         if s.local_weights:
@@ -133,9 +130,25 @@ class LnlAttenNet(FerModel):
         found = {"global": w_global, "local": w_local}
         return Output(logits, {k: v for k, v in found.items() if v is not None})
 
+    def _global(self, f5: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Compute the global vector g* (N, M · 8c) and the weights w^g (N, M), None without non-local attention.
+
+        Eq. 1 adds g and s entry by entry: both are flattened cell by cell, the channels of a cell side by side
+        (TensorFlow's order), so that an entry of g meets the same cell's entry of s.
+        """
+        g = self._cells(self.g_conv(f5)).flatten(1)
+        if not self.settings.nonlocal_weights:
+            return g, None
+        w_global, attended = self._nonlocal(f5)
+        return (1 - self.settings.alpha) * g + self.settings.alpha * attended, w_global  # Eq. 1
+
+    def _cells(self, x: Tensor) -> Tensor:
+        """(N, C, h, w) pooled to M cells, row by row: (N, M, C)."""
+        return self._pool(x).flatten(2).transpose(1, 2)
+
     def _nonlocal(self, f5: Tensor) -> tuple[Tensor, Tensor]:
         """Weights w^g (N, M) and the attended vector s (N, M · 8c), from Q, K, V of Table I."""
-        q, k, v = (self._pool(x).flatten(2).transpose(1, 2).float() for x in self.relu(self.qkv(f5)).chunk(3, dim=1))
+        q, k, v = (self._cells(x).float() for x in self.relu(self.qkv(f5)).chunk(3, dim=1))
         r = q @ k.transpose(1, 2)  # no entry is negative
         total = r.sum(2, keepdim=True)
         r = torch.where(total > _EPS, r / total.clamp_min(_EPS), 1 / r.shape[2])  # rows sum to 1
