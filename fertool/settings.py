@@ -234,7 +234,11 @@ class Train(Settings):
     model: Annotated[dict, "the network (`name`) and its own settings, see `fertool models NAME`"] = field(
         default_factory=lambda: {"name": "ran"}
     )
-    init: Annotated[str, "starting weights: `none`, `imagenet`, or a .safetensors, .pth or run.h5 file"] = "none"
+    init: Annotated[
+        str | None,
+        "initial weights: `none`, `imagenet`, `dlib`, or a .safetensors, .pth or run.h5 file (default: `dlib` for the "
+        "backbone dlib-resnet29, `none` for others)",
+    ] = None
     labels: Annotated[
         Literal["majority", "distribution", "list"],
         "what is learnt: one label per face, the label distribution, or the labels and split of the released lists",

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from fertool.models.backbones import BACKBONES
-from fertool.models.base import Output, Targets, classification_loss
+from fertool.models.backbones import BACKBONES, IMAGENET
+from fertool.models.base import Backbone, Output, Targets, classification_loss
 from fertool.models.ran import Ran, RanSettings, region_biased_loss
 from fertool.models.registry import build_model, model_settings
 
@@ -21,10 +21,11 @@ def meta(classes: int, regions: int = 6, variant: str = "", **settings) -> Ran:
         return build_model(model_settings({"name": "ran", **settings}, variant), classes, regions)
 
 
-class Flat(nn.Module):
+class Flat(Backbone):
     """A stand-in for a trunk: the first seven numbers of a view are its features, so that they are known."""
 
     features = 7
+    pixels = IMAGENET
 
     def forward(self, x):
         return x.flatten(1)[:, :7]

@@ -278,10 +278,11 @@ def test_two_processes_train_like_one(tmp_path):
     assert seen == pytest.approx(np.round(seen)), "a share of 17 faces, each counted once"
 
 
-def test_errors_in_a_process_are_told_as_if_there_were_one(faces, out, capfd):
+def test_errors_in_a_process_are_told_as_if_there_were_one(faces, out, tmp_path, capfd):
+    torch.save({"elsewhere": torch.ones(3)}, tmp_path / "other.pth")
     refused(
-        DeviceError, "no weights file .*none.pth", "run.h5 file",
-        lambda: toy.train_toy(faces, out=out, init="none.pth", devices=Devices("cpu", 2)),
+        DeviceError, "other.pth: 0 of .* tensors filled", "--init none",
+        lambda: toy.train_toy(faces, out=out, init=str(tmp_path / "other.pth"), devices=Devices("cpu", 2)),
     )  # fmt: skip
     assert not out.exists(), "nothing was saved, so nothing is left"
     assert "Traceback" not in capfd.readouterr().err

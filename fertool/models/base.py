@@ -33,6 +33,26 @@ class InputSpec:
     cut: bool = False
 
 
+class Backbone(nn.Module):
+    """Base class of feature extractors: images (N, 3, H, W) -> one vector (N, D) per image.
+
+    Attributes:
+        features: D.
+        layout: whose parameter names these are: weights of that layout load by name. "" for nobody's.
+        last_maps: name of the layer that gives the last feature maps.
+        pixels: how the images are normalised that its pretrained weights were trained on, and their size.
+        pretrained: value of `init` that loads them by default; "none" where fertool comes with none.
+        smallest: side of the smallest image in pixels.
+    """
+
+    features: int
+    layout: str = ""
+    last_maps: str
+    pixels: InputSpec
+    pretrained: str = "none"
+    smallest: int = 1
+
+
 @dataclass
 class Output:
     """What a forward pass gives.
@@ -86,6 +106,7 @@ class FerModel(nn.Module, ABC):
         metric: what `score` measures.
         head: how the names of the parameters begin that never come from another run: what depends on the classes.
         cam_layer: name of the layer whose feature maps Grad-CAM weighs: the last convolution, after its ReLU.
+        pretrained: value of the setting `init` where none is set.
     """
 
     input: InputSpec
@@ -97,6 +118,7 @@ class FerModel(nn.Module, ABC):
     metric: str = "accuracy"
     head: tuple[str, ...] = ("classifier.",)
     cam_layer: str = ""
+    pretrained: str = "none"
 
     @abstractmethod
     def forward(self, views: Tensor) -> Output:

@@ -7,15 +7,16 @@ linear layer classifies. The region-biased loss asks that some crop weighs more 
 The paper's baselines and ablations are the same class with other settings, see `VARIANTS`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import torch
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
-from fertool.models.backbones import BACKBONES, IMAGENET, VGG_FACE
-from fertool.models.base import FerModel, InputSpec, Output, Targets, classification_loss
+from fertool.errors import RecipeError
+from fertool.models.backbones import BACKBONES, PIXELS
+from fertool.models.base import FerModel, Output, Targets, classification_loss
 from fertool.settings import Settings
 
 
@@ -24,7 +25,11 @@ class RanSettings(Settings):
     """Settings of RAN."""
 
     name: Literal["ran"] = "ran"
-    backbone: Literal["resnet18", "vgg16", "tiny"] = "resnet18"
+    backbone: Literal["resnet18", "vgg16", "dlib-resnet29", "tiny"] = "resnet18"
+    pixels: Annotated[
+        Literal["auto", "imagenet", "vgg-face", "dlib"],
+        "how pixels are normalised; `auto` as for the backbone's pretrained weights",
+    ] = "auto"
     fusion: Annotated[
         Literal["attention", "concat", "average", "none", "augment"],
         "how regions become one vector; `none` classifies one region, `augment` learns all regions as single pictures",
@@ -71,6 +76,7 @@ class Ran(FerModel):
         ("RAN, ResNet-18", {}, 8),
         ("RAN, ResNet-18, with attention biases", {"attn_bias": True}, 7),
         ("RAN, VGG-16", {"backbone": "vgg16"}, 8),
+        ("RAN, dlib's ResNet-29", {"backbone": "dlib-resnet29", "size": 150}, 8),
         ("ResNet-18 baseline", VARIANTS["baseline"], 8),
         ("RAN, tiny backbone (no paper's)", {"backbone": "tiny", "size": 64}, 7),
     )
@@ -78,9 +84,15 @@ class Ran(FerModel):
     def __init__(self, settings: RanSettings, classes: int, regions: int = 6):
         super().__init__()
         self.settings = s = settings
-        spec = VGG_FACE if s.backbone == "vgg16" else IMAGENET
-        self.input = InputSpec((s.size, s.size), spec.channels, spec.mean, spec.std)
         self.backbone = BACKBONES[s.backbone]()
+        if s.size < self.backbone.smallest:
+            raise RecipeError(
+                f"model ran: size {s.size} is too small for the backbone {s.backbone}, whose images have at least "
+                f"{self.backbone.smallest} pixels a side",
+                f"--set train.model.size={self.backbone.pixels.size[0]}",
+            )
+        spec = self.backbone.pixels if s.pixels == "auto" else PIXELS[s.pixels]
+        self.input = replace(spec, size=(s.size, s.size))
         d = self.backbone.features
         width = d
         if s.fusion == "attention":
@@ -95,6 +107,10 @@ class Ran(FerModel):
     @property
     def cam_layer(self) -> str:
         return f"backbone.{self.backbone.last_maps}"
+
+    @property
+    def pretrained(self) -> str:
+        return self.backbone.pretrained
 
     @property
     def needs(self) -> tuple[str, ...]:

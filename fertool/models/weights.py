@@ -1,5 +1,6 @@
-"""Starting weights: from a file of the user's, from ImageNet, or none. Nothing is ever unpickled."""
+"""Initial weights: from a file of the user's, from ImageNet, from dlib, or none. Nothing is ever unpickled."""
 
+import hashlib
 import json
 import warnings
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from fertool import artefact
 from fertool.errors import DeviceError
+from fertool.models import dlib_dat, dlib_resnet
 from fertool.models.base import FerModel
 
 #: prefixes that training code of all kinds puts before a trunk's parameter names
@@ -49,8 +51,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         DeviceError: the file is missing, of another kind, or would have to be unpickled.
     """
-    if not path.is_file():
-        raise DeviceError(f"there is no weights file {path}", "give a .safetensors, .pth or run.h5 file, or none")
+    _require(path)
     if path.suffix == ".h5":
         run = artefact.read(path, "run")
         best = run.params.get("train", {}).get("select_on", "last") != "last"
@@ -97,8 +98,27 @@ def _safetensors(path: Path) -> Iterator:
         raise DeviceError(f"{path} is no safetensors file: {e}", "it may be damaged, or have another ending") from e
 
 
+def init_source(net: FerModel, init: str) -> artefact.Parent | None:
+    """Return the file of initial weights as an input of the run, with its digest; None where there is none of its own.
+
+    Raises:
+        DeviceError: the file is missing or damaged, or is for another backbone.
+    """
+    if init in ("none", "imagenet"):
+        return None
+    if init == "dlib":
+        return artefact.Parent("init", "weights", dlib_resnet.FILE, "", _dlib(net).sha256)
+    path = Path(init)
+    _require(path)
+    if path.suffix == ".h5":
+        return artefact.read(path, "run").as_parent("init")
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    return artefact.Parent("init", "weights", path.name, "", digest)
+
+
 def init_weights(net: FerModel, init: str) -> Match | None:
-    """Fill a network from `init`: "none", "imagenet", a run of the same network, or another weights file.
+    """Fill a network from `init`: "none", "imagenet", "dlib", a run of the same network, or another weights file.
 
     A run, or what `fertool export` made of it, gives all but the head, which depends on the classes; any other file
     gives `net.backbone`. The network this one stands on keeps its own weights.
@@ -109,6 +129,8 @@ def init_weights(net: FerModel, init: str) -> Match | None:
     """
     if init == "none":
         return None
+    if init == "dlib":
+        return _fill(net.backbone, dlib_resnet.tensors(_dlib(net)), dlib_resnet.FILE, skip=())
     trunk = getattr(net, "backbone", None)
     tensors = _run_of_same_network(net, Path(init))
     if tensors is None and trunk is None:
@@ -122,6 +144,23 @@ def init_weights(net: FerModel, init: str) -> Match | None:
         tensors = {_trunk_name(k, layout): v for k, v in found.items()}
         return _fill(trunk, tensors, init, skip=("fc.", "fc7", "fc8", "classifier."))
     return _fill(net, tensors, init, skip=(*net.head, *([f"{net.stands_on}."] if net.stands_on else [])))
+
+
+def _require(path: Path) -> None:
+    if not path.is_file():
+        raise DeviceError(
+            f"there is no weights file {path}", "give a .safetensors, .pth or run.h5 file, imagenet, dlib or none"
+        )
+
+
+def _dlib(net: FerModel) -> dlib_dat.Network:
+    """The installed file of the weights for this network's backbone."""
+    if net.pretrained != "dlib":
+        raise DeviceError(
+            f"--init dlib fills the backbone dlib-resnet29, which {net.settings.name} does not have here",
+            "set train.model.backbone=dlib-resnet29 (ran), or use --init none or a weights file",
+        )
+    return dlib_resnet.weights_file()
 
 
 def _fill(net: nn.Module, tensors: Mapping[str, Tensor], source: str, skip: tuple[str, ...]) -> Match:

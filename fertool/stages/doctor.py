@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 
 from fertool import __version__, console
+from fertool.errors import DeviceError
+from fertool.models import dlib_resnet
 from fertool.workspace import Workspace
 
 _PACKAGES = (
@@ -21,7 +23,7 @@ _OPTIONAL = {
 
 
 def summary(workspace: Workspace) -> dict:
-    """Versions, devices, detector models, workspace; `missing` lists what is not there and how to get it."""
+    """Versions, devices, files of models, workspace; `missing` lists what is not there and how to get it."""
     import torch
 
     missing = []
@@ -32,10 +34,15 @@ def summary(workspace: Workspace) -> dict:
             extra = _OPTIONAL.get(package)
             get = f"pip install 'fertool[{extra}]'" if extra else f"pip install {package}"
             missing.append({"what": f"package {package}", "get": get, "needed": extra is None})
-    models = {name: str(path) if path else None for name, path in _detector_models().items()}
+    models = {name: str(path) if path else None for name, path in _models().items()}
     for name, path in models.items():
         if path is None:
             missing.append({"what": name, "get": "pip install face_recognition_models facenet-pytorch", "needed": True})
+        elif name in _CHECKS:
+            try:
+                _CHECKS[name]()
+            except DeviceError as e:
+                missing.append({"what": e.message, "get": e.hint.removeprefix("run: "), "needed": True})
     gpus = [
         {"name": torch.cuda.get_device_name(i), "memory_gb": torch.cuda.get_device_properties(i).total_memory / 1e9}
         for i in range(torch.cuda.device_count())
@@ -67,11 +74,16 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _detector_models() -> dict[str, Path | None]:
+#: whether an installed file is whole
+_CHECKS = {"dlib face recognition (--init dlib)": dlib_resnet.weights_file}
+
+
+def _models() -> dict[str, Path | None]:
     found: dict[str, Path | None] = {}
     for name, package, file in (
         ("dlib CNN detector", "face_recognition_models", "models/mmod_human_face_detector.dat"),
         ("dlib 68 landmarks", "face_recognition_models", "models/shape_predictor_68_face_landmarks.dat"),
+        ("dlib face recognition (--init dlib)", "face_recognition_models", f"models/{dlib_resnet.FILE}"),
         ("MTCNN", "facenet_pytorch", "data/pnet.pt"),
     ):
         spec = importlib.util.find_spec(package)
@@ -89,7 +101,7 @@ def report(facts: dict) -> None:
     state = "writable" if space["writable"] else "NOT writable: choose another with --workspace"
     console.say(f"workspace {space['path']}: {state}, {space['free_gb']:.0f} GB free, {_listed(space['data_sets'])}")
     console.show(console.table("Packages", ["name", "version"], facts["versions"].items()))
-    console.show(console.table("Detector models", ["name", "file"], facts["models"].items()))
+    console.show(console.table("Models", ["name", "file"], facts["models"].items()))
     for item in facts["missing"]:
         console.say(f"missing: {item['what']}{'' if item['needed'] else ' (optional)'} → {item['get']}")
     if not any(item["needed"] for item in facts["missing"]):

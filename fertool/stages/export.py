@@ -134,7 +134,10 @@ def _licence(trained: Trained) -> str:
     said = ["fertool is MIT-licensed; weights follow from what they were learnt from.", f"Trained on: {data}."]
     if trained.faces.landmarks == "ert68":
         said.append("Its faces were aligned by dlib's 68-point model, learnt from iBUG 300-W: no commercial use.")
-    if (init := trained.train.get("init", "none")) != "none":
+    init = trained.train.get("init", "none")
+    if init == "dlib":
+        said.append("Its training began with dlib's face recognition network, which is in the public domain.")
+    elif init != "none":
         said.append(f"Its training began with weights of others: {Path(init).name}.")
     return " ".join(said)
 

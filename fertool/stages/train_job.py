@@ -11,6 +11,7 @@ from fertool.artefact import Artefact
 from fertool.errors import ArtefactError, DataError, RecipeError, nearest
 from fertool.faces.status import HAS_IMAGE
 from fertool.models.registry import build_model, model_class
+from fertool.models.weights import init_source
 from fertool.settings import Train
 from fertool.training.devices import Devices
 from fertool.training.faces import Rows, check_classes, check_some, drawn, masked, select
@@ -59,6 +60,8 @@ def gather(
         network = build_model_meta(model, len(source.classes or ()))
     elif part:
         raise RecipeError(f"{model.name}{variant and f' ({variant})'} stands on no other run", "leave out --part")
+    settings = replace(settings, init=settings.init or network.pretrained)
+    init = init_source(network, settings.init)
     used = {
         kind: _beside(source, files[kind], network, settings, kind)
         for kind in ("regions", "subsets", "masks")
@@ -101,7 +104,7 @@ def gather(
         "train": {k: v for k, v in settings.as_dict().items() if k != "model"},
         "model": model.as_dict(),
     }
-    inputs = [source.as_parent(), *(made.as_parent() for made in used.values())]
+    inputs = [source.as_parent(), *(made.as_parent() for made in used.values()), *([init] if init else [])]
     return Job(
         run=Path(),
         faces=source.path,
