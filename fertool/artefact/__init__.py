@@ -22,12 +22,12 @@ another one, and nothing is ever unpickled.
 History: 1, first release.
 """
 
-from fertool.artefact.layout import KINDS, PENDING, REQUIRED, SCHEMA, Column, Parent, partial_path, text
+from fertool.artefact.layout import KINDS, PENDING, SCHEMA, Column, Parent, partial_path, text
 from fertool.artefact.provenance import differences, flatten, make_info, up_to_date
 from fertool.artefact.reading import Artefact, find, read
 from fertool.artefact.writing import Writer, begin, save
 
 __all__ = [
-    "KINDS", "PENDING", "REQUIRED", "SCHEMA", "Artefact", "Column", "Parent", "Writer",
+    "KINDS", "PENDING", "SCHEMA", "Artefact", "Column", "Parent", "Writer",
     "begin", "differences", "find", "flatten", "make_info", "partial_path", "read", "save", "text", "up_to_date",
 ]  # fmt: skip

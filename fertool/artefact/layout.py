@@ -10,15 +10,6 @@ import numpy as np
 KINDS = ("faces", "masks", "regions", "subsets", "run", "predictions", "figures", "landmarks")
 SCHEMA = 1
 
-#: columns without which a file of the kind makes no sense
-REQUIRED = {
-    "faces": ("id", "images", "status", "label", "split"),
-    "masks": ("id", "masks"),
-    "regions": ("id", "boxes"),
-    "subsets": ("id",),
-    "predictions": ("id", "row", "label", "logits"),
-}
-
 PENDING = 0  # a row not written yet, in the `status` column of a file that is being made
 
 
@@ -59,11 +50,6 @@ def text(values: Iterable[str]) -> np.ndarray:
 
 def partial_path(path: Path) -> Path:
     return path.with_name(path.name + ".partial")
-
-
-def open_h5(path: Path, mode: str = "r") -> h5py.File:
-    """An HDF5 file without HDF5's own locks, which some network file systems lack."""
-    return h5py.File(path, mode, locking=False)
 
 
 def one_line(e: Exception) -> str:

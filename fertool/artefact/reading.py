@@ -1,27 +1,24 @@
 """Opening artefacts: everything is checked, nothing is followed out of the file."""
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from fertool import __version__
-from fertool.artefact.layout import REQUIRED, SCHEMA, Parent, one_line, open_h5, partial_path
+from fertool.artefact import digests
+from fertool.artefact.layout import SCHEMA, Parent, one_line, partial_path
+from fertool.artefact.schema import Facts, Header, Newer, check_arrays, check_values, read_header
+from fertool.artefact.storage import Stored, load, open_h5, survey
 from fertool.errors import ArtefactError
 
+_CHEAP = 1 << 25  # bytes: an array up to this size is checked whenever it is read; a larger one when all of it is used
 
-@dataclass(frozen=True)
-class Stored:
-    """Where a dataset lies in its file."""
 
-    dtype: np.dtype
-    shape: tuple[int, ...]
-    offset: int | None
-    is_text: bool
+class Damaged(ArtefactError):
+    """A file that is no HDF5 file any more, as one that was being written when the power went."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +31,14 @@ class Artefact:
     uid: str
     digest: str
     complete: bool
-    params: dict
+    params: Facts
     inputs: tuple[Parent, ...]
     classes: tuple[str, ...] | None
-    info: dict
+    info: Facts
     stored: dict[str, Stored] = field(repr=False)
-    inode: int = field(repr=False)
+    _header: Header = field(repr=False)
+    _state: tuple[int, ...] = field(repr=False)
+    _checked: set[str] = field(default_factory=set, repr=False, compare=False)
 
     @property
     def rows(self) -> int:
@@ -53,32 +52,95 @@ class Artefact:
         return name in self.stored
 
     def __getitem__(self, name: str) -> np.ndarray:
-        """A column or array. Numbers come as a read-only memory map, text as an array of str."""
+        """A column or array. Numbers come as a read-only memory map, text as an array of str.
+
+        Arrays that are small enough are checked against their digest; `verify` checks the others.
+
+        Raises:
+            ArtefactError: there is no such array, its content is not what was written, or the file was replaced.
+        """
+        s = self._find(name)
+        if s.nbytes <= _CHEAP:
+            self._check(name)
+        return self._values(name)
+
+    def _find(self, name: str) -> Stored:
         if name not in self.stored:
             raise ArtefactError(f"{self.path} has no column {name!r}", f"it has: {', '.join(self.stored)}")
-        s = self.stored[name]
-        if self.path.stat().st_ino != self.inode:
+        if _state_of(self.path, self.complete) != self._state:
             raise ArtefactError(f"{self.path} was replaced while it was in use", "run the command again")
-        if s.offset is None or 0 in s.shape or s.shape == ():
-            with open_h5(self.path) as h5:
-                array = np.asarray(h5[name][()])
-        else:
-            array = np.memmap(self.path, dtype=s.dtype, mode="r", offset=s.offset, shape=s.shape)
-        if not s.is_text:
-            return array
+        return self.stored[name]
+
+    def _values(self, name: str) -> np.ndarray:
+        s = self.stored[name]
         try:
+            if s.offset is None or 0 in s.shape:
+                with open_h5(self.path) as h5:
+                    array = load(h5, name, s)
+            else:
+                array = np.memmap(self.path, dtype=s.dtype, mode="r", offset=s.offset, shape=s.shape or (1,))
+                array = array.reshape(s.shape)
+            if not s.is_text:
+                return array
             return np.array([v.decode() for v in np.asarray(array).ravel()], dtype=object).reshape(s.shape)
         except UnicodeDecodeError as e:
             raise ArtefactError(f"{self.path}: the text in {name} is not UTF-8", _damage_hint(self.path)) from e
+        except (OSError, ValueError, RuntimeError) as e:
+            raise ArtefactError(f"{self.path}: {name} cannot be read: {one_line(e)}", _damage_hint(self.path)) from e
+
+    def verify(self, *names: str) -> None:
+        """Check arrays, all by default, against their digests and bounds. Each is read once, by this object.
+
+        Files of earlier versions have no digest of each array: all of such a file is checked at once.
+
+        Raises:
+            ArtefactError: an array is not what was written; the message names it.
+        """
+        for name in names or self.stored:
+            self._find(name)
+        if not self._header.digests and self.complete and self.digest not in self._checked:
+            found, _ = self._reading(digests.of_file, self._header.texts, self.schema, self.stored)
+            if found != self.digest:
+                raise ArtefactError(f"the content of {self.path} does not match its digest", _damage_hint(self.path))
+            self._checked.add(self.digest)
+        for name in names or self.stored:
+            self._check(name)
+
+    def _check(self, name: str) -> None:
+        """Check an array once."""
+        if name in self._checked:
+            return
+        written = self._header.digests.get(name) if self.complete else None
+        if written and self._reading(digests.of_array, name, self.stored[name]) != written:
+            raise ArtefactError(
+                f"{name} of {self.path} does not match its digest: it was changed or damaged after it was written",
+                _damage_hint(self.path),
+            )
+        if not self.stored[name].is_text:
+            try:
+                check_values(self.kind, name, self._values(name), self.classes)
+            except ValueError as e:
+                raise ArtefactError(f"{self.path}: {one_line(e)}", _damage_hint(self.path)) from e
+        self._checked.add(name)
+
+    def _reading(self, work, *args):
+        try:
+            return work(self.path, *args)
+        except (OSError, ValueError, RuntimeError) as e:
+            raise ArtefactError(f"{self.path} cannot be read: {one_line(e)}", _damage_hint(self.path)) from e
 
     @cached_property
     def ids(self) -> np.ndarray:
         return self["id"]
 
     def group(self, name: str) -> dict[str, np.ndarray]:
-        """All arrays below a group, by their path relative to it."""
+        """All arrays below a group, checked, by their path relative to it."""
         prefix = name.rstrip("/") + "/"
-        return {key[len(prefix) :]: self[key] for key in self.stored if key.startswith(prefix)}
+        mine = [key for key in self.stored if key.startswith(prefix)]
+        for key in mine:
+            self._find(key)
+            self._check(key)
+        return {key[len(prefix) :]: self._values(key) for key in mine}
 
     def as_parent(self, role: str | None = None) -> Parent:
         name = f"{self.path.parent.name}/{self.path.name}"
@@ -110,50 +172,68 @@ def read(path: str | Path, kind: str | tuple[str, ...] | None = None, *, partial
         ArtefactError: missing, not HDF5, foreign, newer, of another kind, incomplete, or with links out of the file.
     """
     path = Path(path)
-    if not path.is_file():
+    state = _state_of(path, True) if path.is_file() else None
+    if state is None:
         raise ArtefactError(f"there is no file {path}", _partial_hint(path))
     try:
         with open_h5(path) as h5:
-            attrs = dict(h5.attrs)
-            if "fertool_kind" not in attrs:
+            if "fertool_kind" not in h5.attrs:
                 raise ArtefactError(f"{path} is an HDF5 file, but not one of fertool's")
-            if int(attrs["fertool_schema"]) > SCHEMA:
-                raise ArtefactError(
-                    f"{path} has schema {attrs['fertool_schema']}; this fertool {__version__} reads up to {SCHEMA}",
-                    "a newer fertool wrote it: upgrade with pip install -U fertool",
-                )
+            header = read_header(h5, str(path))
             stored = survey(h5, path)
-            artefact = Artefact(
-                path=path,
-                kind=str(attrs["fertool_kind"]),
-                schema=int(attrs["fertool_schema"]),
-                uid=str(attrs["uid"]),
-                digest=str(attrs["digest"]).strip(),
-                complete=bool(attrs["complete"]),
-                params=_json(attrs, "params", dict),
-                inputs=tuple(Parent(**p) for p in _json(attrs, "inputs", list)),
-                classes=tuple(map(str, _json(attrs, "classes", list | None) or ())) or None,
-                info=_json(attrs, "info", dict),
-                stored=stored,
-                inode=path.stat().st_ino,
-            )
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as e:
-        raise ArtefactError(f"{path} cannot be read as a fertool artefact: {one_line(e)}", _damage_hint(path)) from e
-    kinds = (kind,) if isinstance(kind, str) else kind
-    if kinds and artefact.kind not in kinds:
+    except FileNotFoundError:
+        raise ArtefactError(f"there is no file {path}", _partial_hint(path)) from None
+    except Newer as e:
         raise ArtefactError(
-            f"{path} holds {artefact.kind!r}; {' or '.join(map(repr, kinds))} is needed here",
-            f"it was made by: {' '.join(artefact.info.get('command', []))}",
+            f"{path} has schema {e}; this fertool {__version__} reads up to {SCHEMA}",
+            "a newer fertool wrote it: upgrade with pip install -U fertool",
+        ) from e
+    except (TypeError, ValueError) as e:
+        raise ArtefactError(f"{path} cannot be read as a fertool artefact: {one_line(e)}", _damage_hint(path)) from e
+    except (OSError, KeyError, RuntimeError) as e:
+        if getattr(e, "errno", None):
+            raise ArtefactError(
+                f"cannot read {path}: {e.strerror}", "make it readable, and run the command again"
+            ) from e
+        raise Damaged(f"{path} cannot be read as a fertool artefact: {one_line(e)}", _damage_hint(path)) from e
+    kinds = (kind,) if isinstance(kind, str) else kind
+    if kinds and header.kind not in kinds:
+        raise ArtefactError(
+            f"{path} holds {header.kind!r}; {' or '.join(map(repr, kinds))} is needed here",
+            f"it was made by: {' '.join(header.info.get('command', []))}",
         )
-    if not partial and not artefact.complete:
+    if not partial and not header.complete:
         raise ArtefactError(f"{path} is not finished", "run the command that makes it again: it will go on")
-    missing = [c for c in REQUIRED.get(artefact.kind, ()) if c not in stored]
-    if missing:
-        raise ArtefactError(f"{path} lacks the column{'s'[: len(missing) > 1]} {', '.join(missing)}")
-    lengths = {stored[c].shape[0] for c in artefact.columns if stored[c].shape}
-    if artefact.kind in REQUIRED and len(lengths) > 1:
-        raise ArtefactError(f"{path} has columns of different lengths: {sorted(lengths)}")
-    return artefact
+    try:
+        check_arrays(header.kind, stored, header.classes)
+    except ValueError as e:
+        raise ArtefactError(f"{path}: {e}", _damage_hint(path)) from e
+    if header.complete and header.seal not in ("", digests.of_header(header.texts, header.schema, True, stored)):
+        raise ArtefactError(f"{path} does not match its seal: it was changed after it was written", _damage_hint(path))
+    return Artefact(
+        path=path,
+        kind=header.kind,
+        schema=header.schema,
+        uid=header.uid,
+        digest=header.digest,
+        complete=header.complete,
+        params=header.params,
+        inputs=header.inputs,
+        classes=header.classes,
+        info=header.info,
+        stored=stored,
+        _header=header,
+        _state=state if header.complete else state[:1],
+    )
+
+
+def _state_of(path: Path, complete: bool) -> tuple[int, ...] | None:
+    """What changes when a file is replaced or written to; of an unfinished one, only when it is replaced."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return (found.st_ino, found.st_size, found.st_mtime_ns) if complete else (found.st_ino,)
 
 
 def find(parent: Parent, paths: Iterable[Path]) -> Artefact | None:
@@ -169,47 +249,6 @@ def find(parent: Parent, paths: Iterable[Path]) -> Artefact | None:
     return None
 
 
-def _json(attrs: Mapping, name: str, kind) -> object:
-    value = json.loads(attrs[name])
-    if not isinstance(value, kind):
-        raise ValueError(f"its attribute {name} is malformed")
-    return value
-
-
-def survey(h5: h5py.File, path: Path) -> dict[str, Stored]:
-    """Find every dataset without following anything that leads out of the file."""
-    found: dict[str, Stored] = {}
-    size = path.stat().st_size
-
-    def walk(group: h5py.Group, prefix: str) -> None:
-        for name in group:
-            link = group.get(name, getlink=True)
-            if not isinstance(link, h5py.HardLink):
-                raise ArtefactError(f"{path} contains a link ({prefix}{name}); such files are refused")
-            item = group[name]
-            if isinstance(item, h5py.Group):
-                walk(item, f"{prefix}{name}/")
-                continue
-            if not isinstance(item, h5py.Dataset):
-                raise ArtefactError(f"{path} contains {prefix}{name}, which is no array")
-            if item.is_virtual or item.external:
-                raise ArtefactError(f"{path} keeps the data of {prefix}{name} in another file; such files are refused")
-            is_text = item.dtype.kind in "SO"
-            if item.dtype.hasobject and h5py.check_string_dtype(item.dtype) is None:
-                raise ArtefactError(f"{path} contains objects in {prefix}{name}; such files are refused")
-            if item.shape is None:
-                raise ArtefactError(f"{path} contains {prefix}{name}, which has no shape")
-            contiguous = item.id.get_create_plist().get_layout() == h5py.h5d.CONTIGUOUS
-            # text of any length is stored as pointers, which must never be mapped
-            offset = item.id.get_offset() if contiguous and not item.dtype.hasobject else None
-            if offset is not None and offset + item.nbytes > size:
-                raise ArtefactError(f"{path} is truncated: {prefix}{name} ends behind the end of the file")
-            found[prefix + name] = Stored(item.dtype, item.shape, offset, is_text)
-
-    walk(h5, "")
-    return found
-
-
 def _partial_hint(path: Path) -> str | None:
     if partial_path(path).exists():
         return f"{partial_path(path).name} beside it is unfinished: run the command that makes it again and it goes on"
@@ -217,4 +256,4 @@ def _partial_hint(path: Path) -> str | None:
 
 
 def _damage_hint(path: Path) -> str:
-    return f"it may be damaged or no HDF5 file; remove {path.name} and run the command that makes it again"
+    return f"it may be damaged; put back a copy of it, or remove it and run the command that makes {path.name} again"

@@ -1,104 +1,65 @@
 """Writing artefacts: all at once, or row by row through any interruption."""
 
 import errno
-import fcntl
-import hashlib
 import json
 import os
-import re
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from fertool.artefact.layout import PENDING, SCHEMA, Column, Parent, open_h5, partial_path, text
+from fertool import files, locks
+from fertool.artefact import digests
+from fertool.artefact.layout import PENDING, SCHEMA, Column, Parent, partial_path, text
 from fertool.artefact.provenance import differences, make_info
-from fertool.artefact.reading import Artefact, read, survey
-from fertool.errors import ArtefactError, DataError
+from fertool.artefact.reading import Artefact, Damaged, read
+from fertool.artefact.schema import read_header
+from fertool.artefact.storage import open_h5, survey
+from fertool.errors import ArtefactError
+
+_BLANK = " " * 32  # room for a digest
+_PATIENCE = 60.0  # seconds to wait for another process that saves the same file
 
 
-def _set_attrs(h5: h5py.File, kind: str, params: Mapping, inputs: Iterable[Parent], classes, info: Mapping) -> None:
-    h5.attrs["fertool_kind"] = kind
+def _set_attrs(
+    h5: h5py.File, kind: str, params: Mapping, inputs: Iterable[Parent], classes, info: Mapping, arrays: Iterable[str]
+) -> None:
+    _set(h5, "fertool_kind", kind)
     h5.attrs["fertool_schema"] = SCHEMA
-    h5.attrs["uid"] = uuid.uuid4().hex
+    _set(h5, "uid", uuid.uuid4().hex)
     h5.attrs["complete"] = False
-    h5.attrs["digest"] = " " * 32
-    h5.attrs["params"] = json.dumps(params, sort_keys=True, default=str)
-    h5.attrs["inputs"] = json.dumps([asdict(p) for p in inputs])
-    h5.attrs["classes"] = json.dumps(list(classes) if classes else None)
-    h5.attrs["info"] = json.dumps(info)
+    _set(h5, "digest", _BLANK)
+    _set(h5, "params", json.dumps(params, sort_keys=True, default=str))
+    _set(h5, "inputs", json.dumps([asdict(p) for p in inputs]))
+    _set(h5, "classes", json.dumps(list(classes) if classes else None))
+    _set(h5, "info", json.dumps(info))
+    _set(h5, "digests", json.dumps(dict.fromkeys(sorted(arrays), _BLANK)))
+    _set(h5, "seal", _BLANK)
+
+
+def _set(h5: h5py.File, name: str, value: str) -> None:
+    """Store a text in the attribute itself. HDF5 would keep one of any length in a heap, whose damage it survives
+    badly."""
+    data = value.encode()
+    h5.attrs.create(name, np.bytes_(data), dtype=h5py.string_dtype("utf-8", len(data)))
 
 
 def _seal(path: Path) -> None:
-    """Compute the digest, mark the file complete, and make both durable."""
+    """Compute the digests, mark the file complete, and make both durable."""
     with open_h5(path) as h5:
-        header = [h5.attrs["fertool_kind"], str(h5.attrs["fertool_schema"]), h5.attrs["params"], h5.attrs["classes"]]
-        inputs = json.dumps(sorted([p["role"], p["digest"]] for p in json.loads(h5.attrs["inputs"])))
+        header = read_header(h5, str(path))
         stored = survey(h5, path)
-        h = hashlib.blake2b(digest_size=16)
-        for part in (*header, inputs):
-            h.update(part.encode() + b"\0")
-        for name in sorted(stored):
-            s = stored[name]
-            h.update(f"{name}|{s.dtype.str}|{s.shape}\0".encode())
-            if s.offset is None or 0 in s.shape:
-                h.update(np.ascontiguousarray(h5[name][()]).tobytes())
-            else:
-                _hash_bytes(h, path, s.offset, h5[name].nbytes)
+    whole, arrays = digests.of_file(path, header.texts, header.schema, stored)
+    texts = {**header.texts, "digest": whole, "digests": json.dumps(arrays)}
+    texts["seal"] = digests.of_header(texts, header.schema, True, stored)
     with open_h5(path, "r+") as h5:
-        h5.attrs.modify("digest", h.hexdigest())
+        for name in ("digest", "digests", "seal"):
+            h5.attrs.modify(name, np.bytes_(texts[name].encode()))
         h5.attrs.modify("complete", True)
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _hash_bytes(h, path: Path, offset: int, count: int) -> None:
-    """Feed a stretch of a file to a hash, in pieces: a mapped file of many gigabytes would count as memory."""
-    with open(path, "rb") as f:
-        f.seek(offset)
-        while count:
-            piece = f.read(min(count, 1 << 22))
-            if not piece:
-                raise OSError(f"{path} ends too early")
-            h.update(piece)
-            count -= len(piece)
-
-
-def _replace(tmp: Path, path: Path) -> None:
-    os.replace(tmp, path)
-    fd = os.open(path.parent, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # some network file systems cannot sync a directory
-            os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Turns a full disk, a missing permission and the like into a DataError."""
-    try:
-        yield
-    except (OSError, RuntimeError) as e:
-        # h5py raises either, and both carry HDF5's whole story with the number somewhere inside
-        told = re.search(r"errno = (\d+)", str(e))
-        number = getattr(e, "errno", None) or (int(told[1]) if told else None)
-        if number is None:
-            raise
-        full = number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        raise DataError(
-            f"cannot write {path}: {os.strerror(number)}",
-            "make room and run the same command again: it goes on where it stopped"
-            if full
-            else "choose another place with --workspace or --out",
-        ) from e
 
 
 def save(
@@ -117,18 +78,12 @@ def save(
         arrays: column name, or group path such as "weights/last/fc.weight", to array. Text as str or bytes arrays.
     """
     path = Path(path)
-    tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with _writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open_h5(tmp, "w") as h5:
-                _set_attrs(h5, kind, params, inputs, classes, info or make_info())
-                for name, array in arrays.items():
-                    _store(h5, name, array)
-            _seal(tmp)
-            _replace(tmp, path)
-        finally:
-            tmp.unlink(missing_ok=True)
+    with locks.exclusive(path, wait=_PATIENCE), files.replacing(path) as part:
+        with open_h5(part, "w") as h5:
+            _set_attrs(h5, kind, params, inputs, classes, info or make_info(), arrays)
+            for name, array in arrays.items():
+                _store(h5, name, array)
+        _seal(part)
     return read(path, kind)
 
 
@@ -151,13 +106,15 @@ class Writer:
     renames it.
     """
 
-    def __init__(self, path: Path, artefact: Artefact):
+    def __init__(self, path: Path, artefact: Artefact, held: ExitStack):
         self.path = path
         self.partial = artefact.path
         self.stored = artefact.stored
         self.rows = artefact.rows
-        self._fd = _lock(self.partial, path)
         self.status = np.array(artefact["status"])
+        self._held = held
+        self._fd = os.open(self.partial, os.O_RDWR)
+        held.callback(os.close, self._fd)
 
     @property
     def pending(self) -> np.ndarray:
@@ -166,7 +123,7 @@ class Writer:
 
     def write(self, row: int, status: int, **values: np.ndarray) -> None:
         """Write one row: its values, then its status."""
-        with _writing(self.path):
+        with files.writing(self.path):
             for name, value in values.items():
                 self._put(name, row, value)
             self._put("status", row, status)
@@ -186,34 +143,23 @@ class Writer:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def close(self) -> None:
-        os.close(self._fd)
+        """Leave the file as it is, to be resumed, and give back its lock."""
+        self._held.close()
 
     def finish(self) -> Artefact:
         """Seal and rename. All rows must have been written."""
         if len(self.pending):
             raise RuntimeError(f"{len(self.pending)} rows of {self.path} are still pending")
-        try:
-            with _writing(self.path):
-                if os.fstat(self._fd).st_ino != self.partial.stat().st_ino:
-                    raise ArtefactError(f"another fertool began {self.path} anew meanwhile", "run the command again")
-                _seal(self.partial)
-                _replace(self.partial, self.path)
-        finally:
-            self.close()
+        with self._held, files.writing(self.path):
+            try:
+                mine = os.fstat(self._fd).st_ino == self.partial.stat().st_ino
+            except FileNotFoundError:
+                mine = False
+            if not mine:
+                raise ArtefactError(f"another fertool began {self.path} anew meanwhile", "run the command again")
+            _seal(self.partial)
+            files.rename(self.partial, self.path)
         return read(self.path)
-
-
-def _lock(partial: Path, path: Path) -> int:
-    """Open an unfinished file for this process alone; the lock goes with the descriptor."""
-    fd = os.open(partial, os.O_RDWR)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as e:
-        os.close(fd)
-        raise ArtefactError(f"another fertool is writing {path}", "wait for it, or choose another --out") from e
-    except OSError:
-        pass  # a file system without locks
-    return fd
 
 
 def begin(
@@ -241,40 +187,50 @@ def begin(
     """
     path = Path(path)
     partial, inputs = partial_path(path), tuple(inputs)
-    with _writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not partial.exists():
+    held = ExitStack()
+    try:
+        held.enter_context(locks.exclusive(path))
+        old = None if overwrite else _unfinished(partial, kind)
+        if old is None:
             _lay_out(partial, kind, columns, known, params, inputs, classes, info)
-        elif overwrite or (old := _unfinished(partial, kind)) is None:
-            held = _lock(partial, path)  # nobody may be writing it
-            try:
-                _lay_out(partial, kind, columns, known, params, inputs, classes, info)
-            finally:
-                os.close(held)
+            old = read(partial, kind, partial=True)
         elif different := differences(old, params, inputs):
             raise ArtefactError(
                 f"{partial} is unfinished and has other settings: " + "; ".join(different),
                 "add --overwrite to start again",
             )
-        return Writer(path, read(partial, kind, partial=True))
+        with files.writing(path):
+            return Writer(path, old, held)
+    except BaseException:
+        held.close()
+        raise
 
 
 def _unfinished(partial: Path, kind: str) -> Artefact | None:
+    """The file that is to be resumed; None if there is none, or nothing in it that could be kept.
+
+    Raises:
+        ArtefactError: a file that may be of use to somebody: of a newer fertool, of another kind, of other columns.
+    """
+    if not partial.exists():
+        return None
     try:
-        return read(partial, kind, partial=True)
-    except ArtefactError:
-        return None  # damaged: nothing to keep
+        old = read(partial, kind, partial=True)
+    except Damaged:
+        return None
+    except ArtefactError as e:
+        raise ArtefactError(e.message, "move it away, or add --overwrite to start again without it") from e
+    return old
 
 
 def _lay_out(partial: Path, kind, columns, known, params, inputs, classes, info) -> None:
-    tmp = partial.with_name(f".{partial.name}.{os.getpid()}.tmp")
-    rows = len(known["id"])
-    try:
-        with open_h5(tmp, "w") as h5:
-            _set_attrs(h5, kind, params, inputs, classes, info or make_info())
+    rows, columns = len(known["id"]), {**columns, "status": Column("u1")}
+    with files.replacing(partial) as part:
+        with open_h5(part, "w") as h5:
+            _set_attrs(h5, kind, params, inputs, classes, info or make_info(), [*known, *columns])
             for name, array in known.items():
                 _store(h5, name, array)
-            for name, column in {**columns, "status": Column("u1")}.items():
+            for name, column in columns.items():
                 create = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
                 create.set_layout(h5py.h5d.CONTIGUOUS)
                 create.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -282,11 +238,7 @@ def _lay_out(partial: Path, kind, columns, known, params, inputs, classes, info)
                 space = h5py.h5s.create_simple((rows, *column.shape))
                 dtype = h5py.h5t.py_create(np.dtype(column.h5_dtype), logical=True)
                 h5py.h5d.create(h5.id, name.encode(), dtype, space, create)
-        with open(tmp, "r+b") as f:
+        with open(part, "r+b") as f:
             size = os.fstat(f.fileno()).st_size
             if hasattr(os, "posix_fallocate") and size:
                 os.posix_fallocate(f.fileno(), 0, size)  # a full disk shows here, not hours later
-            os.fsync(f.fileno())
-        os.replace(tmp, partial)
-    finally:
-        tmp.unlink(missing_ok=True)

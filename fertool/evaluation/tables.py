@@ -6,8 +6,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from fertool import console
-from fertool.errors import DataError
+from fertool import console, files
 from fertool.evaluation.score import ALL
 
 Results = Mapping[str, Mapping]  # run name -> result of `score.score`, with the paper's numbers if they are in it
@@ -199,13 +198,10 @@ def write_csv(path: Path, rows: Iterable[Mapping]) -> Path:
         DataError: the file cannot be written.
     """
     rows = list(rows)
-    try:
-        with open(path, "w", newline="", encoding="utf-8") as f:
-            writer = csv.DictWriter(f, fieldnames=list(rows[0]), restval="")
-            writer.writeheader()
-            writer.writerows(rows)
-    except OSError as e:
-        raise DataError(f"cannot write {path}: {e.strerror}", "choose another place for the CSV file") from e
+    with files.replacing(path) as part, open(part, "w", newline="", encoding="utf-8") as f:
+        writer = csv.DictWriter(f, fieldnames=list(rows[0]), restval="")
+        writer.writeheader()
+        writer.writerows(rows)
     return path
 
 

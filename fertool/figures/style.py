@@ -7,6 +7,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
+from fertool import files
 from fertool.errors import DataError
 
 COLUMN, PAGE = 3.5, 7.16  # inches: one column and the full width of an IEEE page
@@ -66,10 +67,10 @@ def save(figure: Figure, path: Path, dpi: int = 130) -> Path:
         DataError: it cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=dpi, bbox_inches="tight", pad_inches=0.03)
-    except (OSError, ValueError) as e:
-        said = getattr(e, "strerror", None) or str(e).splitlines()[0]
+        with files.replacing(path) as part:
+            figure.savefig(part, dpi=dpi, bbox_inches="tight", pad_inches=0.03)
+    except ValueError as e:
+        said = str(e).splitlines()[0]
         raise DataError(
             f"cannot write the picture {path}: {said}", "name a .png file in a folder you can write to"
         ) from e

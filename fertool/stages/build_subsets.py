@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fertool import artefact, console
+from fertool import artefact, console, locks
 from fertool.errors import RecipeError, UsageError
 from fertool.faces.status import HAS_IMAGE
 from fertool.settings import BuildSubsets
@@ -18,6 +18,7 @@ from fertool.subsets.table import read_table
 from fertool.subsets.twins import pixel_twins, subjects_across
 
 
+@locks.writes("out")
 def run(
     faces: Path,
     *,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fertool import artefact, console
+from fertool import artefact, console, locks
 from fertool.artefact import Artefact, Column
 from fertool.errors import ArtefactError, DataError, UsageError
 
@@ -28,6 +28,7 @@ class Source:
     splits: tuple[str, ...] | None = None
 
 
+@locks.writes("out")
 def run(sources: list[Source], *, out: Path, overwrite: bool = False) -> Path:
     """Put the rows of several faces files one after the other.
 

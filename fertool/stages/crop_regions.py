@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fertool import artefact, console
+from fertool import artefact, console, locks
 from fertool.errors import ArtefactError, RecipeError
 from fertool.faces.status import HAS_IMAGE
 from fertool.regions import crops, points
@@ -13,6 +13,7 @@ from fertool.settings import CropRegions
 _SHOWN_SIDE = 224  # the side for which the report gives boxes in pixels: what networks with crops take
 
 
+@locks.writes("out")
 def run(faces: Path, *, settings: CropRegions, out: Path, overwrite: bool = False, preview: Path | None = None) -> Path:
     """Write the boxes of every row of `faces`; rows without a picture get boxes as well.
 

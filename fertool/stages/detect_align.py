@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fertool import artefact, console, pool
+from fertool import artefact, console, locks, pool
 from fertool.artefact import Column, Parent
 from fertool.datasets.base import Dataset, Sample, Samples, some
 from fertool.errors import DataError, Stopped, UsageError
@@ -25,6 +25,7 @@ _NAMED = 20  # files named in the report
 _worked: dict[Path, tuple[float, int]] = {}
 
 
+@locks.writes("out")
 def run(
     dataset: Dataset,
     *,

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fertool import artefact, console
+from fertool import artefact, console, locks
 from fertool.artefact import Artefact
 from fertool.errors import ArtefactError, DataError, UsageError
 from fertool.faces.status import HAS_IMAGE
@@ -50,13 +50,19 @@ def run(
         inputs.append(subsets.as_parent())
     params = {k: v for k, v in settings.as_dict().items() if k in ("split", "weights", "precision")}
     out = folder / _name(settings, faces, regions)
+    with locks.exclusive(out):
+        _predict(trained, folder, source, boxes_file, subsets, inputs, params, out, settings, devices, overwrite)
+    return out
+
+
+def _predict(trained, folder, source, boxes_file, subsets, inputs, params, out, settings, devices, overwrite) -> None:
     if out.exists() and not overwrite:
         old = artefact.read(out, "predictions").parent("run")
         if old and old.digest != trained.digest:
             console.say(f"{folder.name} has been trained on since {out.name} was made: predicting again")
             overwrite = True
     if artefact.up_to_date(out, "predictions", params, inputs, overwrite=overwrite):
-        return out
+        return
     rows, labels = _rows(trained, source, subsets, settings.split)
     net, forward, device = load_network(trained, settings, devices, _region_count(boxes_file))
     boxes = region_boxes(source, boxes_file)
@@ -78,7 +84,6 @@ def run(
         **{name: np.concatenate(parts) for name, parts in attention.items()},
     }
     artefact.save(out, "predictions", columns, params=params, inputs=inputs, classes=trained.classes)
-    return out
 
 
 def _check_classifies(trained: Artefact, folder: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fertool import __version__, console
+from fertool import __version__, console, files, locks
 from fertool.datasets import DATASETS
 from fertool.errors import ArtefactError, DeviceError, FertoolError, UsageError, nearest
 from fertool.models.weights import read_metadata
@@ -56,31 +56,26 @@ def run(
             f"ONNX needs {' and '.join(missing)}", "run: pip install 'fertool[export]'; or --format safetensors"
         )
     about = _about(trained)
-    files = [out / f"{trained.name}.{name}" for name in dict.fromkeys(formats)]
-    for path in files:
+    paths = [out / f"{trained.name}.{name}" for name in dict.fromkeys(formats)]
+    for path in paths:
         if not overwrite and path.exists():
             if _origin(path) == (trained.digest, trained.weights):
                 console.say(f"{path} is up to date")
                 continue
             raise ArtefactError(f"{path} holds another network, or another state of it", "add --overwrite")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.tmp")
-        try:
+        with locks.exclusive(path), files.replacing(path) as part:
             (_safetensors if path.suffix == ".safetensors" else _onnx)(trained, about, part, settings)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-    return files
+    return paths
 
 
-def summary(files: Sequence[Path]) -> dict:
+def summary(paths: Sequence[Path]) -> dict:
     """What the files hold.
 
     Returns:
         files: [{path, format, bytes, run, weights, classes, input; of ONNX also inputs, outputs and checked}].
     """
     found = []
-    for path in files:
+    for path in paths:
         kept = _metadata(path)
         facts = {"path": str(path), "format": path.suffix[1:], "bytes": path.stat().st_size, "run": kept["name"]}
         facts |= {"weights": kept["weights"], "licence": kept["licence"]}

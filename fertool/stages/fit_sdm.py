@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fertool import artefact, console
+from fertool import artefact, console, locks
 from fertool.artefact import Artefact, Parent
 from fertool.datasets import pts
 from fertool.datasets.base import some
@@ -30,6 +30,7 @@ class _Landmarked:
     read: Callable[[], np.ndarray]
 
 
+@locks.writes("out")
 def run(paths: Sequence[Path], *, settings: FitSdm, out: Path, overwrite: bool = False) -> Path:
     """Learn from everything named, together.
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fertool import artefact, console
+from fertool import artefact, console, locks
 from fertool.artefact import Artefact
 from fertool.errors import ArtefactError
 from fertool.faces.status import HAS_IMAGE
@@ -18,6 +18,7 @@ from fertool.settings import MakeMasks
 UNUSED, TRAIN, VAL = 0, 1, 2
 
 
+@locks.writes("out")
 def run(faces: Path, *, settings: MakeMasks, out: Path, overwrite: bool = False, preview: Path | None = None) -> Path:
     """Write what the faces allow, for every row of `faces`.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fertool import artefact, console, pool
+from fertool import artefact, console, locks, pool
 from fertool.artefact import Artefact, Column
 from fertool.errors import ArtefactError, DataError, RecipeError
 from fertool.faces.status import HAS_IMAGE
@@ -28,6 +28,7 @@ _FEW = 48  # faces for which starting processes takes longer than drawing
 _NAME_BYTES = 24
 
 
+@locks.writes("out")
 def run(faces: Path, *, settings: Synthesise, out: Path, overwrite: bool = False) -> Path:
     """Cover every labelled face of a split that has landmarks: each uncovered, then in each way and degree.
 

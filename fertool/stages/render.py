@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fertool import console, pool
+from fertool import console, locks, pool
 from fertool.datasets.disk import header
 from fertool.datasets.rendered import COLUMNS, LANDMARKS, TABLE
 from fertool.errors import DataError, UsageError
@@ -40,6 +40,7 @@ rendered.json   the settings they were rendered with.
 """
 
 
+@locks.writes("out_dir")
 def run(
     out_dir: Path,
     *,

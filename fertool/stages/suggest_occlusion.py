@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fertool import artefact, console, pool
+from fertool import artefact, console, files, locks, pool
 from fertool.artefact import Artefact
 from fertool.errors import DataError, UsageError
 from fertool.evaluation import review
@@ -28,6 +28,7 @@ _CHUNK = 32
 _FEW = 400  # drawings for which starting processes takes longer
 
 
+@locks.writes("out")
 def run(
     faces: Path, *, settings: SuggestOcclusion, out: Path, learn_from: Path | None = None, overwrite: bool = False
 ) -> Path:
@@ -60,14 +61,11 @@ def run(
         teacher = artefact.read(learn_from, "faces")
         net = learnt(teacher, settings, spared=rows if teacher.digest == source.digest else None)
     entries = _entries(source, rows, guesses(net, source, rows), settings.least)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with open(out, "w", newline="", encoding="utf-8") as f:
+    files.write(page, review.render(f"{source.path.parent.name}, split {settings.split}", out.name, entries, len(rows)))
+    with files.replacing(out) as part, open(part, "w", newline="", encoding="utf-8") as f:
         table = csv.writer(f)
         table.writerow(SUGGESTED)
         table.writerows((e["id"], e["type"], f"{e['confidence']:.3f}", "") for e in entries)
-    page.write_text(
-        review.render(f"{source.path.parent.name}, split {settings.split}", out.name, entries, len(rows)), "utf-8"
-    )
     return out
 
 

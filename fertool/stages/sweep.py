@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fertool import console
+from fertool import console, locks
 from fertool.artefact import read
 from fertool.errors import RecipeError, UsageError
 from fertool.evaluation import tables
@@ -122,6 +122,12 @@ def run(
     """
     if trained and not all(p.regions and not any(k.startswith("train.") for k in p.values) for p in series):
         raise UsageError("a finished run can only be scored on other regions", "vary crop-regions, or leave out --run")
+    out = faces.parent / "sweeps" / slug(name)
+    with locks.exclusive(out):
+        return _run(faces, out, name, series, recipe, variant, settings, subsets, devices, workspace, trained)
+
+
+def _run(faces, out, name, series, recipe, variant, settings, subsets, devices, workspace, trained) -> dict:
     found: dict[tuple, list[tuple[Path, dict]]] = {}
     for point in series:
         said = ", ".join(f"{k} = {v}" for k, v in point.values.items())
@@ -149,8 +155,6 @@ def run(
         "keys": [k for k in series[0].values if k != _SEED and len({str(p.values[k]) for p in series}) > 1],
         "points": [_together(runs) for runs in found.values()],
     }
-    out = faces.parent / "sweeps" / slug(name)
-    out.mkdir(parents=True, exist_ok=True)
     csv = tables.write_csv(out / "sweep.csv", _rows(facts))
     about = {"kind": "sweep", "keys": facts["keys"], "variant": variant, "recipe": recipe}
     with style.look():

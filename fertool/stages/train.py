@@ -2,13 +2,13 @@
 
 import multiprocessing
 import signal
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from fertool import artefact, console
+from fertool import artefact, console, locks
 from fertool.errors import ArtefactError, DeviceError, RecipeError, Stopped, UsageError
 from fertool.models.registry import build_model, model_settings
 from fertool.models.weights import init_weights, read_tensors
@@ -87,15 +87,21 @@ def run(
     source = artefact.read(faces, "faces")
     files = {"regions": regions, "subsets": subsets, "masks": masks}
     job = gather(source, settings, model, recipe, variant, files, part, workspace, devices)
-    folder, go_on = _folder(job, workspace, out, resume, overwrite)
-    if folder is None:
-        return go_on
-    job = replace(job, run=folder / "run.h5", resume=go_on)
-    try:
-        return _start(job, devices)
-    finally:
-        with suppress(OSError):
-            folder.rmdir()  # only works if nothing has been saved
+    with ExitStack() as held:
+        alone = console.is_first_process()  # others were started together with this one, and write nothing
+        if out and alone:
+            held.enter_context(locks.exclusive(out))
+        folder, go_on = _folder(job, workspace, out, resume, overwrite)
+        if folder is None:
+            return go_on
+        if alone:
+            held.enter_context(locks.exclusive(folder))
+        job = replace(job, run=folder / "run.h5", resume=go_on)
+        try:
+            return _start(job, devices)
+        finally:
+            with suppress(OSError):
+                folder.rmdir()  # only works if nothing has been saved
 
 
 def each_fold(settings: Train, folds: str | None, subsets: Path) -> list[Train]:

@@ -1,17 +1,18 @@
 """report: runs → a page that says how good they are, on whom, where they look and how they were made."""
 
 import json
-import os
 import re
 import shlex
 from pathlib import Path
 
-from fertool import console
-from fertool.errors import DataError, UsageError
+from fertool import console, files, locks
+from fertool.errors import UsageError
 from fertool.evaluation import page
 from fertool.settings import Report
 from fertool.stages.report import measured, origin
 from fertool.stages.visualize.sources import Run, named
+
+_PATIENCE = 10.0  # seconds to wait for another process that writes the same page
 
 
 def run(folders: list[Path], *, settings: Report, out: Path | None = None) -> Path:
@@ -47,17 +48,8 @@ def run(folders: list[Path], *, settings: Report, out: Path | None = None) -> Pa
             "nodes": nodes,
         }
     )
-    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            beside.write_text(made, encoding="utf-8")
-            os.replace(beside, target)
-        finally:
-            beside.unlink(missing_ok=True)
-    except OSError as e:
-        raise DataError(f"cannot write {target}: {e.strerror}", "choose another place with --out") from e
-    return target
+    with locks.exclusive(target, wait=_PATIENCE):
+        return files.write(target, made)
 
 
 def _named_again(folders: list[Path]) -> list[str]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fertool import artefact, console
+from fertool import artefact, console, locks
 from fertool.errors import UsageError, nearest
 from fertool.evaluation.score import ALL
 from fertool.figures import KINDS as DESCRIBED
@@ -12,6 +12,8 @@ from fertool.figures import style
 from fertool.settings import Visualize
 from fertool.stages.visualize import gradcam, group, looking, means, parts, prepared, results, robustness
 from fertool.stages.visualize.sources import Drawn, Kind, named
+
+_PATIENCE = 10.0  # seconds to wait for another process that adds its figures
 
 KINDS: dict[str, Kind] = {
     "gradcam": gradcam.draw_gradcam,
@@ -85,9 +87,14 @@ def report(facts: dict) -> None:
 
 def keep(folder: Path, name: str, drawn: Drawn, about: dict, settings: Visualize) -> list[Path]:
     """Save a picture in the formats asked for, and put its arrays into figures.h5 in place of those it had before."""
-    with style.look():
-        pictures = [style.save(drawn.figure, folder / f"{name}.{f}", settings.dpi) for f in settings.formats]
     out = folder / "figures.h5"
+    with locks.exclusive(out, wait=_PATIENCE):
+        return _keep(out, name, drawn, about, settings)
+
+
+def _keep(out: Path, name: str, drawn: Drawn, about: dict, settings: Visualize) -> list[Path]:
+    with style.look():
+        pictures = [style.save(drawn.figure, out.with_name(f"{name}.{f}"), settings.dpi) for f in settings.formats]
     arrays = {f"{name}/{key}": array for key, array in drawn.arrays.items()}
     params = {"figures": {name: about}}
     inputs = [p.as_parent(f"{name}/{i}") for i, p in enumerate(drawn.parents)]

@@ -1,0 +1,79 @@
+"""Digests: of a whole file (what it was made of and from), of every array, and the seal over all that describes them.
+
+The `digest` of a file names the work: equal work has equal digests. `digests` holds one of each array, so that a column
+can be checked without reading the others. The `seal` covers the attributes and the types and shapes of all arrays: it
+is checked whenever a file is opened, and reads no data.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from fertool.artefact.storage import Stored, load, open_h5
+
+_PIECE = 1 << 22  # bytes: a mapped file of many gigabytes would count as memory
+
+
+def of_file(
+    path: Path, texts: Mapping[str, str], schema: int, stored: Mapping[str, Stored]
+) -> tuple[str, dict[str, str]]:
+    """The digest of a file and those of its arrays, in one pass over the data."""
+    inputs = json.dumps(sorted([p["role"], p["digest"]] for p in json.loads(texts["inputs"])))
+    whole, arrays = _hash(), {}
+    for part in (texts["fertool_kind"], str(schema), texts["params"], texts["classes"], inputs):
+        whole.update(part.encode() + b"\0")
+    for name in sorted(stored):
+        one, s = _hash(), stored[name]
+        for i, (dtype, piece) in enumerate(_pieces(path, name, s)):
+            if not i:
+                whole.update(f"{name}|{dtype.str}|{s.shape}\0".encode())
+            whole.update(piece)
+            one.update(piece)
+        arrays[name] = one.hexdigest()
+    return whole.hexdigest(), arrays
+
+
+def of_array(path: Path, name: str, stored: Stored) -> str:
+    """The digest of one array."""
+    one = _hash()
+    for _, piece in _pieces(path, name, stored):
+        one.update(piece)
+    return one.hexdigest()
+
+
+def of_header(texts: Mapping[str, str], schema: int, complete: bool, stored: Mapping[str, Stored]) -> str:
+    """The seal: the digest of all attributes but itself, and of what the arrays are."""
+    kept = {k: v for k, v in texts.items() if k != "seal"} | {"fertool_schema": schema, "complete": complete}
+    arrays = {name: ["text" if s.is_text else s.dtype.str, list(s.shape)] for name, s in stored.items()}
+    one = _hash()
+    one.update(json.dumps([kept, arrays], sort_keys=True).encode())
+    return one.hexdigest()
+
+
+def _pieces(path: Path, name: str, stored: Stored) -> Iterator[tuple[np.dtype, bytes]]:
+    """The bytes of an array in order, at least one piece, with their type: text of any length as if it had one.
+
+    Raises:
+        OSError: the file ends too early.
+    """
+    if stored.offset is None or 0 in stored.shape:
+        with open_h5(path) as h5:
+            array = load(h5, name, stored)
+        yield array.dtype, np.ascontiguousarray(array).tobytes()
+        return
+    with open(path, "rb", buffering=0) as f:
+        f.seek(stored.offset)
+        left = stored.nbytes
+        while left:
+            piece = f.read(min(left, _PIECE))
+            if not piece:
+                raise OSError(f"{path} ends too early")
+            yield stored.dtype, piece
+            left -= len(piece)
+
+
+def _hash():
+    return hashlib.blake2b(digest_size=16)

@@ -1,0 +1,105 @@
+"""Final files are written beside their place and renamed: a reader sees the old file or the new one, never a part."""
+
+import errno
+import os
+import re
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from fertool.errors import DataError
+
+#: what does not depend on the path: to write elsewhere does not help, to make room does
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+_HOST = re.sub(r"[^A-Za-z0-9]", "-", socket.gethostname())[:40]
+_TEMPORARY = re.compile(r"\.fertool-(?P<host>[A-Za-z0-9-]*)-(?P<pid>\d+)-[0-9a-f]{12}\.tmp(\.\w+)?")
+
+
+@contextmanager
+def replacing(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary path to write to, which replaces `path` when the block ends without an error.
+
+    The temporary file lies in the same folder, with the same suffix, under a name that no other process, on whatever
+    host, can have. It is synced before it is renamed.
+
+    Raises:
+        DataError: no room, no permission.
+    """
+    path = Path(path)
+    part = path.with_name(f".fertool-{_HOST}-{os.getpid()}-{uuid.uuid4().hex[:12]}.tmp{path.suffix}")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield part
+            rename(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def rename(part: Path, path: Path) -> None:
+    """Put a finished file in its place, durably."""
+    _sync(part)
+    os.replace(part, path)
+    with suppress(OSError):  # some network file systems cannot sync a directory
+        _sync(path.parent)
+
+
+def write(path: Path | str, content: bytes | str) -> Path:
+    """Write a whole file; text as UTF-8, its line ends as they are."""
+    with replacing(path) as part:
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
+    return Path(path)
+
+
+@contextmanager
+def writing(path: Path | str) -> Iterator[None]:
+    """Turn a full disk, a missing permission and the like into a DataError that names the file."""
+    try:
+        yield
+    except (OSError, RuntimeError) as e:
+        # h5py raises either, and may carry HDF5's whole story with the number somewhere inside
+        number = getattr(e, "errno", None) or next(map(int, re.findall(r"errno = (\d+)", str(e))), None)
+        if number is None:
+            raise
+        raise DataError(
+            f"cannot write {path}: {os.strerror(number)}",
+            "make room and run the same command again: it goes on where it stopped"
+            if number in FULL
+            else "choose another place with --workspace or --out",
+        ) from e
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file name is one that `replacing` gives."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files of processes of this host that were killed."""
+    with suppress(OSError):
+        for name in os.listdir(folder):
+            found = _TEMPORARY.fullmatch(name)
+            if found and found["host"] == _HOST and not _runs(int(found["pid"])):
+                with suppress(OSError):
+                    (folder / name).unlink()
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # another user's
+    return True
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
