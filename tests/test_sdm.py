@@ -159,6 +159,7 @@ def test_detect_align_uses_it_and_names_it_as_an_input(learnt, rendered, tmp_pat
     assert detect_align.run(open_dataset(rendered), settings=settings, out=out, limit=20) == out  # up to date
     with h5py.File(moved, "r+") as h5:
         h5.attrs["digest"] = "0" * 32  # another fit
+        del h5.attrs["seal"]
     with pytest.raises(ArtefactError, match="another sdm"):
         detect_align.run(open_dataset(rendered), settings=settings, out=out, limit=20)
 

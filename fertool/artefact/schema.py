@@ -219,7 +219,7 @@ def read_header(h5: h5py.File, where: str) -> Header:
         raise Newer(schema)
     if schema < 1:
         raise ValueError(f"its attribute fertool_schema is {schema}")
-    complete = h5.attrs["complete"] if "complete" in h5.attrs else None
+    complete = h5.attrs.get("complete")
     if not isinstance(complete, bool | np.bool_):
         raise ValueError("its attribute complete is neither true nor false")
     names = [n for n in (*ATTRIBUTES, *ADDED) if n not in ("fertool_schema", "complete")]
@@ -255,7 +255,7 @@ def read_header(h5: h5py.File, where: str) -> Header:
 
 
 def _number(h5: h5py.File, name: str) -> int:
-    value = h5.attrs[name] if name in h5.attrs else None
+    value = h5.attrs.get(name)
     if not isinstance(value, int | np.integer) or isinstance(value, bool):
         raise ValueError(f"its attribute {name} is {_short(value)}, not an integer")
     return int(value)
