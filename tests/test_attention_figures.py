@@ -220,4 +220,6 @@ def test_landmarks_regions_and_masks(tmp_path):
     both = ((arrays["predicted"] >= 0.5) & arrays["masks"]).sum((2, 3))
     either = ((arrays["predicted"] >= 0.5) | arrays["masks"]).sum((2, 3))
     assert np.allclose(arrays["iou"], both / either)
+    alike = (arrays["constant"] & arrays["masks"]).sum((2, 3)) / (arrays["constant"] | arrays["masks"]).sum((2, 3))
+    assert np.allclose(arrays["constant_iou"], alike)
     assert "Grad-CAM" in tell("visualize", "gradcam", "--run", "rasnet-1", space=tmp_path, ok=False)["error"]

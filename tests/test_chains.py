@@ -115,6 +115,8 @@ def test_what_knows_no_expressions_is_not_scored(space, trained):
     assert "rasnet-1 predicts no expressions" in told["error"]
     history = trained[1]["rasnet"].group("history")
     assert 0 < history["val_iou"][-1] < 1
+    assert history["constant_iou"].tolist() == [1.0], "all of these faces have the same masks"
+    assert "a constant output reaches 100.0 %" in told["error"]
     assert "val_accuracy" in trained[1]["amg"].group("history")
 
 

@@ -6,7 +6,7 @@ from fertool import artefact
 from fertool.errors import ArtefactError
 from fertool.faces.status import OK, UNREADABLE
 from fertool.labels import PROTOCOLS
-from fertool.regions.masks import REGIONS, masks_of, region_boxes
+from fertool.regions.masks import REGIONS, constant_masks, masks_of, region_boxes
 from fertool.regions.points import EIGHT, eight_points, five_points
 from fertool.settings import MakeMasks
 from fertool.stages import make_masks
@@ -107,6 +107,26 @@ def test_masks_are_equation_4_on_a_grid_of_14():
                 for i in range(14):
                     expected = (x - w / 2) / 16 <= i <= (x + w / 2) / 16 and (y - h / 2) / 16 <= j <= (y + h / 2) / 16
                     assert masks[n, r, j, i] == expected
+
+
+def test_constant_masks():
+    rng = np.random.default_rng(3)
+    masks = np.zeros((40, 3, 6, 6), np.uint8)
+    for n in range(40):
+        y, x = rng.integers(0, 3, 2)
+        masks[n, 0] = 1
+        masks[n, 1, y : y + 3, x : x + 3] = 1
+    masks[0, 2, 0, 0] = 1  # empty on all other faces
+    constant = constant_masks(masks)
+    assert constant[0].all()
+    assert not constant[2].any()
+
+    def overlap(mask):
+        true = masks[:, 1] > 0
+        return ((true & mask).sum((1, 2)) / (true | mask).sum((1, 2))).mean()
+
+    others = [masks[:, 1].mean(0) >= t for t in np.linspace(0.05, 0.95, 19)] + list(masks[:, 1] > 0)
+    assert overlap(constant[1]) > max(map(overlap, others)) - 0.01
 
 
 def test_masks_follow_the_shape_of_the_face():

@@ -197,6 +197,8 @@ def _curve(metric: str, runs: Sequence[Mapping]) -> dict:
                 name = {"val": r["settings"].get("train.val_split", "val"), "train": "training"}[split]
                 score.append(charts.Line(f"{tag}{name}", at, values, colour, dashed))
                 columns.append((f"{tag}{metric}, {name} (%)", values))
+        if only and f"constant_{metric}" in h:
+            columns.append((f"{metric} of the best constant output (%)", 100 * h[f"constant_{metric}"]))
         if only:
             marks = (np.flatnonzero(np.diff(h["lr"]) < 0) + 1.5).tolist()
             columns.append(("learning rate", h["lr"]))

@@ -52,6 +52,9 @@ def _one(loss: Axes, accuracy: Axes, histories: Mapping[str, History]) -> None:
         _line(loss, h[term], term.removeprefix("loss_"), color=style.COLOURS[i % len(style.COLOURS)], linestyle="--")
     _line(accuracy, 100 * h[f"train_{_metric(h)}"], "training", color=style.COLOURS[0], linestyle="--")
     _line(accuracy, 100 * h[f"val_{_metric(h)}"], "validation", color=style.COLOURS[1])
+    if f"constant_{_metric(h)}" in h:
+        look = {"color": style.QUIET, "linestyle": ":"}
+        _line(accuracy, 100 * h[f"constant_{_metric(h)}"], "best constant output", **look)
     for epoch in np.flatnonzero(np.diff(h["lr"]) < 0) + 1:
         for ax in (loss, accuracy):
             ax.axvline(epoch + 0.5, color=style.QUIET, linewidth=0.6, linestyle=":")

@@ -113,23 +113,30 @@ def masks(
     predicted: np.ndarray,
     true: np.ndarray,
     iou: np.ndarray,
+    constant_iou: np.ndarray,
     ids: Sequence[str],
     names: Sequence[str],
 ) -> Figure:
     """Rows are faces, columns regions: bright is what the network takes for the region, framed what it should be, with
-    their intersection over union below.
+    their intersection over union below. Beside the means stand those of the best constant masks.
 
     Args:
-        images: (N, H, W, C) uint8. predicted, true: (N, R, h, w) bool. iou: (N, R). names: of the R regions.
+        images: (N, H, W, C) uint8. predicted, true: (N, R, h, w) bool. iou, constant_iou: (N, R).
+        names: of the R regions.
     """
     n, height, width = images.shape[:3]
     across, tall = cells(images, len(names), left=0.7, most=1.2)
     sheet = Sheet(n, len(names), (across, tall), left=0.7)
     for column, name in enumerate(names):
         sheet.head(f"{name}", column, size=6, lift=0.1)
-        sheet.head(f"IoU {iou[:, column].mean():.2f}", column, size=5.5, color=style.QUIET)
+        sheet.head(
+            f"IoU {iou[:, column].mean():.2f} ({constant_iou[:, column].mean():.2f})",
+            column,
+            size=5.5,
+            color=style.QUIET,
+        )
     for row, image in enumerate(images):
-        sheet.label(row, ids[row], f"IoU {iou[row].mean():.2f}")
+        sheet.label(row, ids[row], f"IoU {iou[row].mean():.2f} ({constant_iou[row].mean():.2f})")
         for column in range(len(names)):
             seen = predicted[row, column]
             y, x = (np.arange(s) * g // s for s, g in zip((height, width), seen.shape, strict=True))

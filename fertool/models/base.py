@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+_STEEP = 0.01  # slope of a sigmoid or softmax, at most 0.25, from which on it can still learn
 _INITIALISED = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
 
 
@@ -104,6 +105,7 @@ class FerModel(nn.Module, ABC):
             name; "" for none. The settings of its run are passed in as the setting `part`.
         classifies: whether the logits are expressions, which `eval` can score.
         metric: what `score` measures.
+        gates: which outputs come out of a sigmoid or softmax and can saturate: names of attention, or "logits".
         head: how the names of the parameters begin that never come from another run: what depends on the classes.
         cam_layer: name of the layer whose feature maps Grad-CAM weighs: the last convolution, after its ReLU.
         pretrained: value of the setting `init` where none is set.
@@ -116,6 +118,7 @@ class FerModel(nn.Module, ABC):
     stands_on: str = ""
     classifies: bool = True
     metric: str = "accuracy"
+    gates: tuple[str, ...] = ()
     head: tuple[str, ...] = ("classifier.",)
     cam_layer: str = ""
     pretrained: str = "none"
@@ -131,6 +134,21 @@ class FerModel(nn.Module, ABC):
     def score(self, output: Output, targets: Targets) -> Tensor:
         """(N,) float, how right the output is for each face, from 0 to 1."""
         return (output.logits.argmax(1) == targets.labels).float()
+
+    def constant_score(self, train: Targets, val: Targets) -> float | None:
+        """Return the score on `val` of the best output that is the same for every face, chosen on `train`; None where
+        there is no such output to compare with."""
+        return None
+
+    def saturation(self, output: Output) -> Tensor | None:
+        """Return the share of each face's gates whose slope p (1 - p) is below 0.01, so that they hardly learn any
+        more, (N,); None for networks without gates."""
+        gates = [output.logits if name == "logits" else output.attention.get(name) for name in self.gates]
+        gates = [p.detach().flatten(1) for p in gates if p is not None]
+        if not gates:
+            return None
+        p = torch.cat(gates, dim=1)
+        return (p * (1 - p) < _STEEP).float().mean(1)
 
     def parts(self) -> dict[str, nn.Module]:
         """Parts of the network that the paper sizes by name, for `fertool models`."""

@@ -63,6 +63,7 @@ class LnlAttenNet(FerModel):
 
     Settings = LnlSettings
     paper = "lnlattennet"
+    gates = ("local",)
     cam_layer = "unet.down.4"  # Conv5-2: all that follows stands on it
     VARIANTS = {
         "lnlattennet": {},

@@ -59,6 +59,7 @@ class Man(FerModel):
     )
 
     head = ("fc8.",)
+    gates = ("regions",)
     cam_layer = f"backbone.{VggBlocks.last_maps}"
 
     def __init__(self, settings: ManSettings, classes: int, regions: int = 1):

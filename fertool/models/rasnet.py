@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Literal
 
+import torch
 from annotated_types import Gt
 from torch import Tensor, nn
 
 from fertool.models.backbones import PIXELS
 from fertool.models.base import FerModel, Output, Targets, xavier
+from fertool.regions.masks import constant_masks
 from fertool.settings import Settings
 
 REGIONS, GRID = 8, 14
@@ -48,6 +50,7 @@ class RasNet(FerModel):
     needs = ("masks",)
     classifies = False
     metric = "iou"
+    gates = ("logits",)
     head = ()
     #: regions, rows and columns of the masks it learns
     mask_shape = (REGIONS, GRID, GRID)
@@ -76,6 +79,11 @@ class RasNet(FerModel):
     def losses(self, output: Output, targets: Targets) -> dict[str, Tensor]:
         """Squared error, summed over all masks and cells, averaged over the batch (Eq. 2-3)."""
         return {"masks": ((output.logits - targets.given["masks"]) ** 2).sum(dim=(1, 2, 3)).mean()}
+
+    def constant_score(self, train: Targets, val: Targets) -> float:
+        masks = torch.from_numpy(constant_masks(train.given["masks"].numpy()))
+        true = val.given["masks"] > 0
+        return intersection_over_union(masks.expand_as(true), true).mean().item()
 
     def score(self, output: Output, targets: Targets) -> Tensor:
         """(N,) intersection over union of predicted (>= 0.5) and true masks, averaged over the regions."""

@@ -90,10 +90,12 @@ def _check_classifies(trained: Artefact, folder: Path) -> None:
     name = trained.params["model"]["name"]
     cls = model_class(name)
     if not cls.classifies:
-        scores = trained.group("history")[f"val_{cls.metric}"]
+        history = trained.group("history")
+        scores, constant = (history.get(f"{k}_{cls.metric}", ()) for k in ("val", "constant"))
+        beside = f" (a constant output reaches {100 * constant[-1]:.1f} %)" if len(constant) else ""
         raise UsageError(
             f"{folder.name} predicts no expressions, so there is nothing to score; its {cls.metric} in training ended "
-            f"at {100 * scores[-1] if len(scores) else float('nan'):.1f} %",
+            f"at {100 * scores[-1] if len(scores) else float('nan'):.1f} %{beside}",
             f"train the network that stands on {name}, and eval that",
         )
 

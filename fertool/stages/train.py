@@ -10,6 +10,7 @@ import torch
 
 from fertool import artefact, console, locks
 from fertool.errors import ArtefactError, DeviceError, RecipeError, Stopped, UsageError
+from fertool.models.base import Targets
 from fertool.models.registry import build_model, model_settings
 from fertool.models.weights import init_weights, read_tensors
 from fertool.settings import Train
@@ -215,7 +216,10 @@ def train_process(fabric, job: Job) -> tuple[bool, Path]:
     wanted = torch.cat([train.index, val.index, tracked]).unique()
     given = given_columns(used["masks"], net.needs) if "masks" in used else {}
     pixels = Pixels(faces["images"], wanted, fabric.device, s.cache)
-    data = Data(train, val, pixels, boxes, given, tracked)
+    constant = net.constant_score(
+        *(Targets(r.labels, given={k: v[r.index] for k, v in given.items()}) for r in (train, val))
+    )
+    data = Data(train, val, pixels, boxes, given, tracked, constant)
     prepared = preparation(faces, used.get("regions"))
     out = RunFile(job.run, job.params, job.inputs, faces.classes or (), s.seed, prepared)
     previous = artefact.read(job.run, "run") if job.resume else None
@@ -252,6 +256,7 @@ def summary(path: Path) -> dict:
         "finished": bool(run["state/finished"]),
         "metric": metric,
         f"best_val_{metric}": float(run["state/best"]),
+        **{k: v[-1] for k, v in history.items() if k.startswith("constant_") and v},
         f"last_epochs_val_{metric}": sum(lasts) / LAST_EPOCHS if len(lasts) == LAST_EPOCHS else None,
         "select_on": run.params["train"]["select_on"],
         "seconds": seconds,

@@ -29,6 +29,10 @@ from fertool.training.views import Augmentation, cut_boxes, sample_views, view_t
 
 #: how many steps' losses are left on the device before they are read, because reading waits for the device
 _READ_EVERY = 20
+#: sums over an epoch's faces that are no terms of the loss
+_COUNTS = ("score", "saturated", "seen")
+#: share of saturated gates from which on a network that is no better than a constant is warned of
+_SATURATED = 0.9
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class Data:
         boxes: (rows, K, 4) region boxes of every row of the faces file.
         given: what `FerModel.needs` asks for, for every row.
         tracked: rows whose attention is kept as training goes on.
+        constant: score on `val` of the best output that is the same for every face, if there is one to compare with.
     """
 
     train: Rows
@@ -47,6 +52,7 @@ class Data:
     boxes: Tensor
     given: dict[str, Tensor] = field(default_factory=dict)
     tracked: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    constant: float | None = None
 
 
 @contextmanager
@@ -221,7 +227,7 @@ def _forward_backward(fabric, net, model, images, transforms, targets: Targets, 
     """Gradients of one device's part of a batch, in `pieces` pieces of whole samples of `faces` faces.
 
     Returns:
-        (names, sums over its faces): each loss term, "score" and "seen".
+        (names, sums over its faces): each loss term, "score", for networks with gates "saturated", and "seen".
     """
     samples = len(images) // faces
     totals = None
@@ -234,11 +240,14 @@ def _forward_backward(fabric, net, model, images, transforms, targets: Targets, 
             mine = targets.part(take)
             terms = net.losses(output, mine)
             fabric.backward(sum(terms.values()) * (share * len(piece) / samples))
-        score = net.score(output, mine).detach().float()
+        score, saturated = net.score(output, mine).detach().float(), net.saturation(output)
         n = len(score)
-        counted = torch.stack([*(t.detach().float() * n for t in terms.values()), score.sum(), score.new_tensor(n)])
+        sums = {k: t.detach().float() * n for k, t in terms.items()} | {"score": score.sum()}
+        sums |= {} if saturated is None else {"saturated": saturated.sum()}
+        sums["seen"] = score.new_tensor(n)
+        counted = torch.stack(list(sums.values()))
         totals = counted if totals is None else totals + counted
-    return (*terms, "score", "seen"), totals
+    return tuple(sums), totals
 
 
 def _targets(data: Data, place: Tensor, device: torch.device) -> Targets:
@@ -252,7 +261,7 @@ def _running(progress: Progress) -> str:
     seen = progress.sums.get("seen")
     if not seen:
         return ""
-    loss = sum(v for k, v in progress.sums.items() if k not in ("score", "seen"))
+    loss = sum(v for k, v in progress.sums.items() if k not in _COUNTS)
     return f"loss {loss / seen:.3f}  training {100 * progress.sums['score'] / seen:.1f} %"
 
 
@@ -267,7 +276,7 @@ def _end_epoch(fabric, net, data: Data, s: Train, progress: Progress, best: dict
     """Close the epoch's row of the history; keep the weights if they are the best so far."""
     progress.read()
     seen = progress.sums["seen"]
-    terms = {k: v / seen for k, v in progress.sums.items() if k not in ("score", "seen")}
+    terms = {k: v / seen for k, v in progress.sums.items() if k not in _COUNTS}
     val = f"val_{net.metric}"
     row = {
         "epoch": progress.epoch + 1,
@@ -277,6 +286,10 @@ def _end_epoch(fabric, net, data: Data, s: Train, progress: Progress, best: dict
         f"train_{net.metric}": progress.sums["score"] / seen,
         val: validate(fabric, net, data, s.global_batch) if len(data.val) else float("nan"),
     }
+    if data.constant is not None:
+        row[f"constant_{net.metric}"] = data.constant
+    if "saturated" in progress.sums:
+        row["saturated"] = progress.sums["saturated"] / seen
     for key, value in row.items():
         progress.history.setdefault(key, []).append(float(value))
     if row[val] > progress.best:
@@ -306,11 +319,22 @@ def _say_epoch(fabric: Fabric, progress: Progress, s: Train) -> None:
     last = {k: v[-1] for k, v in progress.history.items()}
     train, val = (next(v for k, v in last.items() if k.startswith(part)) for part in ("train_", "val_"))
     terms = [k for k in last if k.startswith("loss_")]
+    constant = next((v for k, v in last.items() if k.startswith("constant_")), None)
     if progress.epoch == 1:
         names = "".join(f"{t.removeprefix('loss_'):>9}" for t in terms)
-        console.say(f"{'epoch':>6}{'rate':>10}{'loss':>9}{names}{'train %':>10}{s.val_split + ' %':>10}{'time':>9}")
+        beside = "" if constant is None else f"{'constant %':>12}"
+        console.say(
+            f"{'epoch':>6}{'rate':>10}{'loss':>9}{names}{'train %':>10}{s.val_split + ' %':>10}{beside}{'time':>9}"
+        )
     values = "".join(f"{last[t]:>9.4f}" for t in terms)
+    beside = "" if constant is None else f"{100 * constant:>12.2f}"
     console.say(
         f"{progress.epoch:>6}{last['lr']:>10.2g}{last['loss']:>9.4f}{values}{100 * train:>10.2f}"
-        f"{100 * val:>10.2f}{progress.seconds[-1]:>8.1f}s"
+        f"{100 * val:>10.2f}{beside}{progress.seconds[-1]:>8.1f}s"
     )
+    score = train if np.isnan(val) else val
+    if last.get("saturated", 0) > _SATURATED and (constant is None or not score > constant):
+        console.say(
+            f"warning: {100 * last['saturated']:.1f} % of the sigmoid or softmax outputs have saturated: near 0 or 1, "
+            "they hardly learn any more. Try a lower --lr or pixels of a smaller scale"
+        )

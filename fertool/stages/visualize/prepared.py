@@ -14,7 +14,7 @@ from fertool.faces import align
 from fertool.faces.status import HAS_IMAGE, OK, SEVERAL
 from fertool.figures import prepared, preview
 from fertool.models.rasnet import intersection_over_union
-from fertool.regions.masks import REGIONS, SIZES, region_boxes
+from fertool.regions.masks import REGIONS, SIZES, constant_masks, region_boxes
 from fertool.regions.points import eight_points, landmarks_of
 from fertool.settings import DetectAlign, Visualize
 from fertool.stages.visualize.network import open_network
@@ -106,9 +106,16 @@ def draw_masks(runs: list[Run], settings: Visualize, subset: str | None) -> Draw
     output = network.look(images, rows)
     soft = output.attention.get("masks", output.logits)
     iou = intersection_over_union(soft >= 0.5, torch.from_numpy(true)).numpy()
-    console.say(f"intersection over union on these {len(rows)} faces: {iou.mean():.3f}")
-    figure = prepared.masks(images, soft.numpy() >= 0.5, true, iou, ids.tolist(), names)
-    return Drawn(figure, arrays | {"predicted": soft.numpy(), "iou": iou}, [faces, masks, one.run()])
+    known = np.asarray(masks["valid"]) & (faces["split"] == "train")
+    constant = constant_masks(np.asarray(masks["masks"][known if known.any() else np.asarray(masks["valid"])]))
+    alike = intersection_over_union(torch.from_numpy(constant).expand(true.shape), torch.from_numpy(true)).numpy()
+    console.say(
+        f"intersection over union on these {len(rows)} faces: {iou.mean():.3f}; of the best constant masks: "
+        f"{alike.mean():.3f}"
+    )
+    figure = prepared.masks(images, soft.numpy() >= 0.5, true, iou, alike, ids.tolist(), names)
+    arrays |= {"predicted": soft.numpy(), "iou": iou, "constant": constant, "constant_iou": alike}
+    return Drawn(figure, arrays, [faces, masks, one.run()])
 
 
 def _finds_masks(run: Run) -> bool:
