@@ -326,6 +326,11 @@ class Visualize(Settings):
     yaw: Annotated[
         tuple[float, ...], "mean-attention by pose: degrees between one view and the next, from right to left"
     ] = (-67.5, -22.5, 22.5, 67.5)
+    region_weights: Annotated[
+        Literal["share", "softmax"],
+        "regions: the number above a region: its share of the fused vector, µν / Σµν, or softmax(µν) over the regions, "
+        "which RAN's Fig. 6 shows",
+    ] = "share"
     weights: Annotated[str, "grid: which of the network's weights, e.g. `global` or `local`; default: the first"] = ""
     patches: Annotated[
         tuple[int, ...], "obscure: numbers of the patches that are obscured, from 1; default: six spread over the face"

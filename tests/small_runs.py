@@ -84,7 +84,8 @@ def make_run(
 def make_predictions(
     run: Artefact, faces: Artefact, predicted, *, rows=None, attention=None, sure=5.0, parents=()
 ) -> Artefact:
-    """Predictions that say `predicted` (class indices) about the given rows of the faces."""
+    """Predictions that say `predicted` (class indices) about the given rows of the faces, with weights of regions or,
+    by name, other attention."""
     rows = np.arange(faces.rows) if rows is None else np.asarray(rows)
     logits = np.zeros((len(rows), len(CLASSES)), "f4")
     logits[np.arange(len(rows)), predicted] = sure
@@ -96,7 +97,8 @@ def make_predictions(
         "logits": logits,
     }
     if attention is not None:
-        columns["attention_weight"] = np.asarray(attention, "f4")
+        attention = attention if isinstance(attention, dict) else {"weight": attention}
+        columns |= {f"attention_{name}": np.asarray(values, "f4") for name, values in attention.items()}
     inputs = [run.as_parent(), faces.as_parent(), *parents]
     path = run.path.with_name("predictions.h5")
     return artefact.save(path, "predictions", columns, params={"split": "test"}, inputs=inputs, classes=CLASSES)

@@ -8,6 +8,8 @@ from fertool.errors import ArtefactError, DataError, UsageError
 from fertool.figures import confusion, curves, regions, style
 from fertool.settings import Visualize
 from fertool.stages import visualize
+from fertool.stages.visualize import looking
+from fertool.stages.visualize.sources import named
 
 QUICK = Visualize(dpi=60, faces=3)
 LABELS = [0, 1, 2, 3, 4, 5, 6, 7, 0, 1, -1, 2]
@@ -151,13 +153,13 @@ def faces(tmp_path):
     return make_faces(tmp_path / "ferplus", LABELS)
 
 
-def _run(faces, name, predicted=None, attention=True):
+def _run(faces, name, predicted=None, attention=True, gates=None):
     boxes = make_regions(faces) if attention else None
     run = make_run(faces, name, parents=[boxes.as_parent()] if attention else [])
     predicted = (
         np.where(np.arange(faces.rows) % 4 == 3, 0, np.maximum(faces["label"], 0)) if predicted is None else predicted
     )
-    weights = _weights(faces.rows) if attention else None
+    weights = {"weight": _weights(faces.rows), **(gates or {})} if attention else None
     make_predictions(run, faces, predicted, attention=weights, parents=[boxes.as_parent()] if attention else [])
     return run.path.parent
 
@@ -199,6 +201,30 @@ def test_the_seed_chooses_and_ids_override(faces):
     with pytest.raises(UsageError, match="face999") as e:
         shown(ids=("face999.png",))
     assert "face" in e.value.hint
+
+
+@pytest.mark.parametrize(("names", "product"), [(("mu", "nu"), "µν"), (("mu",), "µ")])
+def test_regions_show_shares_or_the_papers_softmax(faces, names, product):
+    gates = {name: _weights(faces.rows, seed=i) for i, name in enumerate(names, 1)}
+    run = _run(faces, "ran-1", gates=gates)
+
+    def shown(kind):
+        drawn = looking.draw_regions(named([run]), Visualize(region_weights=kind, faces=3), None)
+        return drawn.arrays["ran-1/weight"], drawn.figure.texts[0].get_text(), drawn.arrays["id"]
+
+    share, title, ids = shown("share")
+    at = [list(faces.ids).index(i) for i in ids]
+    assert title == f"ran-1: {product} / Σ{product}"
+    assert np.allclose(share, _weights(faces.rows)[at])
+    soft, title, _ = shown("softmax")
+    assert title == f"ran-1: softmax({product})"
+    both = np.exp(np.prod([g[at] for g in gates.values()], axis=0))
+    assert np.allclose(soft, both / both.sum(1, keepdims=True))
+
+
+def test_the_softmax_needs_both_gates(faces):
+    with pytest.raises(UsageError, match="ran-1 kept no µ and ν"):
+        visualize.run("regions", [_run(faces, "ran-1")], settings=Visualize(region_weights="softmax"))
 
 
 def test_a_run_without_attention_is_refused(faces):

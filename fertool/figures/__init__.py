@@ -7,7 +7,7 @@ KINDS = {
     "group": "attention over whole photographs of several people, and on the faces among it (--photos)",
     "grid": "weights of the parts of single faces as grids, of runs side by side",
     "obscure": "what covering a part of a face does to the weights of all its parts",
-    "regions": "weights of the regions of single faces, of one or two runs",
+    "regions": "weights of the regions of single faces, of one or two runs: µν / Σµν or softmax(µν)",
     "attention": "attention as maps over single faces",
     "trace": "how the attention of tracked faces moved in training",
     "confusion": "confusion matrices side by side",

@@ -20,6 +20,7 @@ class Panel:
 
     Attributes:
         title: shown above.
+        measure: what the weights are, shown beside the title.
         boxes: (N, K, 4) fractions of the face; box 0 is the whole face.
         weights: (N, K).
         predicted: N class names.
@@ -29,6 +30,7 @@ class Panel:
     boxes: np.ndarray
     weights: np.ndarray
     predicted: Sequence[str]
+    measure: str = ""
 
 
 def draw(images: np.ndarray, true: Sequence[str], panels: Sequence[Panel]) -> Figure:
@@ -72,7 +74,8 @@ def _panel(figure: Figure, left: float, cell: float, images: np.ndarray, true: S
     heads = [f"I{i}" for i in range(regions)] if few else ["I0", *(_ordinal(r + 1) for r in _ranks(regions, MOST))]
     top = height - 0.3
     middle = left + _LABEL + (style.COLUMN - _LABEL) / 2
-    figure.text(middle / width, 1 - 0.02 / height, style.shorten(panel.title, 40), size=8, ha="center", va="top")
+    title = style.shorten(panel.title, 40) + (f": {panel.measure}" if panel.measure else "")
+    figure.text(middle / width, 1 - 0.02 / height, title, size=8, ha="center", va="top")
     for row, image in enumerate(images):
         shown = choose(panel.weights[row])
         highest, lowest = panel.weights[row].argmax(), panel.weights[row].argmin()

@@ -5,6 +5,7 @@ import torch
 
 from fertool.artefact import Artefact
 from fertool.errors import DataError, UsageError, nearest
+from fertool.evaluation.metrics import softmax
 from fertool.evaluation.score import membership
 from fertool.faces.status import HAS_IMAGE
 from fertool.figures import attention, preview, regions
@@ -45,11 +46,27 @@ def draw_regions(runs: list[Run], settings: Visualize, subset: str | None) -> Dr
     panels, arrays = [], {"id": np.array(ids, object), "images": images, "label": np.array(true, object)}
     for r, p, b, i in zip(runs, predictions, boxes, at, strict=True):
         said = [p.classes[k] for k in np.asarray(p["logits"])[i].argmax(1)]
-        weights = np.asarray(p["attention_weight"])[i]
+        weights, measure = _region_weights(p, i, settings, r.name)
         mine = np.asarray(b["boxes"])[np.asarray(p["row"])[i]]
-        panels.append(regions.Panel(r.name, mine, weights, said))
+        panels.append(regions.Panel(r.name, mine, weights, said, measure))
         arrays |= {f"{r.name}/weight": weights, f"{r.name}/boxes": mine, f"{r.name}/predicted": np.array(said, object)}
     return Drawn(regions.draw(images, true, panels), arrays, [faces, *predictions, *boxes])
+
+
+def _region_weights(predictions: Artefact, at: np.ndarray, settings: Visualize, name: str) -> tuple[np.ndarray, str]:
+    """Return the weights of the regions of some faces, (N, K), and what they are.
+
+    Both are of the product µν of self-attention and relation-attention (µ alone without the latter): its share
+    µν / Σµν, with which a region enters the fused vector (Eq. 5), or softmax(µν) over the regions, as the paper draws.
+    """
+    gates = [n for n in ("mu", "nu") if f"attention_{n}" in predictions]
+    product = "µ" if gates == ["mu"] else "µν"
+    if settings.region_weights == "share":
+        return np.asarray(predictions["attention_weight"])[at], f"{product} / Σ{product}"
+    if not gates:
+        raise UsageError(f"{name} kept no µ and ν, of which the softmax would be", "leave out --region-weights softmax")
+    weights = np.prod([np.asarray(predictions[f"attention_{n}"])[at] for n in gates], axis=0)
+    return softmax(weights), f"softmax({product})"
 
 
 def draw_attention(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:

@@ -70,7 +70,7 @@ def _weights_of(run: Run, predictions: Artefact, settings: Visualize, known: dic
 def _title(run: Run, name: str, several: bool) -> str:
     alpha = run.run().params["model"].get("alpha")
     if not several:
-        return "weight" if name == "weight" else f"{name} weight"
+        return "share µν / Σµν" if name == "weight" else f"{name} weight"
     return f"{run.name}, α {alpha:g}" if alpha is not None else run.name
 
 
