@@ -14,7 +14,7 @@ from fertool.artefact.schema import Facts, Header, Newer, check_arrays, check_va
 from fertool.artefact.storage import Stored, load, open_h5, survey
 from fertool.errors import ArtefactError
 
-_CHEAP = 1 << 25  # bytes: an array up to this size is checked whenever it is read; a larger one when all of it is used
+_CHEAP = 1 << 26  # bytes: an array up to this size is checked whenever it is read; a larger one when all of it is used
 
 
 class Damaged(ArtefactError):
@@ -89,39 +89,51 @@ class Artefact:
             raise ArtefactError(f"{self.path}: {name} cannot be read: {one_line(e)}", _damage_hint(self.path)) from e
 
     def verify(self, *names: str) -> None:
-        """Check arrays, all by default, against their digests and bounds. Each is read once, by this object.
+        """Check arrays, all by default, against their digests and bounds. This object reads each of them once for it.
 
         Files of earlier versions have no digest of each array: all of such a file is checked at once.
 
         Raises:
-            ArtefactError: an array is not what was written; the message names it.
+            ArtefactError: arrays are not what was written; the message names them.
         """
-        for name in names or self.stored:
+        names = names or tuple(self.stored)
+        for name in names:
             self._find(name)
-        if not self._header.digests and self.complete and self.digest not in self._checked:
+        if self.complete and not self._header.digests and self.digest not in self._checked:
             found, _ = self._reading(digests.of_file, self._header.texts, self.schema, self.stored)
             if found != self.digest:
                 raise ArtefactError(f"the content of {self.path} does not match its digest", _damage_hint(self.path))
             self._checked.add(self.digest)
-        for name in names or self.stored:
-            self._check(name)
+        if changed := [name for name in names if self._is_changed(name)]:
+            self._refuse(changed)
+        for name in names:
+            self._check_values(name)
 
     def _check(self, name: str) -> None:
-        """Check an array once."""
+        """Check an array, unless it has been checked."""
         if name in self._checked:
             return
-        written = self._header.digests.get(name) if self.complete else None
-        if written and self._reading(digests.of_array, name, self.stored[name]) != written:
-            raise ArtefactError(
-                f"{name} of {self.path} does not match its digest: it was changed or damaged after it was written",
-                _damage_hint(self.path),
-            )
+        if self._is_changed(name):
+            self._refuse([name])
+        self._check_values(name)
+
+    def _check_values(self, name: str) -> None:
         if not self.stored[name].is_text:
             try:
                 check_values(self.kind, name, self._values(name), self.classes)
             except ValueError as e:
                 raise ArtefactError(f"{self.path}: {one_line(e)}", _damage_hint(self.path)) from e
         self._checked.add(name)
+
+    def _is_changed(self, name: str) -> bool:
+        written = self._header.digests.get(name) if self.complete and name not in self._checked else None
+        return written is not None and self._reading(digests.of_array, name, self.stored[name]) != written
+
+    def _refuse(self, changed: list[str]) -> None:
+        names = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
+        raise ArtefactError(
+            f"{self.path}: changed or damaged after it was written, by the digest of: {names}", _damage_hint(self.path)
+        )
 
     def _reading(self, work, *args):
         try:

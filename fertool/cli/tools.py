@@ -17,11 +17,14 @@ app.add_typer(datasets_app, name="datasets", rich_help_panel=TOOLS)
 
 
 @command("inspect", TOOLS)
-def inspect(file: Annotated[Path, typer.Argument(help="an artefact (.h5)")]):
+def inspect(
+    file: Annotated[Path, typer.Argument(help="an artefact (.h5)")],
+    verify: Annotated[bool, typer.Option("--verify", help="read all data and compare it with the digests")] = False,
+):
     """What an artefact holds and how it was made."""
     from fertool.stages import inspect as stage
 
-    facts = stage.summary(file)
+    facts = stage.summary(file, verify=verify)
     stage.report(facts)
     return facts
 

@@ -64,6 +64,7 @@ def run(
         console.say(f"{out} is up to date")
         return Path(out)
 
+    source.verify(*(name for name in source.columns if name != "images" or settings.twins))
     pictures = np.isin(source["status"], HAS_IMAGE)
     subsets, types = occluded(source, listed, table)
     subsets += turned(source, settings.pose_source, thresholds, listed)

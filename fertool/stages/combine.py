@@ -63,6 +63,8 @@ def run(sources: list[Source], *, out: Path, overwrite: bool = False) -> Path:
     if artefact.up_to_date(out, "faces", params, parents, overwrite=overwrite):
         console.say(f"{out} is up to date")
         return out
+    for file in files:
+        file.verify()
     for name, other in zip(names[1:], files[1:], strict=True):
         if differing := _differing(first, other):
             console.say(f"note: faces of {name} were made with other settings than those of {names[0]}: {differing}")

@@ -37,6 +37,7 @@ def run(faces: Path, *, settings: CropRegions, out: Path, overwrite: bool = Fals
     if artefact.up_to_date(out, "regions", params, parents, overwrite=overwrite):
         console.say(f"{out} is up to date")
     else:
+        source.verify(*(name for name in source.columns if name != "images" or settings.materialize))
         boxes, report_facts = _boxes(source, settings)
         known = {"id": source.ids, "boxes": boxes.astype(np.float32)}
         info = {**artefact.make_info(settings.seed), "report": report_facts}

@@ -63,6 +63,9 @@ def _predict(trained, folder, source, boxes_file, subsets, inputs, params, out, 
             overwrite = True
     if artefact.up_to_date(out, "predictions", params, inputs, overwrite=overwrite):
         return
+    for parent in (source, boxes_file, subsets):
+        if parent:
+            parent.verify()
     rows, labels = _rows(trained, source, subsets, settings.split)
     net, forward, device = load_network(trained, settings, devices, _region_count(boxes_file))
     boxes = region_boxes(source, boxes_file)

@@ -84,6 +84,7 @@ def _of_folder(root: Path) -> tuple[list[_Landmarked], tuple[str, str, str, str]
 def _of_file(path: Path, splits: Sequence[str]) -> tuple[list[_Landmarked], tuple[str, str, str, str]]:
     """The faces of a file that have landmarks and belong to the splits."""
     stored = artefact.read(path, "faces")
+    stored.verify()
     if "landmarks" not in stored:
         raise UsageError(f"{path} has no landmarks", "make it with: fertool detect-align ... --landmarks shipped")
     placed_by = stored.params.get("landmarks")

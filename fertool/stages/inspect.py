@@ -7,12 +7,24 @@ from pathlib import Path
 import numpy as np
 
 from fertool import artefact, console
+from fertool.errors import ArtefactError
 from fertool.faces.status import NAMES
 
 
-def summary(path: Path) -> dict:
-    """Everything an artefact says about itself."""
+def summary(path: Path, *, verify: bool = False) -> dict:
+    """Everything an artefact says about itself.
+
+    Args:
+        verify: read all of its data and compare it with the digests.
+
+    Raises:
+        ArtefactError: no artefact, or one that was changed after it was written.
+    """
     a = artefact.read(path, partial=True)
+    if verify:
+        if not a.complete:
+            raise ArtefactError(f"{path} is not finished: it has no digests yet", "finish it, then verify it")
+        a.verify()
     facts = {
         "file": str(path),
         "kind": a.kind,
@@ -21,6 +33,7 @@ def summary(path: Path) -> dict:
         "rows": a.rows,
         "uid": a.uid,
         "digest": a.digest,
+        "verified": verify,
         "classes": list(a.classes) if a.classes else None,
         "params": a.params,
         "inputs": [vars(p) for p in a.inputs],
@@ -52,7 +65,8 @@ def report(facts: dict) -> None:
     versions = ", ".join(f"{k} {v}" for k, v in made.get("versions", {}).items())
     console.say(f"made {made.get('created', '?')} by: {' '.join(made.get('command', []))}")
     console.say(f"with {versions}")
-    console.say(f"uid {facts['uid']}  digest {facts['digest'] or '–'}")
+    verified = ", verified" if facts["verified"] else ""
+    console.say(f"uid {facts['uid']}  digest {facts['digest'] or '–'}{verified}")
     for parent in facts["inputs"]:
         console.say(f"from {parent['role']}: {parent['name']} ({parent['kind']}, digest {parent['digest']})")
     if facts["classes"]:

@@ -42,6 +42,7 @@ def run(faces: Path, *, settings: MakeMasks, out: Path, overwrite: bool = False,
     if artefact.up_to_date(out, "masks", params, parents, overwrite=overwrite):
         console.say(f"{out} is up to date")
     else:
+        source.verify(*(name for name in source.columns if name != "images"))
         pictures = np.isin(source["status"], HAS_IMAGE)
         columns, facts = {"id": source.ids}, {"pictures": int(pictures.sum())}
         attributes = all(name in source for names in GROUPS.values() for name in names)

@@ -59,6 +59,7 @@ def run(faces: Path, *, settings: Synthesise, out: Path, overwrite: bool = False
     if artefact.up_to_date(out, "faces", params, parents, overwrite=overwrite):
         console.say(f"{out} is up to date")
     else:
+        source.verify()
         report_facts = {**left_out, "landmarks": landmarks.shape[1], "drawn_on": len(rows)}
         writer = artefact.begin(
             out,

@@ -55,10 +55,12 @@ def run(
     if not len(rows):
         there = ", ".join(sorted({s for s in source["split"] if s})) or "none"
         raise DataError(f"{faces} has no faces with a picture in split {settings.split!r}", f"its splits are: {there}")
+    source.verify()
     if learn_from is None:
         net = _shipped()
     else:
         teacher = artefact.read(learn_from, "faces")
+        teacher.verify()
         net = learnt(teacher, settings, spared=rows if teacher.digest == source.digest else None)
     entries = _entries(source, rows, guesses(net, source, rows), settings.least)
     files.write(page, review.render(f"{source.path.parent.name}, split {settings.split}", out.name, entries, len(rows)))

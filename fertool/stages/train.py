@@ -99,6 +99,7 @@ def run(
             held.enter_context(locks.exclusive(folder))
         job = replace(job, run=folder / "run.h5", resume=go_on)
         try:
+            _verify(job)
             return _start(job, devices)
         finally:
             with suppress(OSError):
@@ -168,6 +169,13 @@ def _folder(job: Job, workspace: Workspace, out: Path | None, resume: bool | Non
 
 def _is_named(folder: str, name: str) -> bool:
     return folder.rpartition("-")[0] == name
+
+
+def _verify(job: Job) -> None:
+    """Read the inputs whole, once, before anything heavy starts: a damaged one must not be learnt from."""
+    for path in (job.faces, job.regions, job.subsets, job.masks):
+        if path:
+            artefact.read(path).verify()
 
 
 def _start(job: Job, devices: Devices) -> Path:
