@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fertool.errors import UsageError
-from fertool.regions.points import five_points
+from fertool.regions.points import five_points, usable
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def align(landmarks: np.ndarray, template: str, size: int, kind: str, height: in
         five = five_points(landmarks[None])[0]
         source = np.stack([five[0], five[1], (five[3] + five[4]) / 2])[: len(chosen.points)]
     target = np.array(chosen.points) * size - 0.5 + (0, ((height or size) - size) / 2)
-    if not np.isfinite(source).all():
+    if not usable(source):
         return None
     matrix = (similarity if kind == "similarity" else affine)(source, target)
     scale = np.linalg.det(matrix[:, :2])
@@ -119,7 +119,8 @@ def crop(box: np.ndarray, size: int, margin: float = 0.0, height: int | None = N
     """
     x0, y0, x1, y1 = box
     output = np.array([size, height or size])
-    scale = min(output / (x1 - x0, y1 - y0)) / (1 + 2 * margin)
+    sides = np.maximum((x1 - x0, y1 - y0), 1.0)  # a box without an area is a pixel
+    scale = min(output / sides) / (1 + 2 * margin)
     centre = np.array([(x0 + x1) / 2, (y0 + y1) / 2])
     shift = (output - 1) / 2 - scale * centre
     return np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
@@ -147,7 +148,7 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: int, height: int | None = 
     """
     import cv2
 
-    shrinks = 1 / np.sqrt(abs(np.linalg.det(matrix[:, :2])))
+    shrinks = 1 / np.sqrt(max(abs(np.linalg.det(matrix[:, :2])), 1e-12))  # 1e-12: nothing is left of a face in it
     height = height or size
     k = max(1, min(int(np.ceil(shrinks - 1e-6)), _FINEST // max(size, height)))
     finer = matrix * k

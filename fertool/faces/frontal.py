@@ -13,6 +13,7 @@ import numpy as np
 
 from fertool.faces import align, pose
 from fertool.faces.head_points import POINTS, rotation
+from fertool.regions.points import usable
 
 #: points of the mean head between and beyond its landmarks, one half of them; in the frame of `head_points`
 _BETWEEN = (
@@ -32,6 +33,8 @@ _FACING, _BEFORE, _INSIDE = (0.3, 0.6), (0.3, 0.15), (-0.07, 0.05)
 _FOREHEAD, _TEMPLES = 1.0, 0.6  # how far the outline goes on above brows and jaw
 _BIN = 0.06  # what lies so close together in the photograph hides one another
 _SOFT = 0.03  # distances between the eyes over which hidden and seen are blended
+
+_TINY = 1e-12  # what is shorter has no direction
 
 _FINER, _ROOM = 2, 0.5  # the photograph is first cut out so much finer than the output, and wider on each side
 
@@ -92,7 +95,7 @@ class Frontal:
         import cv2
 
         outward = np.cross(np.gradient(surface, axis=0), np.gradient(surface, axis=1))
-        outward /= np.linalg.norm(outward, axis=2, keepdims=True)
+        outward /= np.maximum(np.linalg.norm(outward, axis=2, keepdims=True), _TINY)
         facing = -outward @ self.turn[2]
         bins = np.floor(where / (_BIN * self.scale)).astype(int)
         bins -= bins.min(axis=(0, 1))
@@ -114,7 +117,8 @@ class Frontal:
         above = [self.marks[17:27] + _FOREHEAD * up, self.marks[[0, 16]] + _TEMPLES * up]
         corners = cv2.convexHull(np.concatenate([self.marks, *above]).astype(np.float32))[:, 0]
         edges = np.roll(corners, -1, axis=0) - corners
-        inward = np.stack([-edges[:, 1], edges[:, 0]], axis=1) / np.linalg.norm(edges, axis=1, keepdims=True)
+        inward = np.stack([-edges[:, 1], edges[:, 0]], axis=1)
+        inward /= np.maximum(np.linalg.norm(edges, axis=1, keepdims=True), _TINY)
         inward *= np.sign(((corners.mean(axis=0) - corners) * inward).sum(axis=1, keepdims=True))
         far = (corners * inward).sum(axis=1)
         return np.min([where @ n - f for n, f in zip(inward, far, strict=True)], axis=0) / self.scale
@@ -138,7 +142,7 @@ def see(
     """
     if angles is None:
         angles, _ = pose.estimate(marks)
-    if not (np.isfinite(angles).all() and np.isfinite(marks).all()):
+    if not (np.isfinite(angles).all() and usable(marks)):
         return None
     turn = rotation(*angles)
     if turn[2, 2] < _STEEPEST:

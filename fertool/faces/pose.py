@@ -10,6 +10,7 @@ import numpy as np
 
 from fertool.errors import UsageError
 from fertool.faces.head_points import POINTS, angles
+from fertool.regions.points import usable
 
 #: from the camera to the head, in distances between the eyes (62 mm)
 _DISTANCE = 16.0
@@ -75,7 +76,7 @@ def estimate(landmarks: np.ndarray) -> tuple[tuple[float, float, float], float]:
     """
     nothing = (np.nan, np.nan, np.nan), np.nan
     seen = np.asarray(landmarks, dtype=np.float64)
-    if not np.isfinite(seen).all() or np.ptp(seen, axis=0).min() < 1e-6:
+    if not usable(seen) or np.ptp(seen, axis=0).min() < 1e-6:
         return nothing
     seen = (seen - seen.mean(axis=0)) / seen.std()
     turn, scale, shift = _start(seen)

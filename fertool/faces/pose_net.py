@@ -14,6 +14,7 @@ import numpy as np
 
 from fertool.faces import onet
 from fertool.faces.align import warp
+from fertool.regions.points import FARTHEST
 
 #: side of the square that is looked at, in distances between the eyes of the same head seen from the front
 SQUARE = 3.0
@@ -40,6 +41,7 @@ def estimate(image: np.ndarray, box: np.ndarray, detector: str) -> tuple[tuple[f
 
     Returns:
         (pitch, yaw, roll) in degrees, and the error to expect: the mean of what pitch and yaw are likely to be off.
+        All NaN for a box without an area.
 
     Raises:
         DeviceError: facenet-pytorch is missing.
@@ -49,6 +51,8 @@ def estimate(image: np.ndarray, box: np.ndarray, detector: str) -> tuple[tuple[f
     if image.ndim == 3:
         image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     down, eyes = _OF_BOX.get(detector, _OF_BOX["mtcnn"])
+    if not (np.abs(box).max() < FARTHEST and (box[2:] > box[:2]).all()):
+        return (np.nan, np.nan, np.nan), np.nan
     side = float(np.sqrt((box[2] - box[0]) * (box[3] - box[1])))
     middle, size, lean = (box[:2] + box[2:]) / 2 + (0, down * side), eyes * side, 0.0
     for name in _STEPS:

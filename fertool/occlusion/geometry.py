@@ -13,8 +13,9 @@ import numpy as np
 
 from fertool.faces.align import apply, similarity
 from fertool.faces.head_points import POINTS
-from fertool.regions.points import five_points
+from fertool.regions.points import FARTHEST, five_points
 
+_FLAT = 1e-3  # pixels: a camera that shows the distance between the eyes so short shows nothing of the head
 _GRID = 144  # working pixels along the longer side of a small face
 _FOREHEAD = 0.95  # its height, as a fraction of the way from the eyebrows to the base of the nose
 _ARC = np.array([0.5, 0.8, 0.93, 1.0, 1.0, 1.0, 1.0, 0.93, 0.8, 0.5])  # of that height, over the ten brow points
@@ -42,8 +43,16 @@ class Face:
 
     @cached_property
     def down(self) -> np.ndarray:
-        """(2,) the face's downward direction in the picture, of length 1."""
-        return self.camera[:, 1] / np.linalg.norm(self.camera[:, 1])
+        """(2,) the face's downward direction in the image, of length 1.
+
+        Landmarks on a line across tell it by what lies at a right angle to them; landmarks in one place do not tell
+        it, and the face counts as upright.
+        """
+        across, down = self.camera[:, 0], self.camera[:, 1]
+        for way in (down, np.array([-across[1], across[0]])):
+            if (length := np.linalg.norm(way)) > _FLAT:
+                return way / length
+        return np.array([0.0, 1.0])
 
     @property
     def across(self) -> np.ndarray:
@@ -52,8 +61,8 @@ class Face:
 
     @cached_property
     def unit(self) -> float:
-        """Pixels between the eyes, were the head not turned to the side."""
-        return float(max(np.linalg.norm(self.camera[:, 1]), np.linalg.norm(self.camera[:, 0]), 1e-3))
+        """Pixels between the eyes, were the head not turned to the side; at least 1."""
+        return float(max(np.linalg.norm(self.camera[:, 1]), np.linalg.norm(self.camera[:, 0]), 1.0))
 
     @property
     def centre(self) -> np.ndarray:
@@ -109,12 +118,12 @@ def face_of(landmarks: np.ndarray, shape: tuple[int, int]) -> Face:
     """The face that landmarks describe, to be drawn on about `_GRID` working pixels or more.
 
     Args:
-        landmarks: (K, 2) x, y in pixels of the face, K of `fertool.regions.points.KNOWN_SETS`. Of fewer than 68 only
+        landmarks: (K, 2) x, y in pixels of the face, finite, K of `fertool.regions.points.KNOWN_SETS`. Of fewer than 68 only
             eyes, nose and mouth are used, and a frontal mean head is laid over them: its outline does not follow a
             turn to the side.
         shape: height and width of the face in pixels.
     """
-    points = np.asarray(landmarks, dtype=np.float64)
+    points = np.clip(np.asarray(landmarks, dtype=np.float64), -FARTHEST, FARTHEST)
     if len(points) != 68:
         points = _laid_over(five_points(points[None])[0])
     return Face(points, shape, max(1, round(_GRID / max(shape))))

@@ -24,6 +24,10 @@ EIGHT = (
     "lower-lip",
 )
 
+#: pixels: no landmark of an image lies further from its corner
+FARTHEST = 1e6
+
+_COINCIDE = 1e-3  # pixels: landmarks that lie closer together than this lie in one place
 _EYE_HALF_WIDTH = 0.15  # of the distance between the eyes
 _LOWER_LIP = 0.25  # below the middle of the mouth, of the mouth's width
 _NOSE_TIP = 0.51  # of the way from between the eyes to the mouth: median of 1,207 hand-marked photographs (HELEN, AFW)
@@ -35,6 +39,14 @@ _LEFT_EYE_37, _RIGHT_EYE_37, _MOUTH_37 = slice(13, 19), slice(19, 25), slice(25,
 def has_landmarks(faces: Artefact) -> bool:
     """Whether any face of the file has landmarks."""
     return "landmarks" in faces and bool(np.isfinite(faces["landmarks"]).any())
+
+
+def usable(landmarks: np.ndarray) -> np.ndarray:
+    """Return (...) bool for landmarks (..., K, 2) in pixels: whether they can place anything. They cannot where one is
+    missing, where all lie in one place, or where one lies so far out that no image reaches it."""
+    p = np.asarray(landmarks, dtype=np.float64)
+    near = (np.abs(p) < FARTHEST).all(axis=(-1, -2))  # false for NaN too
+    return near & (np.ptp(np.where(near[..., None, None], p, 0), axis=-2).max(axis=-1) > _COINCIDE)
 
 
 def landmarks_of(faces: Artefact, who_needs: str) -> np.ndarray:
@@ -55,7 +67,7 @@ def five_points(landmarks: np.ndarray) -> np.ndarray:
     """Eye centres, nose tip and mouth corners.
 
     Args:
-        landmarks: (N, K, 2) x, y with K of `KNOWN_SETS`; NaN where a face has none.
+        landmarks: (N, K, 2) x, y with K of `KNOWN_SETS`; NaN, or beyond `FARTHEST`, where a face has none.
 
     Returns:
         (N, 5, 2) in the order of `FIVE`; NaN where the landmarks they need are.
@@ -82,7 +94,7 @@ def eight_points(landmarks: np.ndarray) -> np.ndarray:
     the middle of the mouth.
 
     Args:
-        landmarks: (N, K, 2) x, y with K of `KNOWN_SETS`; NaN where a face has none.
+        landmarks: (N, K, 2) x, y with K of `KNOWN_SETS`; NaN, or beyond `FARTHEST`, where a face has none.
 
     Returns:
         (N, 8, 2) in the order of `EIGHT`; NaN where the landmarks they need are.
@@ -117,7 +129,7 @@ def _checked(landmarks: np.ndarray) -> np.ndarray:
             f"regions cannot be placed by {p.shape[1] if p.ndim == 3 else 'such'} landmarks per face",
             f"make the faces with {', '.join(map(str, KNOWN_SETS[:-1]))} or {KNOWN_SETS[-1]} landmarks",
         )
-    return p
+    return np.where(np.abs(p) <= FARTHEST, p, np.nan)
 
 
 def _take(points: np.ndarray, which: np.ndarray) -> np.ndarray:

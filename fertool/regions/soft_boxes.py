@@ -20,7 +20,7 @@ def soft_boxes(boxes: np.ndarray, height: int, width: int, scale: float = 1.2, f
         centre = np.array([x0 + x1, y0 + y1]) / 2
         across = np.maximum(np.abs(np.arange(width) - centre[0]) - half[0], 0)
         down = np.maximum(np.abs(np.arange(height) - centre[1]) - half[1], 0)
-        sigma = falloff * 2 * np.sqrt(half[0] * half[1])
+        sigma = max(falloff * 2 * np.sqrt(half[0] * half[1]), 1e-3)  # pixels; a box without an area has no edge
         squared = across[None] ** 2 + down[:, None] ** 2
         weights = np.maximum(weights, np.exp(-squared / (2 * sigma**2)))
     return weights

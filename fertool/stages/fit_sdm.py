@@ -15,7 +15,7 @@ from fertool.errors import DataError, FertoolError, UsageError
 from fertool.faces import sdm
 from fertool.faces.images import read_image
 from fertool.faces.status import OK, SEVERAL
-from fertool.regions.points import KNOWN_SETS
+from fertool.regions.points import KNOWN_SETS, usable
 from fertool.settings import FitSdm
 
 _FEW = 10  # faces: fewer teach nothing
@@ -71,6 +71,8 @@ def _of_folder(root: Path) -> tuple[list[_Landmarked], tuple[str, str, str, str]
     for picture, marks in pts.landmarked(root):
         try:
             points = pts.read_points(marks)
+            if not usable(points):
+                raise DataError(f"{marks}: all landmarks lie in one place")
         except DataError as e:
             broken.append(e)
             continue
@@ -91,15 +93,15 @@ def _of_file(path: Path, splits: Sequence[str]) -> tuple[list[_Landmarked], tupl
     if placed_by in ("ert68", "mtcnn5", "sdm"):
         console.say(f"note: the landmarks of {path} were placed by {placed_by}; what is learnt can only imitate it")
     images, marks, split = stored["images"], np.asarray(stored["landmarks"], dtype=np.float64), stored["split"]
-    usable = np.isin(stored["status"], (OK, SEVERAL)) & np.isfinite(marks).all(axis=(1, 2))
-    usable &= np.isin(split, ("", *splits))
-    if not usable.any():
+    marked = usable(marks)
+    chosen = marked & np.isin(stored["status"], (OK, SEVERAL)) & np.isin(split, ("", *splits))
+    if not chosen.any():
         raise DataError(
             f"{path} has no face with landmarks in {some(splits)}",
-            f"it has: {some(dict.fromkeys(split[np.isfinite(marks).all(axis=(1, 2))])) or 'none at all'}; "
+            f"it has: {some(dict.fromkeys(split[marked])) or 'none at all'}; "
             "see --set fit-sdm.splits",
         )
-    faces = [_Landmarked(stored.ids[r], marks[r], lambda r=r: _picture(images[r])) for r in np.flatnonzero(usable)]
+    faces = [_Landmarked(stored.ids[r], marks[r], lambda r=r: _picture(images[r])) for r in np.flatnonzero(chosen)]
     parent = stored.as_parent()
     return faces, (parent.kind, parent.name, parent.uid, parent.digest)
 

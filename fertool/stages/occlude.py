@@ -14,7 +14,7 @@ from fertool import artefact, console, locks, pool
 from fertool.artefact import Artefact, Column
 from fertool.errors import ArtefactError, DataError, RecipeError
 from fertool.faces.status import HAS_IMAGE
-from fertool.regions.points import landmarks_of
+from fertool.regions.points import landmarks_of, usable
 from fertool.settings import CropRegions, Synthesise
 from fertool.stages import crop_regions
 
@@ -167,7 +167,7 @@ def _chosen(source: Artefact, landmarks: np.ndarray, subsets: Artefact | None, s
     left_out, kept = {}, in_split
     for reason, good in (
         ("unlabelled", np.asarray(source["label"]) >= 0),
-        ("without_landmarks", np.isfinite(landmarks).all(axis=(1, 2))),
+        ("without_landmarks", usable(landmarks)),
         ("covered_already", ~covered),
     ):
         left_out[reason] = int((kept & ~good).sum())

@@ -17,7 +17,7 @@ from fertool.artefact import Artefact
 from fertool.errors import DataError, UsageError
 from fertool.evaluation import review
 from fertool.faces.status import HAS_IMAGE
-from fertool.regions.points import has_landmarks, landmarks_of
+from fertool.regions.points import has_landmarks, landmarks_of, usable
 from fertool.settings import SuggestOcclusion
 from fertool.stages.occlude import blur_of, enlargement
 from fertool.subsets import OCCLUSIONS
@@ -133,7 +133,7 @@ def _one_thread() -> Iterator[None]:
 
 def _to_draw_on(teacher: Artefact, spared: np.ndarray | None) -> np.ndarray:
     """Rows with landmarks; without the spared ones, if the others are enough."""
-    good = np.isfinite(landmarks_of(teacher, "drawn occluders")).all(axis=(1, 2))
+    good = usable(landmarks_of(teacher, "drawn occluders"))
     good &= np.isin(teacher["status"], HAS_IMAGE)
     others = good.copy()
     if spared is not None:
