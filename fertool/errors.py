@@ -49,6 +49,18 @@ class DeviceError(FertoolError):
     exit_code = 5
 
 
+class NotFiniteError(FertoolError):
+    """A loss, weights or logits that are NaN or infinite."""
+
+    exit_code = 5
+
+
+class OutOfMemoryError(FertoolError):
+    """Work for which the memory of the machine or of its GPU does not suffice."""
+
+    exit_code = 5
+
+
 class Stopped(FertoolError):
     """Work that was interrupted after its state had been saved."""
 

@@ -11,6 +11,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
+#: of factors that optimisers work with: float32 ends at 3e38
+LARGEST = 1e30
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -262,9 +265,9 @@ class Train(Settings):
         Annotated[int, Gt(0)] | None, "optimiser steps, for papers that count those; overrides epochs"
     ] = None
     optimizer: Literal["sgd", "adam"] = "sgd"
-    lr: Annotated[float, Gt(0), "initial learning rate"] = 0.01
+    lr: Annotated[float, Gt(0), Le(LARGEST), "initial learning rate"] = 0.01
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
-    weight_decay: Annotated[float, Ge(0)] = 1e-4
+    weight_decay: Annotated[float, Ge(0), Le(LARGEST)] = 1e-4
     lr_milestones: Annotated[tuple[float, ...], "when the rate is multiplied by lr_gamma, in lr_unit"] = ()
     lr_every: Annotated[
         Annotated[float, Gt(0)] | None, "instead of milestones: multiply after every so many lr_unit"

@@ -381,11 +381,12 @@ _ARRAYS: dict[str, dict[str, Array]] = {
         "row": Array("iu", low=0),
         "status": _STATUS,
         "label": _LABEL,
-        "logits": Array("f", ("N", "classes")),
+        "logits": Array("f", ("N", "classes"), finite=True),
         "attention_*": Array("f", ("N", "*")),
     },
     "run": {
         "weights/*/*": Array("biuf", ("*",)),
+        "history/loss": Array("f", ("E",), finite=True),
         "history/*": Array("f", ("E",)),
         "state/epoch": Array("iu", (), low=0),
         "state/step": Array("iu", (), low=0),

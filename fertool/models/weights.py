@@ -1,29 +1,29 @@
-"""Initial weights: from a file of the user's, from ImageNet, from dlib, or none. Nothing is ever unpickled."""
+"""Initial weights: from a file of the user's, from ImageNet, from dlib, or none."""
 
 import hashlib
 import json
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from fertool import artefact
 from fertool.errors import DeviceError
 from fertool.models import dlib_dat, dlib_resnet
 from fertool.models.base import FerModel
-
-#: prefixes that training code of all kinds puts before a trunk's parameter names
-_PREFIXES = ("module.", "model.", "backbone.", "encoder.", "net.", "features_extractor.")
+from fertool.models.weight_files import check_kind, read_metadata, read_tensors, require_finite
 
 #: VGG-Face as converted from Caffe names its layers; torchvision numbers them
 _VGG_FACE = {
-    "conv1_1": 0, "conv1_2": 2, "conv2_1": 5, "conv2_2": 7, "conv3_1": 10, "conv3_2": 12, "conv3_3": 14,
-    "conv4_1": 17, "conv4_2": 19, "conv4_3": 21, "conv5_1": 24, "conv5_2": 26, "conv5_3": 28,
+    "0": "conv1_1", "2": "conv1_2", "5": "conv2_1", "7": "conv2_2", "10": "conv3_1", "12": "conv3_2", "14": "conv3_3",
+    "17": "conv4_1", "19": "conv4_2", "21": "conv4_3", "24": "conv5_1", "26": "conv5_2", "28": "conv5_3",
 }  # fmt: skip
+_CHILDREN = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")  # of torchvision's ResNets
+
+_OTHER = "these weights belong to another network; train with --init none to start fresh"
 
 
 @dataclass(frozen=True)
@@ -39,63 +39,10 @@ class Match:
     def __str__(self) -> str:
         text = f"{self.source}: {self.matched} of {self.expected} tensors filled"
         if self.missing:
-            text += f"; fresh: {', '.join(self.missing[:4])}{' …' if len(self.missing) > 4 else ''}"
+            text += f"; fresh: {_first(self.missing)}"
         if self.unused:
-            text += f"; not used: {', '.join(self.unused[:4])}{' …' if len(self.unused) > 4 else ''}"
+            text += f"; not used: {_first(self.unused)}"
         return text
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Tensors of a .safetensors file, a PyTorch checkpoint, or the selected weights of a run.h5.
-
-    Raises:
-        DeviceError: the file is missing, of another kind, or would have to be unpickled.
-    """
-    _require(path)
-    if path.suffix == ".h5":
-        run = artefact.read(path, "run")
-        best = run.params.get("train", {}).get("select_on", "last") != "last"
-        arrays = (best and run.group("weights/best")) or run.group("weights/last")
-        return {k: torch.from_numpy(v.copy()) for k, v in arrays.items()}
-    if path.suffix == ".safetensors":
-        with _safetensors(path) as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as e:  # torch raises errors of every kind for what it will not load, with advice to unpickle it
-        raise DeviceError(
-            f"{path} is no PyTorch file, or holds Python objects beside its tensors, which are never unpickled",
-            "save its state_dict alone, or convert it to .safetensors",
-        ) from e
-    for key in ("state_dict", "model", "model_state_dict", "net"):
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
-            loaded = loaded[key]
-    tensors = {k: v for k, v in loaded.items() if isinstance(v, Tensor)} if isinstance(loaded, Mapping) else {}
-    if not tensors:
-        raise DeviceError(f"{path} holds no tensors by name", "save the network's state_dict")
-    return tensors
-
-
-def read_metadata(path: Path) -> dict[str, str]:
-    """What a .safetensors file says of its tensors; what `fertool export` wrote tells of the run.
-
-    Raises:
-        DeviceError: the file is missing or damaged.
-    """
-    with _safetensors(path) as file:
-        return file.metadata() or {}
-
-
-@contextmanager
-def _safetensors(path: Path) -> Iterator:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except (SafetensorError, OSError) as e:
-        raise DeviceError(f"{path} is no safetensors file: {e}", "it may be damaged, or have another ending") from e
 
 
 def init_source(net: FerModel, init: str) -> artefact.Parent | None:
@@ -109,7 +56,7 @@ def init_source(net: FerModel, init: str) -> artefact.Parent | None:
     if init == "dlib":
         return artefact.Parent("init", "weights", dlib_resnet.FILE, "", _dlib(net).sha256)
     path = Path(init)
-    _require(path)
+    check_kind(path)
     if path.suffix == ".h5":
         return artefact.read(path, "run").as_parent("init")
     with path.open("rb") as file:
@@ -124,8 +71,9 @@ def init_weights(net: FerModel, init: str) -> Match | None:
     gives `net.backbone`. The network this one stands on keeps its own weights.
 
     Raises:
-        DeviceError: fewer than half of the tensors have a counterpart of the same name and shape, or the network has
-            no trunk that others have trained.
+        DeviceError: they are weights of another network, see `_fill`, or the network has no trunk that others have
+            trained.
+        NotFiniteError: weights that are NaN or infinite.
     """
     if init == "none":
         return None
@@ -141,16 +89,9 @@ def init_weights(net: FerModel, init: str) -> Match | None:
     if tensors is None:
         layout = getattr(trunk, "layout", "")
         found = _imagenet(trunk) if init == "imagenet" else read_tensors(Path(init))
-        tensors = {_trunk_name(k, layout): v for k, v in found.items()}
+        tensors = _as_own(trunk.state_dict(), found, layout)
         return _fill(trunk, tensors, init, skip=("fc.", "fc7", "fc8", "classifier."))
     return _fill(net, tensors, init, skip=(*net.head, *([f"{net.stands_on}."] if net.stands_on else [])))
-
-
-def _require(path: Path) -> None:
-    if not path.is_file():
-        raise DeviceError(
-            f"there is no weights file {path}", "give a .safetensors, .pth or run.h5 file, imagenet, dlib or none"
-        )
 
 
 def _dlib(net: FerModel) -> dlib_dat.Network:
@@ -164,21 +105,51 @@ def _dlib(net: FerModel) -> dlib_dat.Network:
 
 
 def _fill(net: nn.Module, tensors: Mapping[str, Tensor], source: str, skip: tuple[str, ...]) -> Match:
-    """Copy what has the same name and shape, but for names that begin with `skip`."""
+    """Copy the tensors of the same names, but for names that begin with `skip`.
+
+    Raises:
+        DeviceError: fewer than half of the tensors have a counterpart, one has another shape, or the file has whole
+            blocks among the network's own that the network lacks: these are weights of another network.
+        NotFiniteError: a value is too large for the network's number format.
+    """
     own = net.state_dict()
     wanted = [k for k in own if not k.startswith(skip)]
-    fits = {k: tensors[k] for k in wanted if k in tensors and own[k].shape == tensors[k].shape}
-    match = Match(
-        source,
-        len(fits),
-        len(wanted),
-        tuple(k for k in wanted if k not in fits),
-        tuple(k for k in tensors if k not in fits and not k.startswith(skip)),
-    )
-    if len(fits) < len(wanted) / 2:
-        raise DeviceError(f"{match}", "these weights belong to another network; train with --init none to start fresh")
+    named = [k for k in wanted if k in tensors]
+    unused = tuple(k for k in tensors if k not in own and not any(f".{s}" in f".{k}" for s in skip))
+    match = Match(source, len(named), len(wanted), tuple(k for k in wanted if k not in tensors), unused)
+    other = [k for k in named if tensors[k].shape != own[k].shape or _kind(tensors[k]) != _kind(own[k])]
+    blocks = _blocks(own)
+    beyond = [k for k in unused if k.partition(".")[0] in blocks and k.rpartition(".")[0] not in blocks]
+    if other:
+        name, theirs, mine = other[0], _shape(tensors[other[0]]), _shape(own[other[0]])
+        more = f", and so do {len(other) - 1} more" if len(other) > 1 else ""
+        raise DeviceError(f"{match}; {name} has the shape {theirs} there and {mine} here{more}", _OTHER)
+    if beyond:
+        raise DeviceError(f"{match}; the file has layers that the network lacks: {_first(beyond)}", _OTHER)
+    if len(named) < len(wanted) / 2:
+        raise DeviceError(f"{match}", _OTHER)
+    fits = {k: tensors[k].to(own[k].dtype) for k in named}
+    require_finite(fits, source)
     net.load_state_dict({**own, **fits})
     return match
+
+
+def _kind(tensor: Tensor) -> bool:
+    return tensor.is_floating_point()
+
+
+def _shape(tensor: Tensor) -> str:
+    return "×".join(map(str, tensor.shape)) + ("" if tensor.is_floating_point() else " of whole numbers")
+
+
+def _blocks(names: Iterable[str]) -> set[str]:
+    """Names of the modules that hold tensors of these names, and of those around them."""
+    parts = (name.split(".")[:-1] for name in names)
+    return {".".join(path[:n]) for path in parts for n in range(1, len(path) + 1)}
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:4]) + (" …" if len(names) > 4 else "")
 
 
 def _run_of_same_network(net: FerModel, path: Path) -> dict[str, Tensor] | None:
@@ -192,34 +163,71 @@ def _run_of_same_network(net: FerModel, path: Path) -> dict[str, Tensor] | None:
     return read_tensors(path) if name == net.settings.name else None
 
 
-def _trunk_name(name: str, layout: str) -> str:
-    stripped = True
-    while stripped:
-        stripped = False
-        for prefix in _PREFIXES:
-            if name.startswith(prefix):
-                name, stripped = name[len(prefix) :], True
-    if layout == "vgg16":
-        layer, _, rest = name.partition(".")
-        if layer in _VGG_FACE:
-            return f"features_.{_VGG_FACE[layer]}.{rest}"
-        if name.startswith("features."):
-            return name.replace("features.", "features_.", 1)
-        if name.startswith("classifier.0."):
-            return name.replace("classifier.0.", "fc6.", 1)
+def _as_own(names: Iterable[str], tensors: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
+    """The tensors of a file under a trunk's own names.
+
+    Which prefix training code put before them (`module.`, `backbone.`, `_orig_mod.` ...), and whose names for the
+    layers they are, is found by trying: what fits the most names is taken. Tensors beside the trunk keep their names.
+    """
+    by_ending: dict[str, list[str]] = {}
+    for key in tensors:
+        parts = key.split(".")
+        for n in range(len(parts)):
+            by_ending.setdefault(".".join(parts[n:]), []).append(".".join([*parts[:n], ""]))
+    best, hits = ("", _own), 0
+    for naming in _NAMINGS.get(layout, (_own,)):
+        prefixes = Counter(prefix for name in names for prefix in by_ending.get(naming(name), ()))
+        for prefix, count in prefixes.items():
+            if count > hits:
+                best, hits = (prefix, naming), count
+    prefix, naming = best
+    there = {prefix + naming(name): name for name in names}
+    beside = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key not in there}
+    return beside | {there[key]: tensor for key, tensor in tensors.items() if key in there}
+
+
+def _own(name: str) -> str:
     return name
 
 
+def _sequential_resnet(name: str) -> str:
+    """As in nn.Sequential(*resnet.children())."""
+    layer, _, rest = name.partition(".")
+    return f"{_CHILDREN.index(layer)}.{rest}" if layer in _CHILDREN else name
+
+
+def _torchvision_vgg(name: str) -> str:
+    return name.replace("features_.", "features.", 1).replace("fc6.", "classifier.0.", 1)
+
+
+def _caffe_vgg(name: str) -> str:
+    layer, _, rest = name.removeprefix("features_.").partition(".")
+    return f"{_VGG_FACE[layer]}.{rest}" if layer in _VGG_FACE else name
+
+
+#: layout of a trunk -> functions from its own names to those that others give the same layers
+_NAMINGS: dict[str, tuple[Callable[[str], str], ...]] = {
+    "resnet18": (_own, _sequential_resnet),
+    "vgg16": (_own, _torchvision_vgg, _caffe_vgg),
+}
+
+
 def _imagenet(trunk: nn.Module) -> dict[str, Tensor]:
+    from torch import hub
     from torchvision.models import ResNet18_Weights, VGG16_Weights
 
     known = {"resnet18": ResNet18_Weights.IMAGENET1K_V1, "vgg16": VGG16_Weights.IMAGENET1K_V1}
     if (layout := getattr(trunk, "layout", "")) not in known:
         raise DeviceError(f"there are no ImageNet weights for {type(trunk).__name__}", "use --init none")
-    try:
-        return known[layout].get_state_dict(progress=False, check_hash=True)
-    except OSError as e:
-        raise DeviceError(
-            f"the ImageNet weights could not be downloaded: {e}",
-            "download them elsewhere and give their path to --init",
-        ) from e
+    url = known[layout].url
+    file = Path(hub.get_dir(), "checkpoints", Path(url).name)
+    if not file.is_file():
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            hub.download_url_to_file(url, str(file), file.stem.rpartition("-")[2], progress=False)
+        except (OSError, RuntimeError) as e:  # RuntimeError: the hash in the name is not that of what came
+            raise DeviceError(
+                f"the ImageNet weights could not be downloaded to {file}: {e}",
+                "download them elsewhere and give their path to --init",
+            ) from e
+    return read_tensors(file)

@@ -118,9 +118,9 @@ def face_of(landmarks: np.ndarray, shape: tuple[int, int]) -> Face:
     """The face that landmarks describe, to be drawn on about `_GRID` working pixels or more.
 
     Args:
-        landmarks: (K, 2) x, y in pixels of the face, finite, K of `fertool.regions.points.KNOWN_SETS`. Of fewer than 68 only
-            eyes, nose and mouth are used, and a frontal mean head is laid over them: its outline does not follow a
-            turn to the side.
+        landmarks: (K, 2) x, y in pixels of the face, finite, K of `fertool.regions.points.KNOWN_SETS`. Of fewer than
+            68 only eyes, nose and mouth are used, and a frontal mean head is laid over them: its outline does not
+            follow a turn to the side.
         shape: height and width of the face in pixels.
     """
     points = np.clip(np.asarray(landmarks, dtype=np.float64), -FARTHEST, FARTHEST)

@@ -14,7 +14,7 @@ from fertool.models.registry import build_model, model_class, model_settings
 from fertool.settings import Evaluate
 from fertool.training.devices import Devices, describe, one_device
 from fertool.training.faces import Pixels, fold_splits, region_boxes
-from fertool.training.infer import infer, network_boxes
+from fertool.training.infer import infer, network_boxes, require_finite_outputs
 from fertool.training.trained import checkpoint
 from fertool.training.views import sample_views, view_transforms
 
@@ -86,6 +86,8 @@ def _predict(trained, folder, source, boxes_file, subsets, inputs, params, out, 
         "logits": np.concatenate(logits),
         **{name: np.concatenate(parts) for name, parts in attention.items()},
     }
+    outputs = {name: columns[name] for name in ("logits", *attention)}
+    require_finite_outputs(folder.name, columns["id"], settings.precision, outputs)
     artefact.save(out, "predictions", columns, params=params, inputs=inputs, classes=trained.classes)
 
 

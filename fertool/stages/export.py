@@ -13,7 +13,7 @@ import torch
 from fertool import __version__, console, files, locks
 from fertool.datasets import DATASETS
 from fertool.errors import ArtefactError, DeviceError, FertoolError, UsageError, nearest
-from fertool.models.weights import read_metadata
+from fertool.models.weight_files import read_metadata
 from fertool.settings import Export
 from fertool.training.portable import Portable
 from fertool.training.trained import Trained

@@ -98,8 +98,7 @@ def _of_file(path: Path, splits: Sequence[str]) -> tuple[list[_Landmarked], tupl
     if not chosen.any():
         raise DataError(
             f"{path} has no face with landmarks in {some(splits)}",
-            f"it has: {some(dict.fromkeys(split[marked])) or 'none at all'}; "
-            "see --set fit-sdm.splits",
+            f"it has: {some(dict.fromkeys(split[marked])) or 'none at all'}; see --set fit-sdm.splits",
         )
     faces = [_Landmarked(stored.ids[r], marks[r], lambda r=r: _picture(images[r])) for r in np.flatnonzero(chosen)]
     parent = stored.as_parent()

@@ -12,7 +12,8 @@ from fertool import artefact, console, locks
 from fertool.errors import ArtefactError, DeviceError, RecipeError, Stopped, UsageError
 from fertool.models.base import Targets
 from fertool.models.registry import build_model, model_settings
-from fertool.models.weights import init_weights, read_tensors
+from fertool.models.weight_files import read_tensors
+from fertool.models.weights import init_weights
 from fertool.settings import Train
 from fertool.stages.train_job import Job, gather, tracked_rows, train_rows, val_rows
 from fertool.training.batchnorm import synchronise

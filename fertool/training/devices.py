@@ -92,6 +92,13 @@ def start(devices: Devices, precision: str, work, *args):
     return work(fabric, *fabric.broadcast(args))
 
 
+def on_any(fabric: Fabric, flag: bool) -> bool:
+    """Whether the answer is yes in any process: all must leave the loop at the same step."""
+    if fabric.world_size == 1:
+        return flag
+    return bool(fabric.all_reduce(torch.tensor(float(flag), device=fabric.device), reduce_op="sum") > 0)
+
+
 def is_launched() -> bool:
     """Whether torchrun or Slurm started this process as one of several."""
     return any(v in os.environ for v in ("TORCHELASTIC_RUN_ID", "SLURM_PROCID"))

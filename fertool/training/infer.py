@@ -1,10 +1,12 @@
 """The forward pass over many faces, for validation and for predictions."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from fertool.errors import NotFiniteError
 from fertool.models.base import FerModel, Output
 from fertool.training.faces import Pixels
 from fertool.training.views import cut_boxes, sample_views, view_transforms
@@ -37,6 +39,27 @@ def infer(
     parts = rows.split(batch) if len(rows) else ()
     for part, images in zip(parts, pixels.batches(parts), strict=True):
         yield part, show(net, forward, images, boxes[part])
+
+
+def require_finite_outputs(run: str, names: Sequence[str], precision: str, outputs: Mapping[str, np.ndarray]) -> None:
+    """Refuse what a network gives for some faces if it is no number.
+
+    Args:
+        names: of the faces, for the message.
+        outputs: logits, and attention by name; the first axis of each is that of the faces.
+
+    Raises:
+        NotFiniteError: the message names the first such face.
+    """
+    for output, values in outputs.items():
+        bad = np.flatnonzero(~np.isfinite(values).reshape(len(names), -1).all(axis=1))
+        if len(bad):
+            hint = "its weights are finite but too large: train again with a lower learning rate (--lr)"
+            raise NotFiniteError(
+                f"{run}: {output.replace('_', ' ')} of {len(bad)} of {len(names)} faces are NaN or infinite, first of "
+                f"{names[bad[0]]}",
+                hint if precision == "32" else f"precision {precision} may have too small a range: --precision 32",
+            )
 
 
 def show(net: FerModel, forward, images: Tensor, boxes: Tensor) -> Output:

@@ -19,18 +19,19 @@ from fertool import console
 from fertool.artefact import Artefact
 from fertool.errors import ArtefactError
 from fertool.models.base import FerModel, Targets
+from fertool.models.weight_files import require_finite
 from fertool.settings import Train
+from fertool.training.devices import on_any
+from fertool.training.divergence import Watch
 from fertool.training.faces import Pixels, Rows
 from fertool.training.infer import infer, network_boxes
-from fertool.training.run_file import Progress, RunFile, restore
+from fertool.training.run_file import COUNTS, Progress, RunFile, restore
 from fertool.training.sampling import Epochs, device_slice, mixed_seed, steps_per_epoch
 from fertool.training.schedule import learning_rate
 from fertool.training.views import Augmentation, cut_boxes, sample_views, view_transforms
 
 #: how many steps' losses are left on the device before they are read, because reading waits for the device
 _READ_EVERY = 20
-#: sums over an epoch's faces that are no terms of the loss
-_COUNTS = ("score", "saturated", "seen")
 #: share of saturated gates from which on a network that is no better than a constant is warned of
 _SATURATED = 0.9
 
@@ -104,6 +105,9 @@ def fit(fabric: Fabric, net: FerModel, data: Data, s: Train, run: RunFile, resum
 
     Returns:
         True if all epochs are done, False if it was asked to stop; the state is saved either way.
+
+    Raises:
+        NotFiniteError: the loss, or the state that would be saved, is NaN or infinite. What was saved before stays.
     """
     net, inner, model, optimizer = set_up(fabric, net, s)
     progress, best, scaling = restore(resume, net, inner) if resume else (Progress(), {}, {})
@@ -112,7 +116,7 @@ def fit(fabric: Fabric, net: FerModel, data: Data, s: Train, run: RunFile, resum
         scaler.load_state_dict(scaling)
 
     def save() -> None:
-        progress.read()
+        watch.check(progress)
         if fabric.is_global_zero:
             run.save(net, inner, progress, best, scaler.state_dict() if scaler else {})
         fabric.barrier()
@@ -120,8 +124,10 @@ def fit(fabric: Fabric, net: FerModel, data: Data, s: Train, run: RunFile, resum
     epochs = make_epochs(net, data, s)
     steps = steps_per_epoch(len(epochs), s.global_batch, fabric.world_size)
     total = s.iterations or max(1, round(s.epochs * steps))
+    watch = Watch(fabric, net, inner, s, steps, total, run.path)
     if resume:
         _check_length(resume, progress, steps, total)
+        require_finite(net.state_dict(), str(resume.path))
     if not progress.iteration:
         _track(fabric, net, data, s, progress)
     with stop_signal() as asked_to_stop:
@@ -136,17 +142,18 @@ def fit(fabric: Fabric, net: FerModel, data: Data, s: Train, run: RunFile, resum
                     progress.step, progress.iteration = step + 1, progress.iteration + 1
                     waited += seconds
                     if len(progress.unread) >= _READ_EVERY or fabric.device.type == "cpu":
-                        progress.read()
+                        watch.read(progress)
                     advance(note=_running(progress))
                     if progress.iteration % s.track_every == 0:
                         _track(fabric, net, data, s, progress)
-                    if _any(fabric, asked_to_stop()):
+                    if on_any(fabric, asked_to_stop()):
                         save()
                         return False
-                    if _any(fabric, time.monotonic() - saved_at > 60 * s.checkpoint_minutes):
+                    if on_any(fabric, time.monotonic() - saved_at > 60 * s.checkpoint_minutes):
                         save()
                         saved_at = time.monotonic()
-            _end_epoch(fabric, net, data, s, progress, best, steps, total)
+            watch.check(progress)
+            _end_epoch(fabric, net, data, s, progress, best, watch)
             progress.seconds.append(time.monotonic() - began)
             progress.waited.append(waited)
             progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, {}
@@ -261,30 +268,22 @@ def _running(progress: Progress) -> str:
     seen = progress.sums.get("seen")
     if not seen:
         return ""
-    loss = sum(v for k, v in progress.sums.items() if k not in _COUNTS)
+    loss = sum(v for k, v in progress.sums.items() if k not in COUNTS)
     return f"loss {loss / seen:.3f}  training {100 * progress.sums['score'] / seen:.1f} %"
 
 
-def _any(fabric: Fabric, flag: bool) -> bool:
-    """Whether the answer is yes on any device: all must leave the loop at the same step."""
-    if fabric.world_size == 1:
-        return flag
-    return bool(fabric.all_reduce(torch.tensor(float(flag), device=fabric.device), reduce_op="sum") > 0)
-
-
-def _end_epoch(fabric, net, data: Data, s: Train, progress: Progress, best: dict, steps, total) -> None:
+def _end_epoch(fabric, net, data: Data, s: Train, progress: Progress, best: dict, watch: Watch) -> None:
     """Close the epoch's row of the history; keep the weights if they are the best so far."""
-    progress.read()
     seen = progress.sums["seen"]
-    terms = {k: v / seen for k, v in progress.sums.items() if k not in _COUNTS}
+    terms = {k: v / seen for k, v in progress.sums.items() if k not in COUNTS}
     val = f"val_{net.metric}"
     row = {
         "epoch": progress.epoch + 1,
-        "lr": learning_rate(s, progress.iteration - 1, steps, total),
+        "lr": learning_rate(s, progress.iteration - 1, watch.steps, watch.total),
         "loss": sum(terms.values()),
         **{f"loss_{k}": v for k, v in terms.items()},
         f"train_{net.metric}": progress.sums["score"] / seen,
-        val: validate(fabric, net, data, s.global_batch) if len(data.val) else float("nan"),
+        val: validate(fabric, net, data, s.global_batch, progress, watch) if len(data.val) else float("nan"),
     }
     if data.constant is not None:
         row[f"constant_{net.metric}"] = data.constant
@@ -297,22 +296,28 @@ def _end_epoch(fabric, net, data: Data, s: Train, progress: Progress, best: dict
         best.update({k: v.detach().cpu().clone() for k, v in net.state_dict().items()})
 
 
-def validate(fabric: Fabric, net: FerModel, data: Data, batch: int) -> float:
+def validate(fabric: Fabric, net: FerModel, data: Data, batch: int, progress: Progress, watch: Watch) -> float:
     """Mean score of the validation rows, each counted once whatever the number of devices.
 
     The network itself is called and not its wrapper for several devices, whose processes must all call it equally
     often: here one may have no row at all.
+
+    Raises:
+        NotFiniteError: an output is NaN or infinite.
     """
     mine = torch.arange(fabric.global_rank, len(data.val), fabric.world_size)
-    right = torch.zeros((), device=fabric.device)
+    counts = torch.zeros(2, device=fabric.device)  # scores, and outputs that are not finite
     size = max(1, batch // fabric.world_size)
     parts = iter(mine.split(size))
     with fabric.autocast():
         for rows, output in infer(net, net, data.pixels, data.boxes, data.val.index[mine], size):
             given = {name: column[rows].to(fabric.device) for name, column in data.given.items()}
             labels = data.val.labels[next(parts)].to(fabric.device)
-            right += net.score(output, Targets(labels, given=given)).sum()
-    return float(fabric.all_reduce(right, reduce_op="sum")) / len(data.val)
+            counts[0] += net.score(output, Targets(labels, given=given)).sum()
+            counts[1] += (~output.logits.isfinite()).any()
+    right, wrong = fabric.all_reduce(counts, reduce_op="sum")
+    watch.check_outputs(wrong, progress)
+    return float(right) / len(data.val)
 
 
 def _say_epoch(fabric: Fabric, progress: Progress, s: Train) -> None:

@@ -1,5 +1,6 @@
 """The run artefact: weights, optimiser, random state and history of a training, enough to go on exactly."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,17 @@ from torch.optim import Optimizer
 from fertool import artefact
 from fertool.artefact import Artefact, Parent
 from fertool.training.devices import describe
+
+#: sums over an epoch's faces that are no terms of the loss
+COUNTS = ("score", "saturated", "seen")
+
+
+class NotFinite(Exception):
+    """The first optimiser step (counted from 1) with a value that is NaN or infinite, and those values by name."""
+
+    def __init__(self, step: int, values: Mapping[str, float]):
+        super().__init__(step, values)
+        self.step, self.values = step, values
 
 
 @dataclass
@@ -43,10 +55,18 @@ class Progress:
     waited: list[float] = field(default_factory=list)
 
     def read(self) -> None:
-        """Add the steps still on the device to the sums, one after the other, so that it does not matter when."""
+        """Add the steps still on the device to the sums, one after the other, so that it does not matter when.
+
+        Raises:
+            NotFinite: a value of one of these steps is NaN or infinite. The values are those of all processes together,
+                so it is raised in every process at the same step.
+        """
         if self.unread:
             values = torch.stack([step for _, step in self.unread]).tolist()
-            for (names, _), step in zip(self.unread, values, strict=True):
+            for number, ((names, _), step) in enumerate(zip(self.unread, values, strict=True), 1):
+                if not all(map(math.isfinite, step)):
+                    bad = {name: value for name, value in zip(names, step, strict=True) if not math.isfinite(value)}
+                    raise NotFinite(self.iteration - len(self.unread) + number, bad)
                 for name, value in zip(names, step, strict=True):
                     self.sums[name] = self.sums.get(name, 0.0) + value
             self.unread.clear()

@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 
-from fertool.settings import Train
+from fertool.settings import LARGEST, Train
 
 
 def learning_rate(settings: Train, step: int, steps_per_epoch: int, total: int) -> float:
@@ -12,4 +12,7 @@ def learning_rate(settings: Train, step: int, steps_per_epoch: int, total: int) 
         passed = int(time / settings.lr_every + 1e-9)  # 0.3 / 0.1 is a little less than 3
     else:
         passed = bisect_right(sorted(settings.lr_milestones), time)
-    return settings.lr * settings.lr_gamma**passed
+    try:
+        return min(settings.lr * settings.lr_gamma**passed, LARGEST)
+    except OverflowError:  # a factor above 1, very often
+        return LARGEST

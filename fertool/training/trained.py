@@ -15,7 +15,7 @@ from fertool.errors import ArtefactError, DeviceError, FertoolError
 from fertool.faces.align import TEMPLATES
 from fertool.models.base import FerModel
 from fertool.models.registry import build_model, model_settings
-from fertool.models.weights import read_metadata, read_tensors
+from fertool.models.weight_files import read_metadata, read_tensors, require_finite
 from fertool.recipe import build
 from fertool.settings import CropRegions, DetectAlign
 
@@ -148,12 +148,14 @@ def checkpoint(run: Artefact, weights: str) -> tuple[str, dict[str, Tensor]]:
 
     Raises:
         ArtefactError: the run has no such weights.
+        NotFiniteError: they are NaN or infinite.
     """
     if weights == "selected":
         weights = "last" if run.params["train"]["select_on"] == "last" else "best"
     tensors = {k: torch.from_numpy(v.copy()) for k, v in run.group(f"weights/{weights}").items()}
     if not tensors:
         raise ArtefactError(f"{run.path} has no {weights} weights", "it was trained without a validation split")
+    require_finite(tensors, str(run.path))
     return weights, tensors
 
 

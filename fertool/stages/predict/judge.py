@@ -16,7 +16,7 @@ from fertool.models.base import FerModel
 from fertool.regions.crops import WHOLE, boxes_of
 from fertool.settings import DetectAlign, Predict
 from fertool.training.devices import Devices, one_device
-from fertool.training.infer import network_boxes, show
+from fertool.training.infer import network_boxes, require_finite_outputs, show
 from fertool.training.trained import Trained
 
 _HELD = 60_000_000  # bytes of pictures that wait for their faces to be judged, at most
@@ -69,7 +69,7 @@ class Looker:
         fabric = one_device(devices, settings.precision)
         self.net: FerModel = trained.network().to(fabric.device, memory_format=torch.channels_last)
         self._forward = fabric.setup_module(self.net, move_to_device=False)
-        self._device = fabric.device
+        self._device, self._name = fabric.device, trained.name
         self._finder = Finder(self.faces, fabric.device.type)
 
     def __call__(self, stream: Iterable[Picture]) -> Iterator[Seen]:
@@ -114,6 +114,8 @@ class Looker:
             views = network_boxes(self.net, boxes, self.faces.shape[:2]).numpy()
             logits = output.logits.float().cpu().numpy()
             attention = {name: values.float().cpu().numpy() for name, values in output.attention.items()}
+            names = [name for _, name in faces[start : start + self.settings.batch]]
+            require_finite_outputs(self._name, names, self.settings.precision, {"logits": logits, **attention})
             for i, face in enumerate(part):
                 face.logits, face.view = logits[i], views[i, 0]
                 face.attention = {name: values[i] for name, values in attention.items()}
