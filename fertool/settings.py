@@ -85,7 +85,9 @@ class DetectAlign(Settings):
         "RAF-DB and SFEW only: the aligned pictures, if they are there, or the originals",
     ] = "auto"
     points: Annotated[
-        Literal["manual", "auto"], "RAF-DB only: which shipped landmarks, five by hand or 37 automatic ones"
+        Literal["manual", "auto", "both"],
+        "RAF-DB only: which shipped landmarks, five by hand, 37 automatic ones, or both: then the eye corners of MAN's "
+        "regions are those of the 37, where a face has them",
     ] = "manual"
     frames: Annotated[
         Literal["last3", "first-last"],

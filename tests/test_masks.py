@@ -68,6 +68,18 @@ def test_eight_points_of_37_are_extremes_of_eyes_and_mouth():
     np.testing.assert_allclose(five_points(points)[0], [[60, 80], [140, 80], nose, left, right], atol=1e-9)
 
 
+def test_eight_points_of_42_take_eye_corners_and_lip_of_the_37_where_there_are_any():
+    rng = np.random.default_rng(1)
+    five, automatic = np.repeat(on_face(FIVE), 2, axis=0), rng.uniform(0, SIZE, (2, 37, 2))
+    automatic[1] = np.nan
+    both = np.concatenate([five, automatic], axis=1)
+    by_hand, outlined, eight = eight_points(five), eight_points(automatic), eight_points(both)
+    np.testing.assert_array_equal(eight[0, [1, 2, 3, 4, 7]], outlined[0, [1, 2, 3, 4, 7]])
+    np.testing.assert_array_equal(eight[0, [0, 5, 6]], by_hand[0, [0, 5, 6]])
+    np.testing.assert_array_equal(eight[1], by_hand[1])
+    np.testing.assert_array_equal(five_points(both), five)
+
+
 def test_corrected_regions_contain_what_they_are_named_after():
     boxes = region_boxes(on_face(FIVE), (SIZE, SIZE))[0]
     box = dict(zip(REGIONS, boxes, strict=True))

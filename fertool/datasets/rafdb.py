@@ -17,7 +17,8 @@ from fertool.labels import PROTOCOLS
 LISTS = tuple(
     f"{folder}list_{spelling}_label.txt" for folder in ("EmoLabel/", "") for spelling in ("patition", "partition")
 )
-POINTS = {"manual": 5, "auto": 37}
+#: landmarks of a face by the option `points`; `both` are the manual ones, then the automatic ones
+POINTS = {"manual": 5, "auto": 37, "both": 42}
 GENDER = ("male", "female", "unsure")
 RACE = ("Caucasian", "African-American", "Asian")
 AGE = ("0-3", "4-19", "20-39", "40-69", "70+")
@@ -36,7 +37,7 @@ Annotation/manual/train_00001_manu_attri.txt ...  five landmarks, gender, race, 
 Annotation/auto/train_00001_auto_attri.txt ...    37 landmarks (optional)
 Annotation/boundingbox/train_00001_boundingbox.txt ...  (optional)"""
     expect = {"train": 12_271, "test": 3_068}
-    options = {"images": ("auto", "aligned", "original"), "points": ("manual", "auto")}
+    options = {"images": ("auto", "aligned", "original"), "points": tuple(POINTS)}
 
     @classmethod
     def matches(cls, root: Path) -> str:
@@ -134,11 +135,12 @@ class _Annotation:
         if manual is not None:
             self.extra = [_traits(row) for row in manual]
         if located:
-            count = POINTS[points]
-            rows = manual if points == "manual" else self._read(top, "auto", "auto_attri", stems, 2 * count)
-            self.landmarks = [
-                None if row is None else np.array(row[: 2 * count]).reshape(-1, 2) for row in rows or self.landmarks
-            ]
+            kinds = {"manual": manual}
+            if points != "manual":
+                kinds["auto"] = self._read(top, "auto", "auto_attri", stems, 2 * POINTS["auto"])
+            wanted = [k for k in ("manual", "auto") if points in (k, "both")]
+            marks = np.concatenate([_points(kinds[k], POINTS[k], len(stems)) for k in wanted], axis=1)
+            self.landmarks = [None if np.isnan(p).all() else p for p in marks]
             boxes = self._read(top, "boundingbox", "boundingbox", stems, 4) or self.boxes
             turned = [stem for stem, b in zip(stems, boxes, strict=True) if b and not (b[2] > b[0] and b[3] > b[1])]
             if turned:
@@ -169,6 +171,12 @@ class _Annotation:
 
     def _report(self, note: str, top: Path, kind: str) -> None:
         self.problems.append(Problem(note, str(top / "Annotation" / kind), fatal=False))
+
+
+def _points(rows: list[list[float] | None] | None, count: int, faces: int) -> np.ndarray:
+    """The first numbers of every row as points, (faces, count, 2); NaN where there are none."""
+    nothing = [np.nan] * 2 * count
+    return np.array([row[: 2 * count] if row else nothing for row in rows or [None] * faces]).reshape(-1, count, 2)
 
 
 def _traits(row: list[float] | None) -> dict[str, str]:

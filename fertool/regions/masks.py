@@ -19,7 +19,7 @@ def region_boxes(landmarks: np.ndarray, size: tuple[int, int], order: str = "cor
     """The eight regions of Table 2.
 
     Args:
-        landmarks: (N, K, 2) x, y in pixels of the face (68, 37 or 5 of them); the centre of the top-left pixel is
+        landmarks: (N, K, 2) x, y in pixels of the face (68, 42, 37 or 5 of them); the centre of the top-left pixel is
             (0, 0); NaN where a face has none.
         size: height and width of the face in pixels.
         order: a key of `SIZES`.

@@ -1,7 +1,8 @@
 """The few landmarks that region geometry needs, out of the sets that detectors and data sets give.
 
-Accepted sets: 68 points (iBUG order), 37 points (RAF-DB's automatic ones) and 5 points (eye centres, nose tip, mouth
-corners). "Left" is the left of the image. Whatever unit and origin goes in comes out.
+Accepted sets: 68 points (iBUG order), 37 points (RAF-DB's automatic ones), 5 points (eye centres, nose tip, mouth
+corners) and 42 points (RAF-DB's five set by hand, then its 37). "Left" is the left of the image. Whatever unit and
+origin goes in comes out.
 """
 
 import numpy as np
@@ -10,7 +11,7 @@ from fertool.artefact import Artefact
 from fertool.errors import ArtefactError
 
 #: how many landmarks a set may have
-KNOWN_SETS = (68, 37, 5)
+KNOWN_SETS = (68, 42, 37, 5)
 
 FIVE = ("left-eye", "right-eye", "nose", "left-mouth-corner", "right-mouth-corner")
 EIGHT = (
@@ -31,6 +32,8 @@ _COINCIDE = 1e-3  # pixels: landmarks that lie closer together than this lie in 
 _EYE_HALF_WIDTH = 0.15  # of the distance between the eyes
 _LOWER_LIP = 0.25  # below the middle of the mouth, of the mouth's width
 _NOSE_TIP = 0.51  # of the way from between the eyes to the mouth: median of 1,207 hand-marked photographs (HELEN, AFW)
+
+_OUTLINED = [1, 2, 3, 4, 7]  # those of the eight that only an outline holds: eye corners and lower lip
 
 # RAF-DB's 37 automatic points, 0-based
 _LEFT_EYE_37, _RIGHT_EYE_37, _MOUTH_37 = slice(13, 19), slice(19, 25), slice(25, 37)
@@ -76,8 +79,8 @@ def five_points(landmarks: np.ndarray) -> np.ndarray:
         ArtefactError: K is no set known here.
     """
     p = _checked(landmarks)
-    if p.shape[1] == 5:
-        return p
+    if p.shape[1] in (5, 42):
+        return p[:, :5]
     if p.shape[1] == 68:
         eyes = [p[:, 36:42].mean(axis=1), p[:, 42:48].mean(axis=1)]
         return np.stack([*eyes, p[:, 30], p[:, 48], p[:, 54]], axis=1)
@@ -89,9 +92,11 @@ def five_points(landmarks: np.ndarray) -> np.ndarray:
 def eight_points(landmarks: np.ndarray) -> np.ndarray:
     """MAN's eight landmarks l1..l8, with roles as Table 2 of the paper uses them.
 
-    From five points the eye corners are put 0.15 eye distances beside the eye centres and the lower lip a quarter of
-    the mouth's width below its middle. The 37 points hold no nose tip; it is put on the line from between the eyes to
-    the middle of the mouth.
+    The lower lip (l8, whose role the paper does not name) is the middle of its lower edge, point 57 of the 68 counted
+    from 0: with the nose tip it spans "mouth with nose". From five points the eye corners are put 0.15 eye distances
+    beside the eye centres and the lower lip a quarter of the mouth's width below its middle. The 37 points hold no nose
+    tip; it is put on the line from between the eyes to the middle of the mouth. Of 42 points, eye corners and lower lip
+    are those of the 37 where a face has them; all others are of the five set by hand.
 
     Args:
         landmarks: (N, K, 2) x, y with K of `KNOWN_SETS`; NaN, or beyond `FARTHEST`, where a face has none.
@@ -113,6 +118,10 @@ def eight_points(landmarks: np.ndarray) -> np.ndarray:
         return np.stack(
             [_nose_between(between, corners), *_x_extremes(left), *_x_extremes(right), *corners, lip], axis=1
         )
+    if p.shape[1] == 42:
+        eight, automatic = eight_points(p[:, :5]), eight_points(p[:, 5:])[:, _OUTLINED]
+        eight[:, _OUTLINED] = np.where(np.isnan(automatic), eight[:, _OUTLINED], automatic)
+        return eight
     left, right, nose, left_corner, right_corner = np.moveaxis(p, 1, 0)
     half_eye = _EYE_HALF_WIDTH * (right - left)
     mouth = right_corner - left_corner

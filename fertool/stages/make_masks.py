@@ -30,7 +30,8 @@ def run(faces: Path, *, settings: MakeMasks, out: Path, overwrite: bool = False,
         preview: also draw the masks of six faces into this picture.
 
     Raises:
-        ArtefactError: no face has landmarks or attributes, or not 68, 37 or 5 landmarks; a file of other work at `out`.
+        ArtefactError: no face has landmarks or attributes, or not 68, 42, 37 or 5 landmarks; a file of other work at
+            `out`.
     """
     source = artefact.read(faces, "faces")
     params = {
