@@ -10,12 +10,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from fertool.errors import RecipeError, nearest
 from fertool.settings import STAGES, Settings
+from fertool.yaml_text import LONGEST, parse
 
 S = TypeVar("S", bound=Settings)
+
+_LONGEST_CHAIN = 8  # recipes that extend one another
 
 #: keys of a recipe that are not stage sections
 HEADER = ("extends", "about", "paper", "dataset", "stages", "after", "variants", "compare", "sweeps")
@@ -110,10 +111,7 @@ def parse_sets(sets: Iterable[str]) -> list[tuple[str, list[str], Any]]:
             raise RecipeError(f"--set {entry!r} is not of the form section.key=value", "e.g. --set train.lr=0.005")
         if section not in STAGES:
             raise RecipeError(f"--set {entry!r}: there is no section {section!r}", nearest(section, STAGES))
-        try:
-            out.append((section, keys, yaml.safe_load(right)))
-        except yaml.YAMLError as e:
-            raise RecipeError(f"--set {entry!r}: the value is not valid YAML") from e
+        out.append((section, keys, parse(right, f"--set {left.strip()}: the value")))
     return out
 
 
@@ -122,6 +120,7 @@ def build(cls: type, values: Mapping[str, Any], where: str) -> Any:
     from pydantic import TypeAdapter, ValidationError  # slow to import, and `fertool --help` imports this module
 
     known = [f.name for f in fields(cls)]
+    _check_size(values, "", where)
     try:
         return TypeAdapter(cls).validate_python(values)
     except ValidationError as e:
@@ -132,8 +131,24 @@ def build(cls: type, values: Mapping[str, Any], where: str) -> Any:
                 problems.append(f"unknown key {key!r}")
                 hint = hint or nearest(key, known)
             else:
-                problems.append(f"{key}: {error['msg'].lower()} (got {error.get('input')!r})")
+                problems.append(f"{key}: {error['msg'].lower()} (got {_short(error.get('input'))})")
         raise RecipeError(f"{where}: " + "; ".join(problems), hint) from e
+
+
+def _check_size(value: Any, key: str, where: str) -> None:
+    """Raise RecipeError for a whole number beyond 64 bits, which no library takes."""
+    if isinstance(value, Mapping | list | tuple):
+        for name, part in value.items() if isinstance(value, Mapping) else ((key, v) for v in value):
+            _check_size(part, str(name), where)
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise RecipeError(f"{where}: {key} is beyond 64 bits (got {_short(value)})", "take a smaller number")
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, int) and abs(value) >= 10**60:
+        return "a number of more than 60 digits"
+    shown = repr(value)
+    return shown if len(shown) <= 80 else shown[:77] + "..."
 
 
 def names() -> list[str]:
@@ -169,13 +184,15 @@ def _read(name: str, extending: tuple[str, ...] = ()) -> tuple[dict, str]:
     Raises:
         RecipeError: no such recipe, invalid YAML, unknown keys, or recipes that extend each other.
     """
-    if name in extending:
+    if name in extending or len(extending) > _LONGEST_CHAIN:
         raise RecipeError(f"recipe {name} extends itself", f"look at: {' → '.join((*extending, name))}")
     file = name
     if file.endswith((".yaml", ".yml")):
         path = Path(file)
         if not path.is_file():
             raise RecipeError(f"there is no recipe file {file}")
+        if path.stat().st_size > LONGEST:
+            raise RecipeError(f"{file} has {path.stat().st_size:,} bytes", "this is no recipe")
         data, name = path.read_bytes(), path.stem
     elif name in names():
         data = (resources.files("fertool") / "recipes" / f"{name}.yaml").read_bytes()
@@ -183,9 +200,9 @@ def _read(name: str, extending: tuple[str, ...] = ()) -> tuple[dict, str]:
         raise RecipeError(f"there is no recipe {name!r}", nearest(name, names()))
     try:
         text = data.decode()
-        raw = yaml.safe_load(text) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise RecipeError(f"recipe {name} is not valid YAML: {' '.join(str(e).split())}") from e
+    except UnicodeDecodeError as e:
+        raise RecipeError(f"recipe {name} is not valid YAML: {e}") from e
+    raw = parse(text, f"recipe {name}") or {}
     if not isinstance(raw, dict):
         raise RecipeError(f"recipe {name} does not consist of sections", "fertool recipes ran-ferplus shows one")
     _check_keys(name, raw)
@@ -230,6 +247,10 @@ def _check_keys(name: str, raw: dict) -> None:
             raise RecipeError(f"recipe {name}: section {key} holds no settings", f"write: {key}: {{key: value}}")
         if key in ("stages", "after", "variants") and not isinstance(value, list):
             raise RecipeError(f"recipe {name}: {key} is not a list", f"write: {key}: [one, another]")
+        if key in ("about", "paper", "dataset", "extends") and not isinstance(value, str | None):
+            raise RecipeError(f"recipe {name}: {key} is no text", f"write: {key}: NAME")
+        if key == "compare" and not isinstance(value, dict):
+            raise RecipeError(f"recipe {name}: {key} holds no settings", f"write: {key}: {{key: value}}")
         if key == "sweeps" and not isinstance(value, dict):
             raise RecipeError(f"recipe {name}: sweeps have no names", "write: sweeps: {name: {section.key: [1, 2]}}")
     for stage in raw.get("stages", ()):

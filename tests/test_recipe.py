@@ -4,8 +4,10 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import fertool
+from fertool import cli
 from fertool import recipe as recipes
 from fertool.errors import RecipeError
 from fertool.evaluation import paper_results
@@ -266,3 +268,56 @@ def test_run_checks_all_stages_before_the_first(tmp_path, options, says):
 def test_run_without_stages(tmp_path, write):
     with pytest.raises(RecipeError, match="no list of stages"):
         walked(recipes.load(write("train: {lr: 1}")), tmp_path)
+
+
+# --------------------------------------------------------------------------------------- no text takes for ever
+
+_LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12)
+)
+_MERGED = "m0: &m0 {x: 1}\n" + "".join(f"m{i}: &m{i}\n  <<: [{', '.join([f'*m{i - 1}'] * 9)}]\n" for i in range(1, 12))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (_LAUGHS, "with its aliases"),
+        (_MERGED, "with its aliases"),
+        ("train: " + "[" * 5000 + "]" * 5000, "levels deep"),
+        ("train: " + "{a: " * 40 + "1" + "}" * 40, "levels deep"),
+        ("train: &a {model: *a}", "levels deep"),
+        ("train: {seed: " + "9" * 5000 + "}", "a number of 5,000 digits"),
+        ("train: {seed: 1" + ":59" * 5000 + "}", "a number of 15,001 digits"),
+        ("train: {seed: 99999999999999999999}", "seed is beyond 64 bits"),
+        ("train: {model: {name: ran, size: 99999999999999999999}}", "size is beyond 64 bits"),
+        ("train: {lr: 2001-99-99}", "valid number"),
+        ("train: {lr: 2001-09-09}", "valid number"),
+        ("train: {? [1] : 2}", "not valid YAML"),
+        ("train: {lr: !!python/object:os.system x}", "not valid YAML"),
+        ("about: [1]", "about is no text"),
+        ("compare: 5", "compare holds no settings"),
+        ("#" * 2_000_000, "2,000,000 bytes"),
+    ],
+    ids=lambda value: value[:24] if isinstance(value, str) else None,
+)
+def test_recipes_of_any_text_end_in_one_line(tmp_path, text, says):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    result = CliRunner().invoke(cli.app, ["recipes", str(path)])
+    assert result.exit_code == 4, result.output
+    assert says in result.stderr
+    assert len(result.stderr) < 1000
+
+
+@pytest.mark.parametrize("value", ["2001-99-99", "[" * 3000, "9" * 5000, "9" * 30, "!!binary %"])
+def test_values_of_any_text_end_in_one_line(tmp_path, value):
+    words = ["make-masks", "--set", f"make-masks.grid={value}", "--workspace", str(tmp_path)]
+    result = CliRunner().invoke(cli.app, words)
+    assert result.exit_code == 4, result.output
+
+
+def test_recipes_that_extend_one_another_without_end(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for i in range(2000):
+        Path(f"{i}.yaml").write_text(f"extends: {i + 1}.yaml\n")
+    refused(lambda: recipes.load("0.yaml"), "extends itself")

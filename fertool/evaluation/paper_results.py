@@ -258,10 +258,8 @@ def setup_of(run: Artefact, faces: Artefact, split: str) -> Setup | None:
     if split in run.params["train"]["train_splits"]:
         return None
     model = run.params["model"]
-    try:
-        recipe = load_recipe(run.params["recipe"] or None)
-    except RecipeError:  # the user's own file, or one of a newer fertool
-        recipe = load_recipe(None)
+    name = run.params["recipe"]  # the user's own file and one of a newer fertool are unknown here
+    recipe = load_recipe(name if name in recipe_names() else None)
     paper = recipe.paper or model["name"]
     dataset = faces.params.get("dataset") or recipe.dataset
     if paper not in names() or not dataset:
