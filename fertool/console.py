@@ -71,13 +71,14 @@ def emit(result: dict) -> None:
         print(json.dumps(_plain({"ok": True, **result}), allow_nan=False), flush=True)
 
 
-def fail(message: str, hint: str | None, code: int) -> None:
-    """An error: two lines on stderr, and the same as JSON on stdout under --json."""
+def fail(message: str, hint: str | None, code: int, facts: dict | None = None) -> None:
+    """Print an error: two lines on stderr, and the same with its facts as JSON on stdout under --json."""
     print(f"error: {message}", file=sys.stderr)
     if hint:
         print(f"hint: {hint}", file=sys.stderr)
     if _settings["json"] and is_first_process():
-        print(json.dumps({"ok": False, "error": message, "hint": hint, "code": code}), flush=True)
+        told = {**(facts or {}), "ok": False, "error": message, "hint": hint, "code": code}
+        print(json.dumps(_plain(told), allow_nan=False), flush=True)
 
 
 def _plain(value: object) -> object:

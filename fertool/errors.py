@@ -9,14 +9,15 @@ from collections.abc import Iterable
 
 
 class FertoolError(Exception):
-    """A problem with a message for the user and a hint that names the way out."""
+    """A problem with a message for the user, a hint that names the way out, and facts to print beside it as JSON."""
 
     exit_code = 1
 
-    def __init__(self, message: str, hint: str | None = None):
+    def __init__(self, message: str, hint: str | None = None, *, facts: dict | None = None):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.facts = facts or {}
 
 
 class UsageError(FertoolError):

@@ -147,7 +147,7 @@ def test_nothing_there_empty_and_unknown_each_say_so(tmp_path):
     assert "letters, notes.txt" in e.value.message
     for cls in DATASETS:
         assert cls.marks in e.value.message
-    with pytest.raises(DataError, match="neither a picture nor a table"):
+    with pytest.raises(DataError, match="neither an image nor a table"):
         recognise(tmp_path / "notes.txt")
 
 
@@ -530,7 +530,7 @@ def test_folder_named_by_no_emotion_is_an_error_that_lists_them(tmp_path):
     for name in ("boredom", "7"):
         layouts.write_image(root / "train" / name / "x.png", layouts.draw_face("fear", 1))
     (root / "train" / "papers").mkdir()  # holds no picture
-    with pytest.raises(DataError, match=r"named by no emotion: 7 \(1 pictures\), boredom \(1 pictures\); rename"):
+    with pytest.raises(DataError, match=r"named by no emotion: 7 \(1 images\), boredom \(1 images\); rename"):
         open_dataset(root).samples()
 
 
@@ -557,14 +557,14 @@ def test_folder_notes_pictures_outside_the_classes(tmp_path):
     root = layouts.write_folder(tmp_path)
     layouts.write_image(root / "train" / "loose.png", layouts.draw_face("fear", 1))
     dataset = open_dataset(root)
-    assert "1 pictures lie outside the class folders" in messages(dataset, fatal=False)[0]
+    assert "1 images lie outside the class folders" in messages(dataset, fatal=False)[0]
     assert Counter(s.label for s in dataset.samples())[None] == 1
 
 
 def test_folder_without_a_picture(tmp_path):
     (tmp_path / "happy").mkdir()
     (tmp_path / "happy" / "x.txt").write_text("")
-    with pytest.raises(DataError, match="there is no picture"):
+    with pytest.raises(DataError, match="there is no image"):
         open_dataset(tmp_path, "folder").samples()
 
 
@@ -626,12 +626,6 @@ def test_table_further_columns(tmp_path):
     notes = "\n".join(messages(dataset, fatal=False))
     assert "'pose' is left out" in notes
     assert "'story' holds texts of more than 64 characters" in notes
-
-
-def test_table_last_row_of_a_name_counts(tmp_path):
-    dataset = table(tmp_path, "path,label\na.png,fear\nb.png,fear\n./a.png,anger\n")
-    assert {s.id: s.label for s in dataset.samples()} == {"a.png": "anger", "b.png": "fear"}
-    assert "1 listed more than once, the last row counts: a.png" in messages(dataset)[0]
 
 
 def test_table_paths_of_every_kind(tmp_path):

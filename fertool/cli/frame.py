@@ -34,6 +34,9 @@ RecipeName = Annotated[
     str | None, typer.Option("--recipe", help="recipe to take settings from: a name or a .yaml file")
 ]
 Sets = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="any setting; repeatable")]
+Images = Annotated[
+    Path | None, typer.Option("--images", help="folder that a table's paths are relative to; default: the table's")
+]
 Space = Annotated[Path | None, typer.Option("--workspace", help="folder of the artefacts; default: ./artefacts")]
 Runs = Annotated[
     list[str] | None, typer.Option("--run", help="a run's name or folder; repeatable; default: the latest")
@@ -109,7 +112,7 @@ def command(name: str, panel: str, *, to: typer.Typer | None = None, choices: di
 def _fail(error: FertoolError, debug: bool) -> None:
     if debug:
         traceback.print_exc()
-    console.fail(error.message, error.hint, error.exit_code)
+    console.fail(error.message, error.hint, error.exit_code, error.facts)
     sys.exit(error.exit_code)
 
 

@@ -7,7 +7,7 @@ import typer
 
 from fertool import console
 from fertool import recipe as recipes
-from fertool.cli.frame import PREPARE, Data, Out, Overwrite, RecipeName, Sets, Space, command, setting
+from fertool.cli.frame import PREPARE, Data, Images, Out, Overwrite, RecipeName, Sets, Space, command, setting
 from fertool.errors import UsageError
 from fertool.settings import BuildSubsets, CropRegions, DetectAlign, FitSdm, MakeMasks, SuggestOcclusion, Synthesise
 from fertool.workspace import Workspace, slug
@@ -17,6 +17,7 @@ from fertool.workspace import Workspace, slug
 def detect_align(
     path: Annotated[Path, typer.Argument(help="folder (or table) of the data set")],
     dataset: Annotated[str | None, typer.Option(help="what it is; default: recognised by its layout")] = None,
+    images: Images = None,
     name: Annotated[str | None, typer.Option(help="its name in the workspace; default: the folder's name")] = None,
     detector: setting(DetectAlign, "detector") = None,
     landmarks: setting(DetectAlign, "landmarks") = None,
@@ -40,7 +41,7 @@ def detect_align(
     overwrite: Overwrite = False,
 ):
     """Photographs → aligned faces (faces.h5)."""
-    from fertool.datasets import open_dataset, recognise
+    from fertool.datasets import disk, open_dataset, recognise
     from fertool.stages import detect_align as stage
 
     options = {
@@ -48,12 +49,13 @@ def detect_align(
         "height": height, "grey": grey, "illumination": illumination, "pose": pose, "missed": missed,
     }  # fmt: skip
     settings = recipes.load(recipe).settings("detect-align", options, sets or ())
+    disk.leave_out(Workspace(workspace).root)
     if dataset is None:
         console.say(recognise(path)[1])
-    source = open_dataset(path, dataset, **settings.dataset_options)
+    source = open_dataset(path, dataset, image_folder=images, **settings.dataset_options)
     target = out or Workspace(workspace).path(slug(name or path.resolve().name), "faces")
     made = stage.run(source, settings=settings, out=target, overwrite=overwrite, workers=workers, limit=limit)
-    return _close(stage, made)
+    return _close(stage, made) | {"notes": [str(problem) for problem in source.problems()]}
 
 
 @command("fit-sdm", PREPARE)

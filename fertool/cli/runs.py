@@ -7,7 +7,7 @@ import typer
 
 from fertool import console
 from fertool import recipe as recipes
-from fertool.cli.frame import RUNS, Data, Gpus, Overwrite, RecipeName, Runs, Sets, Space, command, setting
+from fertool.cli.frame import RUNS, Data, Gpus, Images, Overwrite, RecipeName, Runs, Sets, Space, command, setting
 from fertool.errors import UsageError
 from fertool.settings import Evaluate, Train
 from fertool.workspace import Workspace
@@ -253,6 +253,7 @@ def run_recipe(
     recipe: Annotated[str, typer.Argument(help="a recipe, see: fertool recipes")],
     path: Annotated[Path, typer.Argument(help="folder of the data set")],
     variant: Annotated[list[str] | None, typer.Option(help="train these instead of the recipe's; repeatable")] = None,
+    images: Images = None,
     lists: Annotated[Path | None, typer.Option(help="folder of RAN's released lists, for the subsets")] = None,
     name: Annotated[str | None, typer.Option(help="its name in the workspace; default: the folder's name")] = None,
     gpus: Gpus = None,
@@ -263,13 +264,17 @@ def run_recipe(
     """Walk all stages of a recipe on a data set.
 
     What is up to date is skipped, what was stopped goes on."""
+    from fertool.datasets import disk
     from fertool.stages import walk
     from fertool.training.devices import choose
 
+    space = Workspace(workspace)
+    disk.leave_out(space.root)
     return walk.run(
         recipes.load(recipe),
         path,
-        workspace=Workspace(workspace),
+        image_folder=images,
+        workspace=space,
         devices=choose(gpus, cpu_processes),
         variants=tuple(variant or ()),
         lists=lists,

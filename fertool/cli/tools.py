@@ -7,7 +7,8 @@ import typer
 
 from fertool import console
 from fertool import recipe as recipes
-from fertool.cli.frame import TOOLS, RecipeName, Sets, Space, app, command
+from fertool.cli.frame import TOOLS, Images, RecipeName, Sets, Space, app, command
+from fertool.errors import DataError
 from fertool.workspace import Workspace
 
 datasets_app = typer.Typer(
@@ -52,16 +53,25 @@ def datasets(
 def check(
     name: Annotated[str, typer.Argument(help="the data set, or 'auto' to have it recognised")],
     path: Annotated[Path, typer.Argument(help="where it lies")],
+    images: Images = None,
     recipe: RecipeName = None,
     sets: Sets = None,
+    workspace: Space = None,
 ):
-    """List what a data set on disk has, and everything that is missing or wrong."""
+    """List what a dataset on disk has, and everything that is missing or wrong (exit code 3 if it cannot be used)."""
     from fertool.datasets import check as check_dataset
+    from fertool.datasets import disk
     from fertool.stages import inspect as stage
 
     settings = recipes.load(recipe).settings("detect-align", {}, sets or ())  # which of its forms is meant
-    facts = check_dataset(None if name == "auto" else name, path, **settings.dataset_options)
+    disk.leave_out(Workspace(workspace).root)
+    given = None if name == "auto" else name
+    facts = check_dataset(given, path, image_folder=images, **settings.dataset_options)
     stage.report_dataset(facts)
+    if not facts["usable"]:
+        fatal = "; ".join(p["message"] for p in facts["problems"] if p["fatal"])
+        message = f"{path} cannot be used as {facts['dataset']}: {fatal}"
+        raise DataError(message, "the layouts: fertool datasets", facts=facts)
     return facts
 
 

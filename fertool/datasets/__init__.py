@@ -9,7 +9,7 @@ from fertool.datasets.affectnet import AffectNet
 from fertool.datasets.base import Dataset, some
 from fertool.datasets.celeba import CelebA
 from fertool.datasets.ckplus import CkPlus
-from fertool.datasets.disk import few
+from fertool.datasets.disk import ARCHIVES, few
 from fertool.datasets.fedro import FedRo
 from fertool.datasets.fer2013 import Fer2013
 from fertool.datasets.ferplus import FerPlus
@@ -21,7 +21,8 @@ from fertool.datasets.rafd import RaFD
 from fertool.datasets.rafdb import RafDb
 from fertool.datasets.rendered import Rendered
 from fertool.datasets.sfew import Sfew
-from fertool.datasets.table import Table
+from fertool.datasets.table import ENDINGS, Table, find_tables
+from fertool.datasets.tabular import header
 from fertool.errors import DataError, UsageError, nearest
 
 #: in the order in which they are recognised: what is named by its own files first
@@ -57,7 +58,7 @@ def get(name: str) -> type[Dataset]:
 
 
 def recognise(root: Path | str) -> tuple[type[Dataset], str]:
-    """Which data set lies at `root`, and a sentence that says why.
+    """Return the dataset that lies at `root`, and a sentence that says why.
 
     Raises:
         DataError: nothing is there, the folder is empty, or no data set's layout is found in it.
@@ -67,30 +68,53 @@ def recognise(root: Path | str) -> tuple[type[Dataset], str]:
         if why := cls.matches(root):
             return cls, f"{root} is taken for {cls.name}: {why}"
     if root.is_file():
-        raise DataError(f"{root} is neither a picture nor a table with a column 'path'")
+        held = f", its columns are: {some(header(root), 12)}" if root.suffix.lower() in ENDINGS else ""
+        raise DataError(
+            f"{root} is neither an image nor a table with a column 'path'{held}",
+            "call the column of the image files path" if held else "name a folder of images, or a table of them",
+        )
+    if tables := find_tables(root):
+        raise DataError(f"{root} holds several tables of images: {some(p.name for p in tables)}", "name one instead")
+    if archives := [p for p in few(root) if p.suffix.lower() in ARCHIVES and p.is_file()]:
+        raise DataError(
+            f"{root} holds archives ({some(p.name for p in archives)}) and no dataset", _unpack(archives[0])
+        )
     raise DataError(
         f"{root} has the layout of no data set known here. It holds: {some(p.name for p in few(root))}. "
         "Looked for: " + "; ".join(f"{cls.marks} ({cls.name})" for cls in DATASETS),
-        "the layouts: fertool datasets; every picture in it and below, without labels: --dataset folder",
+        "the layouts: fertool datasets; every image in it and below, without labels: --dataset folder",
     )
 
 
-def open_dataset(root: Path | str, name: str | None = None, **options: str | None) -> Dataset:
-    """The data set at `root`: the named one, else the one recognised.
+def open_dataset(
+    root: Path | str, name: str | None = None, *, image_folder: Path | None = None, **options: str | None
+) -> Dataset:
+    """Open the dataset at `root`: the named one, else the one recognised.
 
-    Options that are None were not given. The default of an option that only other data sets have asks for nothing.
+    Options that are None were not given. The default of an option that only other datasets have asks for nothing.
+
+    Args:
+        image_folder: of a table, the folder that its paths are relative to; None for its own.
 
     Raises:
         DataError: nothing is there, or it is not recognised.
-        UsageError: no data set of that name, or an option it does not take.
+        UsageError: no dataset of that name, or an option it does not take.
     """
     cls = get(name) if name else recognise(root)[0]
+    if image_folder is not None:
+        if not issubclass(cls, Table):
+            raise UsageError(f"--images is for a table of images, {root} is read as {cls.name}", "leave it out")
+        if not image_folder.is_dir():
+            raise DataError(
+                f"there is no folder {image_folder}", "--images takes the folder that paths are relative to"
+            )
+        return cls(_existing(root), images=image_folder)
     defaults = {(option, allowed[0]) for c in DATASETS for option, allowed in c.options.items()}
     asked = {o: v for o, v in options.items() if v is not None and (o in cls.options or (o, v) not in defaults)}
     return cls(_existing(root), **asked)
 
 
-def check(name: str | None, root: Path | str, **options: str | None) -> dict:
+def check(name: str | None, root: Path | str, *, image_folder: Path | None = None, **options: str | None) -> dict:
     """What there is of a data set and everything that is wrong with it, ready for JSON.
 
     Returns:
@@ -101,7 +125,7 @@ def check(name: str | None, root: Path | str, **options: str | None) -> dict:
     Raises:
         DataError, UsageError: as `open_dataset`; what is wrong inside the data set is in `problems`.
     """
-    dataset = open_dataset(root, name, **options)
+    dataset = open_dataset(root, name, image_folder=image_folder, **options)
     problems = dataset.problems()
     usable = not any(problem.fatal for problem in problems)
     counts = Counter((sample.split, sample.label) for sample in (dataset.samples() if usable else ()))
@@ -126,6 +150,13 @@ def _existing(root: Path | str) -> Path:
     root = Path(root)
     if not os.path.exists(root):
         raise DataError(f"there is nothing at {root}")
+    if root.is_file() and root.suffix.lower() in ARCHIVES:
+        raise DataError(f"{root} is an archive", _unpack(root))
     if root.is_dir() and not few(root):
         raise DataError(f"the folder {root} is empty")
     return root
+
+
+def _unpack(archive: Path) -> str:
+    command = f"python -m zipfile -e {archive} FOLDER" if archive.suffix.lower() == ".zip" else f"tar -xf {archive}"
+    return f"unpack it first: {command}"

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from fertool.datasets.base import Dataset, Problem, Sample, Samples, some
-from fertool.datasets.disk import find, is_picture, pictures, resolve, text, tops
+from fertool.datasets.disk import find, is_picture, pictures, resolve, tops
+from fertool.datasets.tabular import text
 from fertool.errors import DataError
 from fertool.labels import ATTRIBUTES
 

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from fertool.datasets.base import Dataset, Problem, Sample, Samples, some
-from fertool.datasets.disk import few, find, frames, resolve, taken, text
+from fertool.datasets.disk import few, find, frames, resolve, taken
+from fertool.datasets.tabular import text
 from fertool.errors import DataError
 from fertool.labels import PROTOCOLS
 

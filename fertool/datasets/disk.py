@@ -1,20 +1,39 @@
-"""Looking around on disk: names in any letter case, an extra folder on top, lists of pictures, tables as text."""
+"""Looking around on disk: names in any letter case, an extra folder on top, lists of images, emotions as names."""
 
-import csv
-import io
 import os
 import re
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Callable, Hashable, Iterator
 from itertools import islice
 from pathlib import Path
 
+from fertool.datasets.tabular import text
 from fertool.errors import DataError
 from fertool.labels import canonical, is_emotion
 
-#: endings of the files that are taken for pictures
+#: endings of the files that are taken for images
 PICTURES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".pgm", ".ppm", ".pnm", ".jp2")
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif")
+    + (".pgm", ".ppm", ".pbm", ".pnm", ".jp2", ".avif", ".heic", ".heif")
 )
+
+#: endings of the files that are taken for videos
+VIDEOS = frozenset(
+    (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv")
+    + (".ts", ".mts", ".m2ts")
+)
+
+#: endings of files that accompany images and are none
+NOTES = frozenset(
+    (".txt", ".md", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".html", ".pdf", ".pts", ".npy", ".npz", ".mat")
+    + (".h5", ".log", ".py", ".sh", ".ini", ".db", ".lock", ".partial", ".tmp")
+)
+
+#: endings of archives, which are to be unpacked first
+ARCHIVES = frozenset((".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar"))
+
+#: file that says which emotion each number stands for
+CLASSES = "classes.txt"
 
 #: what splits are called, in lower case -> what they are called here
 SPLITS = {
@@ -23,6 +42,8 @@ SPLITS = {
     "val": "val",
     "valid": "val",
     "validation": "val",
+    "dev": "val",
+    "eval": "val",
     "publictest": "val",
     "test": "test",
     "testing": "test",
@@ -33,14 +54,56 @@ SPLITS = {
 FEW = 1000
 
 
+#: folders of fertool's own output, as (device, inode): never read as data
+_left_out: set[tuple[int, int]] = set()
+
+
+def leave_out(*folders: Path | None) -> None:
+    """Read nothing in these folders from now on, where they lie inside a folder that is read; set by the command line
+    for its workspace and `--out`."""
+    _left_out.clear()
+    for folder in folders:
+        if folder is not None and (inode := _inode(folder)):
+            _left_out.add(inode)
+
+
+def _inode(path: Path | str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino
+
+
 def ignored(name: str) -> bool:
-    """Names that machines leave behind: .DS_Store, ._copy.jpg, __MACOSX, Thumbs.db, ..."""
-    return name.startswith((".", "@")) or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
+    """Whether a name is one that machines leave behind: .DS_Store, ._copy.jpg, __MACOSX, Thumbs.db, ..."""
+    return name.startswith((".", "@")) or name.lower() in ("__macosx", "thumbs.db", "desktop.ini")
 
 
 def is_picture(name: str) -> bool:
     """Whether a file's name is that of a picture; what it holds is seen when it is read."""
     return os.path.splitext(name)[1].lower() in PICTURES and not ignored(name)
+
+
+def class_names(folder: Path) -> dict[int, str]:
+    """The emotion that each number stands for, by the file `classes.txt` in a folder; empty if there is none.
+
+    A line holds a name, the first that of 0, or a number and a name ("1 Surprise", "1: Surprise", "1,Surprise").
+
+    Raises:
+        DataError: it cannot be read, or a line is neither.
+    """
+    path = resolve(folder, CLASSES)
+    if path is None or not path.is_file():
+        return {}
+    named: dict[int, str] = {}
+    for number, line in enumerate(line for line in text(path).split("\n") if line.strip()):
+        found = re.fullmatch(r"(?:(\d{1,4})[\s:,;=.-]+)?(.+)", line.strip())
+        label = emotion(found[2]) if found else None
+        if label is None:
+            raise DataError(f"{path}: {line.strip()[:40]!r} names no emotion", "one a line: happy, or 3 happy")
+        named[int(found[1] or number)] = label
+    return named
 
 
 def emotion(name: str) -> str | None:
@@ -62,20 +125,66 @@ def pictures(folder: Path | str) -> list[str]:
         raise DataError(f"cannot read {folder}: {e.strerror}") from e
 
 
+def walk(
+    root: Path | str,
+    *,
+    apart: Callable[[str], Hashable] = lambda below: None,
+    onerror: Callable[[OSError], None] | None = None,
+    skipped: Callable[[str, str], None] = lambda below, first: None,
+) -> Iterator[tuple[str, list[str]]]:
+    """Visit a folder and all below it, links to folders too, sorted by name.
+
+    A folder that is reached twice is visited once (once for each value of `apart`), and never inside itself.
+    `leave_out` and names that machines leave behind are passed over.
+
+    Args:
+        apart: path relative to `root` -> what may hold the same folder again, e.g. its split.
+        onerror: called with the error of a folder that cannot be read; None raises.
+        skipped: called with the relative path of a link that is not followed, and that of the folder it leads to.
+
+    Yields:
+        (path relative to `root`, "" for itself; sorted names of the files in it).
+
+    Raises:
+        DataError: a folder cannot be read, and there is no `onerror`.
+    """
+    visited: dict[tuple[Hashable, Hashable], str] = {}
+    stack: list[tuple[str, frozenset]] = [("", frozenset())]
+    while stack:
+        below, above = stack.pop()
+        folder = os.path.join(root, below)
+        inode = _inode(folder)
+        first = visited.setdefault((inode or below, apart(below)), below)
+        if inode in above or first != below:
+            skipped(below, "a folder that it lies in" if inode in above else first or str(root))
+            continue
+        try:
+            with os.scandir(folder) as found:
+                entries = [(e.name, _is_folder(e)) for e in found if not ignored(e.name)]
+        except OSError as e:
+            if onerror is None:
+                raise DataError(f"cannot read {folder}: {e.strerror}") from e
+            onerror(e)
+            continue
+        yield below, sorted(name for name, is_folder in entries if not is_folder)
+        folders = (os.path.join(below, name) for name, is_folder in sorted(entries, reverse=True) if is_folder)
+        stack += [(name, above | {inode}) for name in folders if not _is_left_out(os.path.join(root, name))]
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
 def pictures_below(root: Path) -> list[Path]:
-    """The pictures in a folder and in all below it, by the order of their names.
+    """The images in a folder and in all below it, by the order of their names.
 
     Raises:
         DataError: a folder cannot be read.
     """
-
-    def refuse(e: OSError) -> None:
-        raise DataError(f"cannot read {e.filename}: {e.strerror}") from e
-
-    found = []
-    for folder, folders, files in os.walk(root, onerror=refuse):
-        folders[:] = [name for name in folders if not ignored(name)]
-        found += [Path(folder, name) for name in files if is_picture(name)]
+    found = [Path(root, below, name) for below, names in walk(root) for name in names if is_picture(name)]
     return sorted(found, key=lambda path: (path.name, path))
 
 
@@ -118,6 +227,10 @@ def called(root: Path, word: str) -> Path | None:
     return None
 
 
+def _is_left_out(path: str) -> bool:
+    return bool(_left_out) and _inode(path) in _left_out
+
+
 def few(folder: Path | str) -> list[Path]:
     """What lies in a folder, sorted by name, at most `FEW` entries.
 
@@ -126,7 +239,7 @@ def few(folder: Path | str) -> list[Path]:
     """
     try:
         with os.scandir(folder) as found:
-            return sorted(Path(e.path) for e in islice(found, FEW) if not ignored(e.name))
+            return sorted(Path(e.path) for e in islice(found, FEW) if not ignored(e.name) and not _is_left_out(e.path))
     except OSError as e:
         raise DataError(f"cannot read {folder}: {e.strerror}") from e
 
@@ -159,48 +272,6 @@ def find(root: Path, *names: str) -> Path | None:
 
 
 def printable(name: str) -> str:
-    """A file name as text that can be stored; bytes of an older encoding are written as \\xe9."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
-def text(path: Path) -> str:
-    """A text file in UTF-8, with or without BOM, line ends made one.
-
-    Raises:
-        DataError: it cannot be read, or is in another encoding.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as e:
-        raise DataError(f"cannot read {path}: {e.strerror}") from e
-    except UnicodeDecodeError as e:
-        raise DataError(f"{path} is not UTF-8 text", "save it as UTF-8") from e
-
-
-def table(path: Path) -> list[list[str]]:
-    """The rows of a table that are not empty, separated as `separator` tells from the first.
-
-    Raises:
-        DataError: see `text`; or quotes without end.
-    """
-    content = text(path)
-    try:
-        rows = csv.reader(io.StringIO(content), delimiter=separator(content.split("\n", 1)[0]), strict=True)
-        return [row for row in rows if any(row)]
-    except csv.Error as e:
-        raise DataError(f"{path} is not a readable table: {e}") from e
-
-
-def header(path: Path) -> list[str]:
-    """The first row of a table, or of whatever file it is; empty if it cannot be read."""
-    try:
-        with open(path, encoding="utf-8-sig", errors="replace") as f:
-            first = f.readline(10_000).strip("\n")
-        return next(csv.reader([first], delimiter=separator(first)), [])
-    except (OSError, csv.Error):
-        return []
-
-
-def separator(line: str) -> str:
-    """What separates the cells of a table's first line: comma, semicolon or tab."""
-    return max(",;\t", key=line.count)
+    """A file name as text that can be stored, the same on every machine: accents are composed (NFC), bytes of an older
+    encoding are written as \\xe9."""
+    return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace"))

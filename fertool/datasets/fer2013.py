@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from fertool.datasets.base import Dataset, Problem, Sample, Samples, some
-from fertool.datasets.disk import find, header
+from fertool.datasets.disk import find
+from fertool.datasets.tabular import header
 from fertool.errors import DataError
 from fertool.labels import PROTOCOLS
 

@@ -15,8 +15,9 @@ from typing import NamedTuple
 import numpy as np
 
 from fertool.datasets.base import Dataset, Problem, Sample, Samples, some
-from fertool.datasets.disk import find, pictures, resolve, table
+from fertool.datasets.disk import find, pictures, resolve
 from fertool.datasets.fer2013 import TABLES, USAGE, index_table, read_pixels
+from fertool.datasets.tabular import table
 from fertool.errors import DataError
 from fertool.labels import PROTOCOLS
 

@@ -1,23 +1,39 @@
-"""Any photographs in folders: split/class/picture, class/picture, or pictures without labels."""
+"""Any images in folders: split/class/image, class/split/image, class/image, or images without labels."""
 
 import os
 from collections import Counter
 from pathlib import Path
 
 from fertool.datasets.base import Dataset, Problem, Sample, Samples, some
-from fertool.datasets.disk import SPLITS, emotion, few, ignored, is_picture, printable
+from fertool.datasets.disk import (
+    ARCHIVES,
+    CLASSES,
+    NOTES,
+    SPLITS,
+    class_names,
+    emotion,
+    few,
+    is_picture,
+    printable,
+    walk,
+)
+from fertool.datasets.table import ENDINGS, find_tables
+from fertool.errors import DataError
 from fertool.labels import ordered
+from fertool.outputs import PREDICTIONS, is_drawn, is_output
 
 
 class Folder(Dataset):
     name = "folder"
-    about = "your own photographs"
-    marks = "folders named by emotion, or pictures"
+    about = "your own images"
+    marks = "folders named by emotion, or images"
     layout = """\
-train/happy/anna 1.jpg ...       split/class/picture (splits: train, val or validation, test), or
-happy/anna 1.jpg ...             class/picture, or
-anna 1.jpg ...                   pictures without labels, in folders of any other name if you say --dataset folder
-Classes in any usual name (happy, Happiness, 3_joy); folders inside a class folder are read too."""
+train/happy/anna 1.jpg ...       split/class/image (splits: train, val or validation, test), or
+happy/train/anna 1.jpg ...       class/split/image, or
+happy/anna 1.jpg ...             class/image, or
+anna 1.jpg ...                   images without labels, in folders of any other name if you say --dataset folder
+Classes in any usual name (happy, Happiness, 3_joy), or numbers if classes.txt beside them says which is which (a line
+for each: 3 happy); folders inside a class folder are read too."""
 
     def __init__(self, root: Path | str, **options: str):
         super().__init__(root, **options)
@@ -29,64 +45,128 @@ Classes in any usual name (happy, Happiness, 3_joy); folders inside a class fold
     @classmethod
     def matches(cls, root: Path) -> str:
         if root.is_file():
-            return "it is a picture" if is_picture(root.name) else ""
+            return "it is an image" if is_picture(root.name) else ""
         folders = [root := _top(root)]
         folders += [child for child in few(root) if child.name.lower() in SPLITS and child.is_dir()]
         inside = [child for folder in folders for child in few(folder)]
-        classes = sorted({child.name for child in inside if emotion(child.name) and child.is_dir()})
-        if classes:
+        names = {child.name for child in inside if child.is_dir()}
+        if classes := sorted(name for name in names if emotion(name)):
             return f"it holds folders named by emotion: {some(classes, 8)}"
-        return "it holds pictures without labels" if any(is_picture(child.name) for child in inside) else ""
+        if (root / CLASSES).is_file() and any(name.isdecimal() for name in names):
+            return f"it holds numbered folders and {CLASSES}"
+        unlabelled = any(is_picture(child.name) for child in inside) and not find_tables(root)
+        return "it holds images without labels" if unlabelled else ""
 
     def scan(self):
         if self.root.is_file():
             return Samples([self.root.name], self._sample), []
+        problems: list[Problem] = []
+
+        def note(message: str, path: str | Path = self.top, fatal: bool = False) -> None:
+            problems.append(Problem(message, str(path), fatal))
+
+        try:
+            numbered = class_names(self.top)
+        except DataError as e:
+            return [], [Problem(e.message)]
         rows: list[str] = []
         strangers: Counter[str] = Counter()
-        unlabelled, unreadable, seen = 0, [], set()
-        for folder, folders, files in os.walk(self.top, followlinks=True, onerror=unreadable.append):
-            real = os.path.realpath(folder)
-            if real in seen:  # a link that leads back
-                folders.clear()
-                continue
-            seen.add(real)
-            folders[:] = sorted(name for name in folders if not ignored(name))
-            names = sorted(name for name in files if is_picture(name))
+        others: Counter[str] = Counter()
+        unlabelled = drawn = 0
+        for below, files in walk(
+            self.top,
+            apart=lambda below: _place(below, numbered)[0],
+            onerror=lambda e: note(f"cannot be read: {e.strerror}", e.filename),
+            skipped=lambda below, first: note(f"{printable(below)} is left out, it is a link to {printable(first)}"),
+        ):
+            images = [name for name in files if is_picture(name)]
+            others.update(ending for name in files if not is_picture(name) and (ending := _ending(name)) not in NOTES)
+            names = [name for name in images if not is_drawn(self.top / below / name)]
+            drawn += len(images) - len(names)
             if not names:
                 continue
-            below = os.path.relpath(folder, self.top)
-            parts = [] if below == "." else below.split(os.sep)
-            split = SPLITS.get(parts[0].lower(), "") if parts else ""
-            parts = parts[1:] if split else parts
-            label = emotion(parts[0]) if parts else None
-            if parts and label is None:
-                strangers[parts[0]] += len(names)
+            split, label, stranger = _place(below, numbered)
+            if stranger:
+                strangers[stranger] += len(names)
             unlabelled += len(names) if label is None else 0
-            prefix = "" if below == "." else below + os.sep
-            self._places[prefix.rstrip(os.sep)] = split, label
-            rows += [prefix + name for name in names]
+            self._places[below] = split, label
+            rows += [os.path.join(below, name) for name in names]
 
-        problems = [Problem(f"cannot be read: {e.strerror}", e.filename, fatal=False) for e in unreadable]
         if not rows:
-            problems.append(Problem("there is no picture in it or below", str(self.top)))
+            note("there is no image in it or below" + (_advice(others) if others else ""), fatal=True)
+        elif others:
+            left_out = some((f"{n:,} {ending}" for ending, n in others.most_common()), 8)
+            note(f"{others.total():,} files are left out, their names do not end like an image's: {left_out}")
+        if tables := [p.name for p in few(self.top) if p.suffix.lower() in ENDINGS and not is_output(p, PREDICTIONS)]:
+            note(f"tables beside the folders are not read: {some(tables)}")
+        if drawn:
+            note(f"{drawn:,} images that fertool drew are left out")
         self.classes = ordered({label for _, label in self._places.values() if label})
         split = any(split for split, _ in self._places.values())
         if strangers and (self.classes or split or any(name.isdecimal() for name in strangers)):
-            folders = some((f"{printable(name)} ({n:,} pictures)" for name, n in sorted(strangers.items())), 20)
-            note = f"folders that are named by no emotion: {folders}; rename them, or list the pictures in a CSV"
-            problems.append(Problem(note, str(self.top)))
+            folders = some((f"{printable(name)} ({n:,} images)" for name, n in sorted(strangers.items())), 20)
+            say = f"name them in {CLASSES} (lines such as: 3 happy)" if _numbers(strangers) else "rename them"
+            note(f"folders that are named by no emotion: {folders}; {say}, or list the images in a CSV", fatal=True)
         elif self.classes and unlabelled:
-            note = f"{unlabelled:,} pictures lie outside the class folders and have no label"
-            problems.append(Problem(note, str(self.top), fatal=False))
+            note(f"{unlabelled:,} images lie outside the class folders and have no label")
+        if again := [name for name, n in Counter(map(_id, rows)).items() if n > 1]:
+            note(f"names that differ only in the form of their characters: {some(again)}; rename one", fatal=True)
+        problems += self._linked_splits()
         return Samples(rows, self._sample), problems
+
+    def _linked_splits(self) -> list[Problem]:
+        """A note for every split that is a link to another one: what is tested on must not be learnt from."""
+        first: dict[str, str] = {}
+        names = sorted({below.split(os.sep)[0] for below in self._places})
+        return [
+            Problem(f"{name} is the same folder as {other}: both splits hold the same images", str(self.top), False)
+            for name in names
+            if (other := first.setdefault(os.path.realpath(self.top / name), name)) != name
+        ]
 
     def _sample(self, name: str) -> Sample:
         split, label = self._places.get(os.path.dirname(name), ("", None))
-        return Sample(printable(name.replace(os.sep, "/")), self.top / name, label=label, split=split)
+        return Sample(_id(name), self.top / name, label=label, split=split)
+
+
+def _id(name: str) -> str:
+    return printable(name.replace(os.sep, "/"))
+
+
+def _place(below: str, numbered: dict[int, str]) -> tuple[str, str | None, str]:
+    """Split and label of the images in a folder, and the name of the folder if it should be a class and is none."""
+    parts = below.split(os.sep) if below else []
+    label = None
+    split = SPLITS.get(parts[0].lower(), "") if parts else ""
+    parts = parts[1:] if split else parts
+    if parts:
+        label = _class(parts[0], numbered)
+        if label and not split and len(parts) > 1:
+            split = SPLITS.get(parts[1].lower(), "")
+    return split, label, parts[0] if parts and label is None else ""
+
+
+def _class(name: str, numbered: dict[int, str]) -> str | None:
+    return numbered.get(int(name)) if name.isdecimal() and numbered else emotion(name)
+
+
+def _numbers(names: Counter[str]) -> bool:
+    return all(name.isdecimal() for name in names)
+
+
+def _ending(name: str) -> str:
+    return os.path.splitext(name)[1].lower() or "without an ending"
+
+
+def _advice(others: Counter[str]) -> str:
+    """What else lies there, and what to do with it."""
+    held = some((f"{n:,} {ending}" for ending, n in others.most_common()), 8)
+    unpack = "; unpack the archive first" if ARCHIVES & others.keys() else ""
+    return f", only files of other kinds: {held}{unpack}"
 
 
 def _top(root: Path) -> Path:
-    """The folder of the splits, classes or pictures: `root` itself, or what unpacking put between."""
+    """The folder of the splits, classes or images: `root` itself, or what unpacking put between."""
     while root.is_dir():
         inside = few(root)
         name = inside[0].name if len(inside) == 1 else ""

@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from fertool.datasets.base import Dataset, Problem, Sample, Samples, some
-from fertool.datasets.disk import emotion, find, frames, ignored, table
+from fertool.datasets.disk import emotion, find, frames, ignored
+from fertool.datasets.tabular import table
 from fertool.datasets.video import count_frames, read_frame
 from fertool.errors import DataError
 from fertool.labels import PROTOCOLS

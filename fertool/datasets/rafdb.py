@@ -5,18 +5,22 @@ CVPR 2017.
 """
 
 import os
+import re
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 
 from fertool.datasets.base import Dataset, Problem, Sample, Samples, some
-from fertool.datasets.disk import find, pictures, resolve, text, tops
+from fertool.datasets.disk import few, find, pictures, resolve, tops
+from fertool.datasets.tabular import table, text
 from fertool.errors import DataError
 from fertool.labels import PROTOCOLS
 
 LISTS = tuple(
     f"{folder}list_{spelling}_label.txt" for folder in ("EmoLabel/", "") for spelling in ("patition", "partition")
 )
+CODES = ("1", "2", "3", "4", "5", "6", "7")
 #: landmarks of a face by the option `points`; `both` are the manual ones, then the automatic ones
 POINTS = {"manual": 5, "auto": 37, "both": 42}
 GENDER = ("male", "female", "unsure")
@@ -28,11 +32,12 @@ class RafDb(Dataset):
     name = "rafdb"
     classes = PROTOCOLS["rafdb7"]
     about = "RAF-DB (basic), Li et al., CVPR 2017; on request from its authors, for research only"
-    marks = "EmoLabel/list_patition_label.txt"
+    marks = "EmoLabel/list_patition_label.txt, or train/1 to train/7"
     layout = """\
 EmoLabel/list_patition_label.txt                  train_00001.jpg 5
 Image/aligned/train_00001_aligned.jpg ...         100x100 faces, and/or
-Image/original/train_00001.jpg ...                photographs
+Image/original/train_00001.jpg ...                photographs; or, in place of list and images,
+DATASET/train/5/train_00001_aligned.jpg ...       and DATASET/test in the same way, with train_labels.csv beside it
 Annotation/manual/train_00001_manu_attri.txt ...  five landmarks, gender, race, age (optional)
 Annotation/auto/train_00001_auto_attri.txt ...    37 landmarks (optional)
 Annotation/boundingbox/train_00001_boundingbox.txt ...  (optional)"""
@@ -41,11 +46,13 @@ Annotation/boundingbox/train_00001_boundingbox.txt ...  (optional)"""
 
     @classmethod
     def matches(cls, root: Path) -> str:
-        found = find(root, *LISTS)
+        found = find(root, *LISTS) or _numbered(root)
         return f"it holds {found.relative_to(root)}" if found else ""
 
     def scan(self):
         problems: list[Problem] = []
+        if not find(self.root, *LISTS) and (train := _numbered(self.root)):
+            return self._scan_numbered(train.parent.parent)
         top = next((t for t in tops(self.root) if any(resolve(t, name) for name in (*LISTS, "Image"))), self.root)
         labels = next((found for name in LISTS if (found := resolve(top, name))), None)
         if labels is None:
@@ -76,6 +83,37 @@ Annotation/boundingbox/train_00001_boundingbox.txt ...  (optional)"""
 
         return Samples(range(len(listed)), make), problems
 
+    def _scan_numbered(self, top: Path):
+        """The copy whose aligned faces lie in folders named by the code of their class."""
+        problems: list[Problem] = []
+        found: dict[str, tuple[str, Path]] = {}
+        for split, code in product(("train", "test"), CODES):
+            folder = resolve(top, f"{split}/{code}")
+            if folder is None:
+                problems.append(Problem(f"the folder of class {code} is missing", str(top / split / code), fatal=False))
+                continue
+            for name in pictures(folder):
+                stem = os.path.splitext(name)[0].lower().removesuffix("_aligned")
+                if _split(stem) != split or stem in found:
+                    problems.append(
+                        Problem(
+                            f"left out, it belongs to {_split(stem)}, or is there twice: {name}",
+                            str(folder),
+                            fatal=False,
+                        )
+                    )
+                else:
+                    found[stem] = self.classes[int(code) - 1], folder / name
+        problems += _differing(top, {stem: label for stem, (label, _) in found.items()}, self.classes)
+        problems += self._uncounted(map(_split, found))
+        rows = sorted(found)
+
+        def make(i: int) -> Sample:
+            label, path = found[rows[i]]
+            return Sample(rows[i], path, label=label, split=_split(rows[i]), extra={})
+
+        return Samples(range(len(rows)), make), problems
+
     def _photographs(self, top: Path, problems: list[Problem]) -> tuple[Path, dict[str, str]]:
         """The folder of photographs, and stem in lower case -> file name of those in it."""
         kinds = ("aligned", "original") if self.chosen["images"] == "auto" else (self.chosen["images"],)
@@ -86,6 +124,41 @@ Annotation/boundingbox/train_00001_boundingbox.txt ...  (optional)"""
         for kind in kinds:
             problems.append(Problem("the photographs are missing", str(top / "Image" / kind / "*.jpg")))
         return top, {}
+
+
+def _numbered(root: Path) -> Path | None:
+    """The folder train/1 (or another class) of the copy with folders named by codes; None if there is none."""
+    for top, name, code in product(tops(root), ("DATASET/train", "train"), CODES):
+        folder = resolve(top, f"{name}/{code}")
+        if folder and folder.is_dir() and any(re.match(r"train_\d+", p.name.lower()) for p in few(folder)[:5]):
+            return folder
+    return None
+
+
+def _differing(top: Path, labels: dict[str, str], classes: tuple[str, ...]) -> list[Problem]:
+    """What the tables of labels beside the folders say otherwise."""
+    problems = []
+    for split in ("train", "test"):
+        path = resolve(top, f"{split}_labels.csv") or resolve(top.parent, f"{split}_labels.csv")
+        if path is None:
+            continue
+        try:
+            listed = {os.path.splitext(row[0])[0].lower().removesuffix("_aligned"): row[-1] for row in table(path)[1:]}
+        except DataError as e:
+            problems.append(Problem(e.message, fatal=False))
+            continue
+        mine = {stem: label for stem, label in labels.items() if _split(stem) == split}
+        said = {stem: classes[int(code) - 1] if code in CODES else code for stem, code in listed.items()}
+        if other := [stem for stem in mine if stem in said and said[stem] != mine[stem]]:
+            note = f"{len(other):,} images lie in the folder of another class than the table says: {some(other)}"
+            problems.append(Problem(note, str(path)))
+        for note, stems in (
+            ("images are in no row of the table", mine.keys() - said.keys()),
+            ("images of the table are missing", said.keys() - mine.keys()),
+        ):
+            if stems:
+                problems.append(Problem(f"{len(stems):,} {note}: {some(sorted(stems))}", str(path), fatal=False))
+    return problems
 
 
 def _split(stem: str) -> str:
@@ -101,7 +174,7 @@ def _read_labels(path: Path, classes: tuple[str, ...], problems: list[Problem]) 
             continue
         name, _, code = line.strip().rpartition(" ")
         stem = os.path.splitext(name.strip())[0]
-        if _split(stem) not in ("train", "test") or code not in map(str, range(1, 8)):
+        if _split(stem) not in ("train", "test") or code not in CODES:
             wrong.append(f"line {n} ({line.strip()[:40]!r})")
             continue
         if stem in found:

@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from glob import glob
@@ -51,6 +52,8 @@ def run(
     """
     out = Path(out)
     samples = dataset.samples()
+    for problem in dataset.problems():
+        console.say(f"note: {problem}")
     if not len(samples):
         raise DataError(f"{dataset.root} lists no photographs")
     if limit is not None and limit < len(samples):
@@ -138,6 +141,8 @@ class _Listing:
             digest.update(repr((*facts, _size(s.path, sizes))).encode())
             if s.landmarks is not None:
                 digest.update(np.ascontiguousarray(s.landmarks, dtype=np.float64).tobytes())
+        if again := [name for name, n in Counter(rows["id"]).items() if n > 1]:
+            raise DataError(f"{dataset.root} lists several images by one id: {some(again)}", "give each its own")
         self.digest = digest.hexdigest()
         self.columns = {
             **{name: np.array(rows[name], dtype=object) for name in ("id", "split", "subject", "sequence")},

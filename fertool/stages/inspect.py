@@ -99,7 +99,7 @@ def report_dataset(facts: dict) -> None:
         rows += [(name, *(_count(s["classes"][name]) for s in splits.values())) for name in facts["classes"]]
         console.show(console.table("Counts", ["", *(split or "(no split)" for split in splits)], rows))
     for problem in facts["problems"]:
-        kind = "error" if problem["fatal"] else "note"
+        kind = "fatal" if problem["fatal"] else "note"
         console.say(f"{kind}: {problem['message']}" + (f" ({problem['path']})" if problem["path"] else ""))
     console.say("usable" if facts["usable"] else "not usable as it is")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from fertool import console, locks, pool
-from fertool.datasets.disk import header
 from fertool.datasets.rendered import COLUMNS, LANDMARKS, TABLE
+from fertool.datasets.tabular import header
 from fertool.errors import DataError, UsageError
 
 SETTINGS = "rendered.json"

@@ -28,6 +28,7 @@ def run(
     recipe: Recipe,
     path: Path,
     *,
+    image_folder: Path | None = None,
     workspace: Workspace,
     devices: Devices,
     variants: tuple[str, ...] = (),
@@ -55,7 +56,8 @@ def run(
         beside = workspace.beside
         match stage:
             case "detect-align":
-                dataset = open_dataset(path, recipe.dataset or None, **settings.dataset_options)
+                options = settings.dataset_options
+                dataset = open_dataset(path, recipe.dataset or None, image_folder=image_folder, **options)
                 facts[stage] = _said(detect_align, detect_align.run(dataset, settings=settings, out=faces))
             case "make-masks":
                 facts[stage] = _said(make_masks, make_masks.run(faces, settings=settings, out=beside(faces, "masks")))
