@@ -19,11 +19,14 @@ _TEMPORARY = re.compile(r"\.fertool-(?P<host>[A-Za-z0-9-]*)-(?P<pid>\d+)-[0-9a-f
 
 
 @contextmanager
-def replacing(path: Path | str) -> Iterator[Path]:
+def replacing(path: Path | str, *, durable: bool = False) -> Iterator[Path]:
     """Yield a temporary path to write to, which replaces `path` when the block ends without an error.
 
     The temporary file lies in the same folder, with the same suffix, under a name that no other process, on whatever
-    host, can have. It is synced before it is renamed.
+    host, can have.
+
+    Args:
+        durable: wait until the disk has it, so that it also survives a power cut; that takes a hundredth of a second.
 
     Raises:
         DataError: no room, no permission.
@@ -34,7 +37,10 @@ def replacing(path: Path | str) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield part
-            rename(part, path)
+            if durable:
+                rename(part, path)
+            else:
+                os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)
 

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from fertool import files
 from fertool.datasets import open_dataset, recognise
 from fertool.errors import DataError, UsageError
 from fertool.faces.head_points import POINTS, VERTICES, angles, rotation
@@ -317,6 +318,18 @@ def test_stage_renders_the_plan_and_resumes_to_the_same_bytes(tmp_path):
     assert "--overwrite" in caught.value.hint
     render.run(folder, **{**settings, "seed": 5, "per_person": 1}, overwrite=True)
     assert len(list(folder.glob("images/*/*.png"))) == 3
+
+
+def test_stage_killed_before_anything_was_in_place_goes_on(tmp_path):
+    folder = tmp_path / "faces"
+    with files.replacing(folder / "rendered.json") as part:
+        part.write_text("{}")
+    (folder / "rendered.json").rename(folder / part.name)  # as if the process had died before it renamed the file
+    render.run(folder, people=3, per_person=1, size=48)
+    assert (folder / "rendered.csv").is_file()
+    (folder / "rendered.json").write_text('{"people"')  # by hand: fertool leaves no half file
+    with pytest.raises(DataError, match=r"rendered\.json is damaged"):
+        render.run(folder, people=3, per_person=1, size=48)
 
 
 def test_stage_leaves_other_folders_alone(tmp_path):

@@ -63,6 +63,14 @@ def test_several_data_sets_have_to_be_named(tmp_path):
     assert e.value.hint == "did you mean 'raf'?"
 
 
+def test_drawn_occluders_are_meant_only_by_name(tmp_path):
+    """So that the command that draws them can be repeated, and what works on the only data set goes on to work."""
+    space = place(tmp_path, "raf/faces.h5", "raf-occluded/faces.h5")
+    assert space.data_set() == "raf"
+    assert space.data_set("raf-occluded") == "raf-occluded"
+    assert place(tmp_path / "other", "fer-occluded/faces.h5").data_set() == "fer-occluded"
+
+
 @pytest.mark.parametrize("root", [".", "not/there"])
 def test_no_data_set(tmp_path, root):
     space = Workspace(tmp_path / root)

@@ -78,7 +78,7 @@ def save(
         arrays: column name, or group path such as "weights/last/fc.weight", to array. Text as str or bytes arrays.
     """
     path = Path(path)
-    with locks.exclusive(path, wait=_PATIENCE), files.replacing(path) as part:
+    with locks.exclusive(path, wait=_PATIENCE), files.replacing(path, durable=True) as part:
         with open_h5(part, "w") as h5:
             _set_attrs(h5, kind, params, inputs, classes, info or make_info(), arrays)
             for name, array in arrays.items():
@@ -225,7 +225,7 @@ def _unfinished(partial: Path, kind: str) -> Artefact | None:
 
 def _lay_out(partial: Path, kind, columns, known, params, inputs, classes, info) -> None:
     rows, columns = len(known["id"]), {**columns, "status": Column("u1")}
-    with files.replacing(partial) as part:
+    with files.replacing(partial, durable=True) as part:
         with open_h5(part, "w") as h5:
             _set_attrs(h5, kind, params, inputs, classes, info or make_info(), [*known, *columns])
             for name, array in known.items():

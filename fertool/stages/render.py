@@ -3,14 +3,13 @@
 import csv
 import io
 import json
-import os
 import shutil
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
-from fertool import console, locks, pool
+from fertool import console, files, locks, pool
 from fertool.datasets.rendered import COLUMNS, LANDMARKS, TABLE
 from fertool.datasets.tabular import header
 from fertool.errors import DataError, UsageError
@@ -88,9 +87,9 @@ def run(
     data_folder()  # says what is missing before any process starts
     _render_people(out_dir, planned)
     rows = [face for faces in planned for face in faces]
-    np.save(out_dir / LANDMARKS, np.concatenate([np.load(_marks(out_dir, faces)) for faces in planned]))
-    (out_dir / "README.txt").write_text(_README)
-    _replace(out_dir / TABLE, _table(rows).encode())  # last: where it is, all is there
+    files.write(out_dir / LANDMARKS, _npy(np.concatenate([np.load(_marks(out_dir, faces)) for faces in planned])))
+    files.write(out_dir / "README.txt", _README)
+    files.write(out_dir / TABLE, _table(rows))  # last: where it is, all is there
     return out_dir
 
 
@@ -133,7 +132,7 @@ def _claim(out_dir: Path, settings: dict, overwrite: bool) -> None:
     """Make the folder ours, or refuse it."""
     kept = out_dir / SETTINGS
     if kept.is_file():
-        before = json.loads(kept.read_text())
+        before = _settings_of(kept)
         if before == settings:
             return
         if not overwrite:
@@ -143,13 +142,24 @@ def _claim(out_dir: Path, settings: dict, overwrite: bool) -> None:
                 f"{out_dir} holds faces rendered with other settings ({differing})",
                 "name another folder, or --overwrite",
             )
-        for name in (TABLE, LANDMARKS, "README.txt", SETTINGS):
+        for name in (TABLE, LANDMARKS, "README.txt"):
             (out_dir / name).unlink(missing_ok=True)
         shutil.rmtree(out_dir / "images", ignore_errors=True)
-    elif out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
+    elif out_dir.exists() and not (
+        out_dir.is_dir() and all(files.is_temporary(p.name) for p in out_dir.iterdir())  # of a call that was killed
+    ):
         raise DataError(f"{out_dir} holds something else than rendered faces", "name a new or empty folder")
-    out_dir.mkdir(parents=True, exist_ok=True)
-    _replace(kept, json.dumps(settings).encode())
+    files.write(kept, json.dumps(settings))  # last: a call that is killed before finds the old ones
+
+
+def _settings_of(path: Path) -> dict:
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise DataError(f"{path} is damaged", f"remove {path.parent}, and render again")
+    return found
 
 
 def _complete(out_dir: Path, planned: list) -> bool:
@@ -170,7 +180,7 @@ def _marks(out_dir: Path, faces: list) -> Path:
 
 
 def _render_people(out_dir: Path, planned: list) -> None:
-    done = [f for f in planned if _marks(out_dir, f).is_file() and all((out_dir / _path(x)).is_file() for x in f)]
+    done = [f for f in planned if _is_done(out_dir, f)]
     todo = [f for f in planned if f not in done]
     with console.progress("rendering", sum(map(len, planned)), "faces") as advance:
         advance(sum(map(len, done)))
@@ -182,6 +192,15 @@ def _render_people(out_dir: Path, planned: list) -> None:
                 f"a process ended while it rendered {e.items[0][0].subject} ({e.how})",
                 "the same command goes on with what is not rendered yet",
             ) from None
+
+
+def _is_done(out_dir: Path, faces: list) -> bool:
+    files.sweep(_marks(out_dir, faces).parent)
+    try:
+        marks = np.load(_marks(out_dir, faces))
+    except (OSError, ValueError):
+        return False
+    return marks.shape == (len(faces), 68, 2) and all((out_dir / _path(face)).is_file() for face in faces)
 
 
 def _renderer(out_dir: Path):
@@ -203,12 +222,16 @@ def _render_person(out_dir: Path, faces: list) -> int:
     marks = []
     for face in faces:
         made = render_face(face.spec)
-        _replace(out_dir / _path(face), cv2.imencode(".png", made.pixels[..., ::-1])[1].tobytes())
+        files.write(out_dir / _path(face), cv2.imencode(".png", made.pixels[..., ::-1])[1].tobytes())
         marks.append(made.landmarks)
-    buffer = io.BytesIO()
-    np.save(buffer, np.stack(marks))
-    _replace(_marks(out_dir, faces), buffer.getvalue())
+    files.write(_marks(out_dir, faces), _npy(np.stack(marks)))
     return len(faces)
+
+
+def _npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
 
 
 def _table(faces: list) -> str:
@@ -225,10 +248,3 @@ def _table(faces: list) -> str:
         label = s.expression if len(parts(s.expression)) == 1 else ""
         rows.writerow((face.id, _path(face), label, face.split, face.subject, *truth, *shown))
     return text.getvalue()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file so that it is either not there or whole."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    os.replace(part, path)

@@ -122,6 +122,7 @@ def run(
     """
     if trained and not all(p.regions and not any(k.startswith("train.") for k in p.values) for p in series):
         raise UsageError("a finished run can only be scored on other regions", "vary crop-regions, or leave out --run")
+    scores.check_subsets(faces, subsets)
     out = faces.parent / "sweeps" / slug(name)
     with locks.exclusive(out):
         return _run(faces, out, name, series, recipe, variant, settings, subsets, devices, workspace, trained)
