@@ -5,6 +5,7 @@ command line prints both without a traceback and ends with the class's exit code
 """
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -73,3 +74,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(known)
+
+
+_NO_MEMORY = ("not enough memory", "out of memory", "bad allocation", "bad_alloc", "insufficient memory")
+
+
+def is_out_of_memory(e: BaseException) -> bool:
+    """Whether an exception of Python, numpy, OpenCV, dlib or torch (on a CPU) says that memory ran out."""
+    if isinstance(e, OSError) and e.errno is not None:
+        return e.errno == errno.ENOMEM
+    return isinstance(e, MemoryError) or any(words in str(e).lower() for words in _NO_MEMORY)

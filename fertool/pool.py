@@ -1,21 +1,26 @@
 """Worker processes for row-by-row work: results as they come, bounded queues, and a name for what killed a worker."""
 
+import atexit
 import multiprocessing as mp
 import os
+import pickle
 import signal
 import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
 from itertools import islice
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
 #: what numpy's libraries ask for the number of their threads. Workers share the cores already: threads of theirs only
 #: wait for one another, which made the head pose five times as dear
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def cores() -> int:
@@ -43,32 +48,12 @@ class WorkerDied(Exception):
         items: what it had been given and not answered, in order; it died at the first, or at one soon after it
             where items are worked on together.
         how: "signal 9, SIGKILL" or "exit code 1".
+        out_of_memory: whether the kernel killed a process for want of memory meanwhile.
     """
 
-    def __init__(self, items: Sequence, how: str):
+    def __init__(self, items: Sequence, how: str, out_of_memory: bool = False):
         super().__init__(how)
-        self.items, self.how = items, how
-
-
-@dataclass
-class _Worker:
-    process: mp.Process
-    pipe: Connection
-    unanswered: deque = field(default_factory=deque)
-
-    def give(self, items: list) -> None:
-        """Only to a worker that waits for more: then neither side can block the other with a full pipe."""
-        self.unanswered.extend(items)
-        try:
-            self.pipe.send(items)
-        except OSError:
-            raise self.death() from None
-
-    def death(self) -> WorkerDied:
-        self.process.join(timeout=5)
-        code = self.process.exitcode
-        how = f"signal {-code}, {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
-        return WorkerDied(list(self.unanswered), how)
+        self.items, self.how, self.out_of_memory = items, how, out_of_memory
 
 
 def process(
@@ -78,16 +63,21 @@ def process(
     *,
     workers: int,
     chunk: int,
+    fork: bool = True,
 ) -> Iterator[tuple[Any, Any]]:
     """Work on items in processes of their own.
 
-    Every worker calls `make(*arguments)` once; what comes back takes a list of items and gives one result for each,
-    in order. A worker has one chunk at a time, so memory does not grow with the number of items.
-    Processes are spawned: nothing of the parent's threads or GPU leaks into them, and they end when it does.
+    `make(*arguments)` gives a function that takes a list of items and gives one result for each, in order. A worker
+    has one chunk at a time, so memory does not grow with the number of items. Chunks are cut from the items in order,
+    whatever the number of workers: an item always shares its chunk with the same others.
+    All workers are forked by one spawned process, which imports libraries and calls `make` for all of them: nothing
+    of the parent's threads or GPU leaks into them, starting many costs little more than starting one, and they end
+    when the parent does.
 
     Args:
         make: a function at the top of a module; also `arguments`, items and results must be picklable.
         chunk: how many items a worker is given at once.
+        fork: whether what `make` gives survives a fork; if not (a network on a GPU), every worker calls it for itself.
 
     Yields:
         (item, result), in the order in which workers finish.
@@ -96,61 +86,204 @@ def process(
         WorkerDied: a worker was killed or left.
         Exception: whatever `make` or its function raised in a worker.
     """
-    context = mp.get_context("spawn")
     source = iter(items)
-    team: dict[Connection, _Worker] = {}
+    chunks = iter(lambda: list(islice(source, chunk)), [])
+    first = list(islice(chunks, workers))
+    if not first:
+        return
+    crew = None
     try:
-        for _ in range(workers):
-            given = list(islice(source, chunk))
-            if not given:
-                break
-            worker = _hire(context, make, arguments)
-            team[worker.pipe] = worker
-            worker.give(given)
-        busy = set(team)
+        with _undisturbed():
+            crew = _Crew(len(first), make, arguments, fork)
+        for pipe, given in zip(crew.unanswered, first, strict=True):
+            crew.give(pipe, given)
+        busy = set(crew.unanswered)
         while busy:
-            for pipe in wait(busy):
-                worker = team[pipe]
+            for pipe in wait([crew.control, *busy]):
+                if pipe is crew.control:
+                    crew.hear()
+                    continue
                 try:
                     kind, value = pipe.recv()
                 except (EOFError, OSError):
-                    raise worker.death() from None
+                    raise crew.death(pipe) from None
                 if kind == "failed":
                     raise value
                 if kind == "result":
-                    yield worker.unanswered.popleft(), value
-                elif given := list(islice(source, chunk)):
-                    worker.give(given)
+                    yield crew.unanswered[pipe].popleft(), value
+                elif given := next(chunks, None):
+                    crew.give(pipe, given)
                 else:
                     busy.remove(pipe)
     finally:
-        for worker in team.values():
-            worker.process.terminate()
-        for worker in team.values():
-            worker.process.join()
-            worker.pipe.close()
+        if crew is not None:
+            crew.end()
 
 
-def _hire(context, make: Callable, arguments: tuple) -> _Worker:
-    here, there = context.Pipe()
-    worker = _Worker(context.Process(target=_work, args=(there, make, arguments), daemon=True), here)
-    # Ctrl-C reaches the whole group: the parent decides what becomes of its workers
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    unset = [name for name in _THREADS if name not in os.environ]
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Put Ctrl-C and SIGTERM off until the end; processes started inside never hear them, their parent decides what
+    becomes of them."""
+    # Python 3.11's resource tracker unblocks SIGINT when it starts: it has to run already
+    resource_tracker.ensure_running()
+    came: list[int] = []
+    # a mask is inherited, but another thread may receive the signal, and then handlers run all the same
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():
+        handlers = {s: signal.signal(s, lambda number, _: came.append(number)) for s in _SIGNALS}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
-        os.environ.update(dict.fromkeys(unset, "1"))
-        worker.process.start()
+        yield
     finally:
-        for name in unset:
-            del os.environ[name]
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    there.close()
-    return worker
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)  # what waited calls a handler that notes it
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number in came[:1]:
+            signal.raise_signal(number)
 
 
-def _work(pipe: Connection, make: Callable, arguments: tuple) -> None:
+class _Crew:
+    """Workers and the process that forks them.
+
+    Attributes:
+        control: what the forking process says: ("ready", None), ("failed", exception), ("ended", (worker, exit code)).
+        unanswered: of each worker, by its pipe, the items it was given and has not answered.
+    """
+
+    def __init__(self, count: int, make: Callable, arguments: tuple, fork: bool):
+        context = mp.get_context("spawn")
+        self.control, theirs = context.Pipe()
+        pipes = [context.Pipe() for _ in range(count)]
+        self.unanswered: dict[Connection, deque] = {mine: deque() for mine, _ in pipes}
+        self._ready = False
+        self._killed_before = _killed_for_memory()
+        ends = [end for _, end in pipes]
+        self._leader = context.Process(target=_lead, args=(theirs, ends, make, arguments, fork))
+        unset = [name for name in _THREADS if name not in os.environ]
+        try:
+            os.environ.update(dict.fromkeys(unset, "1"))
+            self._leader.start()
+        finally:
+            for name in unset:
+                del os.environ[name]
+            for end in (theirs, *ends):
+                end.close()
+        atexit.register(self.control.close)  # or multiprocessing would wait for it for ever
+
+    def give(self, pipe: Connection, items: list) -> None:
+        """Only to a worker that waits for more: then neither side can block the other with a full pipe."""
+        self.unanswered[pipe].extend(items)
+        try:
+            pipe.send(items)
+        except OSError:
+            raise self.death(pipe) from None
+
+    def hear(self) -> None:
+        """Take in what the forking process says.
+
+        Raises:
+            WorkerDied: it is gone, or a worker is.
+            Exception: what `make` raised.
+        """
+        try:
+            kind, value = self.control.recv()
+        except (EOFError, OSError):
+            self._leader.join()
+            first = next(iter(self.unanswered.values()))
+            raise self._died(first, self._leader.exitcode) from None
+        if kind == "failed":
+            raise value
+        if kind == "ready":
+            self._ready = True
+        else:
+            worker, code = value
+            pipe = list(self.unanswered)[worker]
+            while pipe.poll():  # what it still said before it ended
+                try:
+                    said, error = pipe.recv()
+                except (EOFError, OSError):
+                    break
+                if said == "failed":
+                    raise error
+                if said == "result":
+                    self.unanswered[pipe].popleft()
+            raise self._died(self.unanswered[pipe], code)
+
+    def death(self, pipe: Connection) -> WorkerDied:
+        """Why a worker no longer answers."""
+        try:
+            while self.control.poll(5):
+                self.hear()
+        except WorkerDied as e:
+            return e
+        return WorkerDied(list(self.unanswered[pipe]), "for an unknown reason")
+
+    def _died(self, items: Iterable, code: int | None) -> WorkerDied:
+        how = f"signal {-code}, {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
+        return WorkerDied(list(items), how, code == -signal.SIGKILL and _killed_for_memory() > self._killed_before)
+
+    def end(self) -> None:
+        """End all processes."""
+        atexit.unregister(self.control.close)
+        if not self._ready and not self.control.poll():
+            self._leader.kill()  # it is importing, and would hear nothing for seconds
+        self.control.close()
+        for pipe in self.unanswered:
+            pipe.close()
+        self._leader.join()
+
+
+def _killed_for_memory() -> int:
+    """How many processes this machine's kernel has killed for want of memory."""
+    with suppress(OSError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
+
+
+def _lead(control: Connection, pipes: list[Connection], make: Callable, arguments: tuple, fork: bool) -> None:
+    """Make the work, fork a worker for each pipe, and tell of those that end, until the parent is gone."""
+    context = mp.get_context("fork")
+    work = None
+    if fork:
+        try:
+            work = make(*arguments)
+        except Exception as e:
+            _tell(control, e)
+            return
+    workers: list[mp.Process] = []
     try:
-        work = make(*arguments)
+        for own in pipes:
+            others = [control, *(pipe for pipe in pipes if pipe is not own)]
+            worker = context.Process(target=_work, args=(own, others, work, make, arguments))
+            worker.start()
+            workers.append(worker)
+        for pipe in pipes:
+            pipe.close()
+        control.send(("ready", None))
+        running = {worker.sentinel: i for i, worker in enumerate(workers)}
+        while control not in (ended := wait([control, *running])):
+            for sentinel in ended:
+                i = running.pop(sentinel)
+                workers[i].join()
+                control.send(("ended", (i, workers[i].exitcode)))
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # the parent is gone
+    except Exception as e:  # no process could be forked
+        _tell(control, e)
+    finally:
+        for worker in workers:
+            worker.kill()
+        for worker in workers:
+            worker.join()
+
+
+def _work(pipe: Connection, others: list[Connection], work: Callable | None, make: Callable, arguments: tuple) -> None:
+    for other in others:
+        other.close()
+    try:
+        work = work or make(*arguments)
         while True:
             items = pipe.recv()
             for result in work(items):
@@ -159,5 +292,15 @@ def _work(pipe: Connection, make: Callable, arguments: tuple) -> None:
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the parent is gone
     except Exception as e:
-        e.add_note(traceback.format_exc())
+        _tell(pipe, e)
+
+
+def _tell(pipe: Connection, e: Exception) -> None:
+    """Send an exception home, where it was raised with it."""
+    e.add_note(traceback.format_exc())
+    try:
+        pickle.loads(pickle.dumps(e))
+    except Exception:
+        e = RuntimeError(f"{type(e).__name__}: {e}")
+    with suppress(BrokenPipeError, ConnectionResetError):
         pipe.send(("failed", e))

@@ -41,8 +41,11 @@ def leaver(_):
 
 
 def sleeper(folder):
-    (Path(folder) / str(os.getpid())).touch()
-    return lambda items: (time.sleep(0.01) or item for item in items)
+    def work(items):
+        (Path(folder) / str(os.getpid())).touch()
+        return (time.sleep(0.01) or item for item in items)
+
+    return work
 
 
 def gather(results, into):

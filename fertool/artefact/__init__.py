@@ -6,7 +6,8 @@ Format (schema 1 of every kind). The root carries the attributes
     fertool_schema   int   version of the kind's layout
     uid              str   random, one per file
     complete         bool  false until the last step of the stage that writes it
-    digest           str   BLAKE2 of kind, schema, settings, parents, classes and all data: equal for equal work
+    digest           str   BLAKE2 of kind, schema, settings, parents, classes and all data but that of
+                           `UNHASHED` columns: equal for equal work
     params           JSON  the settings of the stage
     inputs           JSON  [{role, kind, name, uid, digest}] of the files it was made from
     classes          JSON  ordered class names, or null
@@ -22,12 +23,12 @@ another one, and nothing is ever unpickled.
 History: 1, first release.
 """
 
-from fertool.artefact.layout import KINDS, PENDING, SCHEMA, Column, Parent, partial_path, text
+from fertool.artefact.layout import KINDS, PENDING, SCHEMA, UNHASHED, Column, Parent, one_line, partial_path, text
 from fertool.artefact.provenance import differences, flatten, make_info, up_to_date
 from fertool.artefact.reading import Artefact, find, read
-from fertool.artefact.writing import Writer, begin, save
+from fertool.artefact.writing import Writer, begin, note, save
 
 __all__ = [
-    "KINDS", "PENDING", "SCHEMA", "Artefact", "Column", "Parent", "Writer",
-    "begin", "differences", "find", "flatten", "make_info", "partial_path", "read", "save", "text", "up_to_date",
+    "KINDS", "PENDING", "SCHEMA", "UNHASHED", "Artefact", "Column", "Parent", "Writer", "begin", "differences", "find",
+    "flatten", "make_info", "note", "one_line", "partial_path", "read", "save", "text", "up_to_date",
 ]  # fmt: skip

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fertool.artefact.layout import UNHASHED
 from fertool.artefact.storage import Stored, load, open_h5
 
 _PIECE = 1 << 22  # bytes: a mapped file of many gigabytes would count as memory
@@ -25,7 +26,7 @@ def of_file(
     whole, arrays = _hash(), {}
     for part in (texts["fertool_kind"], str(schema), texts["params"], texts["classes"], inputs):
         whole.update(part.encode() + b"\0")
-    for name in sorted(stored):
+    for name in sorted(stored.keys() - UNHASHED):
         one, s = _hash(), stored[name]
         for i, (dtype, piece) in enumerate(_pieces(path, name, s)):
             if not i:

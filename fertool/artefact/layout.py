@@ -10,6 +10,9 @@ import numpy as np
 KINDS = ("faces", "masks", "regions", "subsets", "run", "predictions", "figures", "landmarks")
 SCHEMA = 1
 
+#: columns that belong to the disk a file was made on: no part of its digest
+UNHASHED = frozenset({"source_stat"})
+
 PENDING = 0  # a row not written yet, in the `status` column of a file that is being made
 
 

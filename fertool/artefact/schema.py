@@ -352,6 +352,8 @@ _ARRAYS: dict[str, dict[str, Array]] = {
         "transform": Array("f", ("N", 2, 3)),
         "pose": Array("f", ("N", 3)),
         "pose_error": Array("f"),
+        "source_digest": Array("B", ("N", 16)),
+        "source_stat": Array("i", ("N", 3)),
         "severity": Array("f"),
         "true_occlusion": Array("S"),
         "true_yaw": Array("f"),

@@ -5,7 +5,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from fertool import files, locks
 from fertool.artefact import digests
-from fertool.artefact.layout import PENDING, SCHEMA, Column, Parent, partial_path, text
+from fertool.artefact.layout import PENDING, SCHEMA, UNHASHED, Column, Parent, partial_path, text
 from fertool.artefact.provenance import differences, make_info
 from fertool.artefact.reading import Artefact, Damaged, read
 from fertool.artefact.schema import read_header
@@ -37,7 +37,7 @@ def _set_attrs(
     _set(h5, "inputs", json.dumps([asdict(p) for p in inputs]))
     _set(h5, "classes", json.dumps(list(classes) if classes else None))
     _set(h5, "info", json.dumps(info))
-    _set(h5, "digests", json.dumps(dict.fromkeys(sorted(arrays), _BLANK)))
+    _set(h5, "digests", json.dumps(dict.fromkeys(sorted(set(arrays) - UNHASHED), _BLANK)))
     _set(h5, "seal", _BLANK)
 
 
@@ -129,6 +129,13 @@ class Writer:
             self._put("status", row, status)
         self.status[row] = status
 
+    def reopen(self, rows: np.ndarray) -> None:
+        """Take back rows that were written: they are pending again."""
+        with files.writing(self.path):
+            for row in map(int, rows):
+                self._put("status", row, PENDING)
+        self.status[rows] = PENDING
+
     def _put(self, name: str, row: int, value) -> None:
         s = self.stored[name]
         if s.is_text:
@@ -160,6 +167,20 @@ class Writer:
             _seal(self.partial)
             files.rename(self.partial, self.path)
         return read(self.path)
+
+
+def note(artefact: Artefact, name: str, rows: np.ndarray, values: np.ndarray) -> None:
+    """Write values of a column that is no part of the digest into a complete file; where it is read-only, do not."""
+    stored = artefact.stored[name]
+    if name not in UNHASHED:
+        raise ValueError(f"{name} is part of the digest")
+    values = np.ascontiguousarray(values, dtype=stored.dtype)
+    with suppress(OSError), open(artefact.path, "r+b", buffering=0) as f:
+        before = os.fstat(f.fileno())
+        for row, value in zip(map(int, rows), values, strict=True):
+            f.seek(stored.offset + row * value.nbytes)
+            f.write(value.tobytes())
+        os.utime(f.fileno(), ns=(before.st_atime_ns, before.st_mtime_ns))  # whoever reads it has lost nothing
 
 
 def begin(

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import typer
 
 from fertool import __version__, console
-from fertool.errors import DataError, FertoolError
+from fertool.errors import DataError, FertoolError, OutOfMemoryError, is_out_of_memory
 
 app = typer.Typer(
     name="fertool",
@@ -77,18 +77,24 @@ def command(name: str, panel: str, *, to: typer.Typer | None = None, choices: di
     def register(function: Callable) -> Callable:
         @functools.wraps(function)
         def run(*, json_output: bool = False, quiet: bool = False, debug: bool = False, **options):
+            from fertool.pool import stoppable
+
             console.configure(json_output=json_output, quiet=quiet)
             try:
-                console.emit(function(**options) or {})
+                with stoppable():
+                    console.emit(function(**options) or {})
             except FertoolError as e:
                 _fail(e, debug)
-            except OSError as e:
-                where = f"{e.filename}: " if e.filename else ""
-                _fail(DataError(f"{where}{e.strerror or e}"), debug)
             except KeyboardInterrupt:
                 console.fail("stopped", None, 130)
                 sys.exit(130)
             except Exception as e:
+                if is_out_of_memory(e):
+                    said = " ".join(str(e).split()) or type(e).__name__
+                    _fail(OutOfMemoryError(f"memory ran out: {said}", _MEMORY_HINT), debug)
+                if isinstance(e, OSError):
+                    where = f"{e.filename}: " if e.filename else ""
+                    _fail(DataError(f"{where}{e.strerror or e}"), debug)
                 if debug:
                     traceback.print_exc()
                 said = " ".join(str(e).split()) or "no message"
@@ -107,6 +113,9 @@ def command(name: str, panel: str, *, to: typer.Typer | None = None, choices: di
         return function
 
     return register
+
+
+_MEMORY_HINT = "what was saved is kept; close other programs, or ask for less at once: --workers, a smaller batch"
 
 
 def _fail(error: FertoolError, debug: bool) -> None:

@@ -154,6 +154,7 @@ class Dataset(ABC):
 
         Raises:
             UnreadableImage: the file is no image that can be used; the message says why.
+            OSError, MemoryError: the file cannot be read now, which says nothing of the image.
         """
         from fertool.faces.images import read_image
 

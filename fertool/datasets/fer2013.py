@@ -67,6 +67,7 @@ def read_pixels(path: Path, offset: int) -> np.ndarray:
 
     Raises:
         UnreadableImage: there are not 48 x 48 numbers from 0 to 255.
+        OSError: the table cannot be read now.
     """
     from fertool.faces.images import UnreadableImage
 
@@ -77,8 +78,6 @@ def read_pixels(path: Path, offset: int) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # numpy only warns where the numbers end early
             pixels = np.fromstring(numbers, dtype=np.int64, sep=" ")
-    except OSError as e:
-        raise UnreadableImage(f"{path}: {e.strerror}") from e
     except (ValueError, DeprecationWarning) as e:
         raise UnreadableImage(f"{path}, byte {offset}: the pixels are not all numbers") from e
     if pixels.size != SIDE * SIDE:

@@ -21,7 +21,8 @@ def read_frame(path: Path, number: int) -> np.ndarray:
     Frames are passed one by one: films of some encodings jump to another frame than the one asked for.
 
     Raises:
-        UnreadableImage: the film cannot be read, or is shorter.
+        UnreadableImage: the film cannot be decoded, or is shorter.
+        OSError: its file cannot be read now.
     """
     import cv2
 
@@ -34,5 +35,21 @@ def read_frame(path: Path, number: int) -> np.ndarray:
     finally:
         film.release()
     if not there:
+        probe(path)
         raise UnreadableImage(f"{path}: there is no frame {number}")
     return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+
+
+def probe(path: Path) -> None:
+    """Read a file whole, because OpenCV tells a damaged film from a failing disk or too many open files by nothing.
+
+    Raises:
+        OSError: it cannot be read now.
+    """
+    try:
+        with open(path, "rb") as file, open(path, "rb"), open(path, "rb"):  # as many as a decoder opens
+            while file.read(1 << 22):
+                pass
+    except OSError as e:
+        e.filename = str(path)
+        raise

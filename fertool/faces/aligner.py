@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from fertool.datasets.base import Dataset, Sample
-from fertool.faces import detect
+from fertool.errors import DataError
+from fertool.faces import detect, source_file
 from fertool.faces.finder import Cut, Finder, rgb
 from fertool.faces.images import UnreadableImage
 from fertool.faces.status import KEPT, NO_FACE, OK, SEVERAL, UNREADABLE
@@ -38,14 +39,18 @@ class Aligner:
         self._finder = Finder(settings, device)
         self._pose = self._finder.pose
 
-    def __call__(self, tasks: Sequence[tuple[int, Sample]]) -> Iterator[dict]:
-        """The columns of each row, in order; consecutive photographs of one size share a batch of the detector."""
-        photographs = (_read(self.dataset, sample) for _, sample in tasks)
+    def __call__(self, tasks: Sequence["Task"]) -> Iterator[dict]:
+        """The columns of each row, in order; consecutive photographs of one size share a batch of the detector.
+
+        Raises:
+            OSError, MemoryError: a file cannot be read now, which says nothing of its photograph.
+            DataError: a table changed after it was listed.
+        """
+        photographs = (_read(self.dataset, task) for task in tasks)
         for group in self._finder.groups(photographs, lambda p: p.image):
-            if group[0].image is None:
-                yield self._row(UNREADABLE, problem=group[0].problem)
-            else:
-                yield from self._faces(group)
+            rows = [self._row(UNREADABLE, problem=group[0].problem)] if group[0].image is None else self._faces(group)
+            for photograph, row in zip(group, rows, strict=True):
+                yield row | {"source_digest": photograph.digest, "source_stat": photograph.stat}
 
     def _faces(self, group: list["_Photograph"]) -> Iterator[dict]:
         colour = [rgb(p.image) for p in group]
@@ -105,19 +110,45 @@ class Aligner:
 
 
 @dataclass(frozen=True)
+class Task:
+    """A row of the table to be made.
+
+    Attributes:
+        stat: size and times of its file when the data set was listed.
+    """
+
+    row: int
+    sample: Sample
+    stat: source_file.Stat
+
+
+@dataclass(frozen=True)
 class _Photograph:
-    """A photograph of a data set, or why it cannot be read."""
+    """A photograph of a data set, or why it cannot be used; `digest` and `stat` say what was read."""
 
     sample: Sample
     image: np.ndarray | None
+    digest: np.ndarray
+    stat: source_file.Stat
     problem: str = ""
 
 
-def _read(dataset: Dataset, sample: Sample) -> _Photograph:
-    try:
-        return _Photograph(sample, dataset.read(sample))
-    except UnreadableImage as e:
-        return _Photograph(sample, None, e.message.removeprefix(f"{sample.path}: "))
+def _read(dataset: Dataset, task: Task) -> _Photograph:
+    sample, stat, image, problem = task.sample, task.stat, None, "no such file"
+    if stat != source_file.MISSING:
+        stat = source_file.stat(sample.path)  # before it is read: a later change will show
+        if sample.offset >= 0 and stat != task.stat:
+            raise DataError(f"{sample.path} has changed since it was listed", "run the same command again")
+        try:
+            image, problem = dataset.read(sample), ""
+        except UnreadableImage as e:
+            problem = e.message.removeprefix(f"{sample.path}: ")
+    return _Photograph(sample, image, source_file.digest(image), stat, problem)
+
+
+def source_digests(dataset: Dataset):
+    """What a process does that only looks whether photographs have changed: Task → digest of its pixels."""
+    return lambda tasks: (_read(dataset, task).digest for task in tasks)
 
 
 def _shipped(sample: Sample) -> detect.Faces:

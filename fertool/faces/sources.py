@@ -1,6 +1,7 @@
 """Photographs, folders of them, films and cameras as one stream of pictures, of which one at a time is in memory."""
 
 import os
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -9,7 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from fertool.datasets.disk import pictures_below, printable
+from fertool.datasets.video import probe
+from fertool.faces import source_file
 from fertool.faces.images import UnreadableImage, read_image
+from fertool.faces.source_file import MISSING
 
 #: endings of the files that are taken for films; all others are taken for photographs
 FILMS = frozenset((".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ts"))
@@ -25,11 +29,13 @@ class Source:
         name: what the user calls it.
         at: the file, or the number of a camera.
         below: the file's place in the folder that was named; its name alone if it was named itself.
+        missing: whether there was no such file when it was named; one that goes missing later is a failure.
     """
 
     name: str
     at: Path | int
     below: str
+    missing: bool = False
 
     @property
     def is_camera(self) -> bool:
@@ -77,7 +83,7 @@ def named(words: Iterable[str]) -> list[Source]:
         elif word.isdecimal() and not path.exists():
             found.append(Source(f"camera {word}", int(word), f"camera-{word}.mp4"))
         else:
-            found.append(Source(printable(word), path, printable(path.name)))
+            found.append(Source(printable(word), path, printable(path.name), source_file.listed(path) == MISSING))
     return found
 
 
@@ -96,9 +102,14 @@ def pictures(sources: Iterable[Source], every: int = 1) -> Iterator[Picture]:
 
     Args:
         every: of a film or camera, only every so-manieth frame.
+
+    Raises:
+        OSError, MemoryError: a file cannot be read now, which says nothing of its picture.
     """
     for source in sources:
-        if source.is_film:
+        if source.missing:
+            yield Picture(source, None, "no such file or directory")
+        elif source.is_film:
             yield from _frames(source, every)
         else:
             yield _photograph(source)
@@ -114,13 +125,15 @@ def _photograph(source: Source) -> Picture:
 def _frames(source: Source, every: int) -> Iterator[Picture]:
     import cv2
 
-    if not source.is_camera and not source.at.is_file():
-        yield Picture(source, None, "no such file" if not source.at.exists() else "not a file")
+    if not source.is_camera and not stat.S_ISREG(source.at.stat().st_mode):
+        yield Picture(source, None, "not a file")
         return
     film = _open(source)
     began, number = time.monotonic(), 0
     try:
         if not film.isOpened():
+            if not source.is_camera:
+                probe(source.at)
             yield Picture(source, None, "there is no such camera" if source.is_camera else "not a film, or damaged")
             return
         rate = film.get(cv2.CAP_PROP_FPS) / every
@@ -137,8 +150,11 @@ def _frames(source: Source, every: int) -> Iterator[Picture]:
     finally:
         film.release()
     if not number:
+        if not source.is_camera:
+            probe(source.at)
         yield Picture(source, None, "no frame of it can be read")
     elif not source.is_camera and number < _SHORT * stated:
+        probe(source.at)
         yield Picture(source, None, f"damaged: it ends after {number:,} of {stated:,.0f} frames", number)
 
 

@@ -141,7 +141,11 @@ def _columns(
     files: list[Artefact], sources: list[Source], rows: list[np.ndarray], classes: tuple[str, ...]
 ) -> dict[str, np.ndarray]:
     """All columns but the pictures, one file's rows after the other's."""
-    shared = set(files[0].columns).intersection(*(f.columns for f in files[1:])) - {"images", "status"}
+    shared = set(files[0].columns).intersection(*(f.columns for f in files[1:])) - {
+        "images",
+        "status",
+        *artefact.UNHASHED,
+    }
     known = {}
     for name in sorted(shared):
         parts = []

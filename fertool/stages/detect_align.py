@@ -13,12 +13,22 @@ import numpy as np
 from fertool import artefact, console, locks, pool
 from fertool.artefact import Column, Parent
 from fertool.datasets.base import Dataset, Sample, Samples, some
-from fertool.errors import DataError, Stopped, UsageError
-from fertool.faces import align, aligner, landmarks, sdm
+from fertool.errors import (
+    ArtefactError,
+    DataError,
+    FertoolError,
+    OutOfMemoryError,
+    Stopped,
+    UsageError,
+    is_out_of_memory,
+)
+from fertool.faces import align, aligner, landmarks, sdm, source_file
 from fertool.faces.status import HAS_IMAGE, NAMES, NO_FACE, PENDING, UNREADABLE
 from fertool.settings import DetectAlign
 
-_CHUNK = 16  # photographs a worker is given at once
+# Photographs a worker is given at once. Networks see them in batches, and their last bits depend on a batch's other
+# photographs: chunks always begin at a multiple of this, whatever was done before and by however many workers
+_CHUNK = 16
 _GPU_WORKERS = 4  # processes that share a GPU
 _NAMED = 20  # files named in the report
 
@@ -46,8 +56,10 @@ def run(
 
     Raises:
         UsageError: settings that do not fit together, or boxes and landmarks the data set does not ship.
-        DataError: the data set is empty or incomplete, a worker died, or a face was missed and `missed` is "refuse".
-        ArtefactError: the file holds other work and `overwrite` is not set.
+        DataError: the data set is empty or incomplete, a file of it cannot be read now, a worker died, or a face was
+            missed and `missed` is "refuse".
+        OutOfMemoryError: what was done is kept.
+        ArtefactError: the file holds other work, or photographs have changed since, and `overwrite` is not set.
         Stopped: Ctrl-C or SIGTERM; what was done is kept.
     """
     out = Path(out)
@@ -64,13 +76,16 @@ def run(
     if settings.landmarks == "sdm":
         parents.append(artefact.read(landmarks.sdm_file(settings.sdm), "landmarks").as_parent("sdm"))
     if artefact.up_to_date(out, "faces", params, parents, overwrite=overwrite):
+        _refuse_changed(artefact.read(out, "faces"), dataset, samples, listing.stats)
         console.say(f"{out} is up to date")
     else:
         classes, columns = dataset.classes, _columns(settings, listing.landmarks)
         made = {"params": params, "inputs": parents, "classes": classes, "known": listing.columns, "columns": columns}
         writer = artefact.begin(out, "faces", overwrite=overwrite, **made)
         try:
-            _fill(writer, dataset, samples, settings, listing.landmarks, workers)
+            begun = artefact.read(writer.partial, "faces", partial=True)
+            writer.reopen(_changed_files(begun, samples, listing.stats))
+            _fill(writer, dataset, samples, listing, settings, workers)
             if settings.missed == "refuse":
                 _refuse(writer, samples)
         except BaseException:
@@ -112,12 +127,15 @@ def _columns(settings: DetectAlign, points: int) -> dict[str, Column]:
         "pose": Column("f4", (3,)),
         "pose_error": Column("f4"),
         "problem": Column("U96"),
+        "source_digest": Column("u1", (source_file.DIGEST,)),
+        "source_stat": Column("i8", (3,)),
     }
     return columns | ({"landmarks": Column("f4", (points, 2))} if points else {})
 
 
 class _Listing:
-    """What the data set tells beforehand: columns, a digest of it all, and how many landmarks a face will have."""
+    """What the data set tells beforehand: columns, a digest of it all, how many landmarks a face will have, and size
+    and times of every row's file."""
 
     def __init__(self, dataset: Dataset, samples: Sequence[Sample], settings: DetectAlign):
         index = {name: i for i, name in enumerate(dataset.classes)}
@@ -126,8 +144,12 @@ class _Listing:
         shares: list[tuple[float, ...]] = []
         rows: dict[str, list] = {n: [] for n in ("id", "split", "label", "subject", "sequence", "frame")}
         extra: dict[str, list] = {name: [] for name in samples[0].extra}
-        sizes: dict[Path, int] = {}
-        for s in samples:
+        self.stats = np.empty((len(samples), 3), np.int64)
+        path, stat = None, source_file.NO_FILE
+        for row, s in enumerate(samples):
+            if s.path != path:  # a table that holds many photographs is asked once
+                path, stat = s.path, source_file.listed(s.path)
+            self.stats[row] = stat
             label = -1 if s.label is None else index[s.label]
             for name, value in zip(rows, (s.id, s.split, label, s.subject, s.sequence, s.frame), strict=True):
                 rows[name].append(value)
@@ -138,7 +160,7 @@ class _Listing:
             if s.landmarks is not None:
                 shipped_points.add(len(s.landmarks))
             facts = (s.id, s.label, s.split, s.subject, s.sequence, s.frame, s.distribution, s.box, s.extra)
-            digest.update(repr((*facts, _size(s.path, sizes))).encode())
+            digest.update(repr(facts).encode())
             if s.landmarks is not None:
                 digest.update(np.ascontiguousarray(s.landmarks, dtype=np.float64).tobytes())
         if again := [name for name, n in Counter(rows["id"]).items() if n > 1]:
@@ -153,20 +175,6 @@ class _Listing:
         if any(share is not no_share for share in shares):
             self.columns["label_distribution"] = np.array(shares, dtype=np.float32)
         self.landmarks = _check(dataset, settings, shipped_points, shipped_boxes)
-
-
-def _size(path: Path | None, known: dict[Path, int]) -> int:
-    """Bytes of a file, -1 if there is none; asked once for a table that holds many photographs."""
-    if path is None:
-        return 0
-    if len(known) > 1:
-        known.clear()
-    if path not in known:
-        try:
-            known[path] = path.stat().st_size
-        except OSError:
-            known[path] = -1
-    return known[path]
 
 
 def _typed(values: list) -> np.ndarray:
@@ -206,14 +214,73 @@ def _check(dataset: Dataset, settings: DetectAlign, shipped_points: set[int], sh
     return points
 
 
-def _fill(writer: artefact.Writer, dataset, samples, settings: DetectAlign, points: int, workers: int | None) -> None:
+def _other_files(faces: artefact.Artefact, stats: np.ndarray) -> np.ndarray:
+    """The rows that were made from files of another size or time than are there now."""
+    return np.flatnonzero((faces["source_stat"] != stats).any(axis=1) & (np.asarray(faces["status"]) != PENDING))
+
+
+def _changed_files(begun: artefact.Artefact, samples: Sequence[Sample], stats: np.ndarray) -> np.ndarray:
+    """The rows of an unfinished file to be made again, because their photographs may be others now.
+
+    Raises:
+        DataError: a file that was read before is missing.
+    """
+    rows = _other_files(begun, stats)
+    gone = [samples[int(row)] for row in rows if tuple(stats[row]) == source_file.MISSING]
+    if gone:
+        raise DataError(
+            f"{len(gone):,} files that were there when {begun.path} was begun are missing: "
+            f"{some((str(s.path) for s in gone), 3)}",
+            "bring them back and run the same command again, or start again without them: --overwrite",
+        )
+    return rows
+
+
+def _refuse_changed(faces: artefact.Artefact, dataset: Dataset, samples: Sequence[Sample], stats: np.ndarray) -> None:
+    """Refuse to call faces up to date whose photographs have changed.
+
+    Raises:
+        ArtefactError: they have; the message names some.
+    """
+    rows = _other_files(faces, stats)
+    if not len(rows):
+        return
+    before, changed = faces["source_digest"], []
+    tasks = (aligner.Task(int(row), samples[int(row)], tuple(stats[row].tolist())) for row in rows)
+    with (
+        pool.stoppable(),
+        console.progress("compare", len(rows), "photos") as advance,
+        closing(pool.process(aligner.source_digests, (dataset,), tasks, workers=pool.cores(), chunk=_CHUNK)) as results,
+    ):
+        for task, digest in results:
+            if (digest != before[task.row]).any():
+                changed.append(task.row)
+            advance()
+    if changed:
+        raise ArtefactError(
+            f"{len(changed):,} of the photographs in {faces.path} have changed since: "
+            f"{some((faces.ids[row] for row in sorted(changed)), 5)}",
+            "add --overwrite to make it again",
+        )
+    artefact.note(faces, "source_stat", rows, stats[rows])
+
+
+def _fill(
+    writer: artefact.Writer,
+    dataset: Dataset,
+    samples: Sequence[Sample],
+    listing: _Listing,
+    settings: DetectAlign,
+    workers: int | None,
+) -> None:
     pending = writer.pending
     if done := writer.rows - len(pending):
         console.say(f"going on: {done:,} of {writer.rows:,} photographs are done")
     device = _device(settings)
     most = _GPU_WORKERS if device == "cuda" else pool.cores()
-    count = min(workers or min(most, pool.cores()), -(-len(pending) // _CHUNK))
-    tasks = ((row, samples[row]) for row in map(int, pending))
+    chunks = np.unique(pending // _CHUNK)
+    rows = (row for chunk in chunks.tolist() for row in range(chunk * _CHUNK, min((chunk + 1) * _CHUNK, writer.rows)))
+    tasks = (aligner.Task(row, samples[row], tuple(listing.stats[row].tolist())) for row in rows)
     began = time.monotonic()
     done = 0
     try:
@@ -221,15 +288,25 @@ def _fill(writer: artefact.Writer, dataset, samples, settings: DetectAlign, poin
             pool.stoppable(),
             console.progress("detect-align", len(pending), "photos") as advance,
             closing(
-                pool.process(aligner.make, (dataset, settings, points, device), tasks, workers=count, chunk=_CHUNK)
+                pool.process(
+                    aligner.make,
+                    (dataset, settings, listing.landmarks, device),
+                    tasks,
+                    workers=min(workers or min(most, pool.cores()), len(chunks)),
+                    chunk=_CHUNK,
+                    fork=device == "cpu",
+                )
             ) as results,
         ):
-            for (row, sample), columns in results:
-                writer.write(row, columns.pop("status"), **columns)
-                done += 1
-                advance(note=sample.id)
+            for task, columns in results:
+                is_new = writer.status[task.row] == PENDING
+                writer.write(task.row, columns.pop("status"), **columns)
+                done += is_new
+                advance(is_new, note=task.sample.id)
     except pool.WorkerDied as e:
-        at = some((sample.id for _, sample in e.items), 3)
+        at = some((task.sample.id for task in e.items), 3)
+        if e.out_of_memory:
+            raise OutOfMemoryError(f"memory ran out at {at}", _FEWER) from e
         raise DataError(
             f"a worker died ({e.how}) at {at}",
             "the same command goes on; if it dies there again, take that photograph out, "
@@ -240,7 +317,21 @@ def _fill(writer: artefact.Writer, dataset, samples, settings: DetectAlign, poin
         raise Stopped(
             f"stopped after {writer.rows - left:,} of {writer.rows:,} photographs", "the same command goes on"
         ) from e
+    except FertoolError:
+        raise
+    except Exception as e:
+        if is_out_of_memory(e):
+            raise OutOfMemoryError(f"memory ran out: {artefact.one_line(e)}", _FEWER) from e
+        if isinstance(e, OSError):
+            raise DataError(
+                f"{e.filename or dataset.root} cannot be read: {e.strerror or e}",
+                "what was done is kept: once it can be read again, the same command goes on",
+            ) from e
+        raise
     _worked[writer.path] = time.monotonic() - began, done
+
+
+_FEWER = "the same command goes on; use fewer --workers, or close other programs"
 
 
 def _device(settings: DetectAlign) -> str:

@@ -205,7 +205,7 @@ def _known(source: Artefact, rows: np.ndarray, degrees: list[tuple[float, str]])
     known["severity"] = np.tile(np.array([s for s, _ in degrees], "f4"), len(rows))
     known["split"] = np.full(len(ids), "test", object)
     for name in source.columns:
-        if name not in (*known, "images", "status"):
+        if name not in (*known, "images", "status", *artefact.UNHASHED):
             known[name] = np.repeat(np.asarray(source[name])[rows], n, axis=0)
     return known
 
