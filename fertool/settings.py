@@ -105,7 +105,7 @@ class DetectAlign(Settings):
 
     @property
     def needs_torch(self) -> bool:
-        """Whether a network that finds faces, landmarks or pose runs in torch."""
+        """Whether a network runs that is worth a GPU; the one of `pose: learned` is not."""
         return "mtcnn" in self.detector + self.landmarks or self.pose == "sixd"
 
     @property

@@ -30,11 +30,11 @@ ROWS = 20
 
 @pytest.fixture(scope="module")
 def photos(rendered, tmp_path_factory):
-    """Twenty pictures of two sizes, of several people and poses."""
+    """Twenty pictures of two sizes, one after the other, of several people and poses."""
     folder = tmp_path_factory.mktemp("photos")
     for i, source in enumerate(sorted(rendered.glob("images/*/*.png"))[: 4 * ROWS : 4]):
         with Image.open(source) as image:
-            image.resize((90, 90) if i % 5 else (110, 96)).save(folder / f"{i:02d}.png")
+            image.resize((90, 90) if i < 12 else (110, 96)).save(folder / f"{i:02d}.png")
     return folder
 
 

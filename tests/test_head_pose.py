@@ -37,8 +37,8 @@ def heads():
 
 
 def look(image, box):
-    angles, error = pose_net.estimate(image, np.asarray(box, float), "mtcnn")
-    return np.array(angles), error
+    angles, errors = pose_net.estimate([image], [np.asarray(box, float)], "mtcnn")
+    return angles[0], errors[0]
 
 
 def test_pose_of_rendered_heads_over_the_whole_range(heads):
@@ -82,6 +82,19 @@ def test_the_box_may_be_off(heads):
     assert np.mean(off, axis=0)[1] < 6, np.round(off, 1)
 
 
+def test_many_heads_at_once_have_the_poses_of_each_alone(heads):
+    """And the known pose of one, so that another way to compute it is seen to be the same."""
+    images, boxes, _ = zip(*heads, strict=True)
+    angles, errors = pose_net.estimate(images, [*boxes[:-1], np.array([5, 5, 5, 9.0])], "mtcnn")
+    alone = [look(image, box) for image, box in zip(images[:-1], boxes[:-1], strict=True)]
+    assert np.allclose(angles[:-1], [a for a, _ in alone], atol=1e-3)
+    assert np.allclose(errors[:-1], [e for _, e in alone], atol=1e-3)
+    assert np.isnan([*angles[-1], errors[-1]]).all()  # a box without an area
+    none, nobody = pose_net.estimate([], [], "mtcnn")
+    assert none.shape == (0, 3)
+    assert nobody.shape == (0,)
+
+
 def test_grey_and_colour_are_seen_alike(heads):
     import cv2
 
@@ -102,11 +115,11 @@ def test_only_68_landmarks_can_be_fitted():
     fit = pose.make("landmarks")
     picture, box = np.zeros((8, 8, 3), np.uint8), np.array([0, 0, 7, 7.0])
     for marks in (None, np.ones((5, 2)), np.full((68, 2), np.nan)):
-        angles, error = fit(picture, box, marks, "mtcnn")
-        assert np.isnan([*angles, error]).all()
+        angles, errors = fit([picture], [box], [marks], "mtcnn")
+        assert np.isnan([*angles[0], *errors]).all()
 
 
-def test_numpy_sees_what_mtcnn_sees():
+def test_features_are_those_of_mtcnn():
     from facenet_pytorch.models.mtcnn import ONet
 
     net = ONet().eval()
@@ -116,7 +129,7 @@ def test_numpy_sees_what_mtcnn_sees():
         for i in "123":
             x = getattr(net, f"pool{i}")(getattr(net, f"prelu{i}")(getattr(net, f"conv{i}")(x)))
         x = net.prelu4(net.conv4(x)).flatten(1).numpy()
-    assert np.abs(onet.features(faces) - x).max() < 1e-4
+    assert np.abs(onet.features(torch.from_numpy(faces)).numpy() - x).max() < 1e-4
 
 
 def test_faces_without_landmarks_have_a_pose(rendered, tmp_path):
@@ -145,9 +158,10 @@ def published(tmp_path_factory):
 def test_sixd_runs_with_weights_of_the_published_layout(published):
     net = pose.make("sixd", str(published))
     picture = np.random.default_rng(0).integers(0, 256, (60, 50, 3)).astype(np.uint8)
-    angles, error = net(picture, np.array([10, 10, 40, 50.0]), None, "mtcnn")
+    angles, errors = net([picture], [np.array([10, 10, 40, 50.0])], [None], "mtcnn")
+    assert angles.shape == (1, 3)
     assert np.isfinite(angles).all()
-    assert np.isnan(error)
+    assert np.isnan(errors).all()
     assert sum(p.numel() for p in net._net.parameters()) == 41_360_104 - 2048 * 1000 - 1000 + 2048 * 6 + 6
 
 

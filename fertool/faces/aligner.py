@@ -19,7 +19,7 @@ def make(dataset: Dataset, settings: DetectAlign, points: int, device: str) -> "
     import cv2
 
     cv2.setNumThreads(1)
-    if settings.needs_torch:
+    if settings.needs_torch or settings.pose == "learned":
         import torch
 
         torch.set_num_threads(1)
@@ -52,18 +52,31 @@ class Aligner:
             for photograph, row in zip(group, rows, strict=True):
                 yield row | {"source_digest": photograph.digest, "source_stat": photograph.stat}
 
-    def _faces(self, group: list["_Photograph"]) -> Iterator[dict]:
+    def _faces(self, group: list["_Photograph"]) -> list[dict]:
         colour = [rgb(p.image) for p in group]
         if self.settings.detector == "shipped":
             found = (_shipped(p.sample).over(self.settings.min_score) for p in group)
         else:
             found = self._finder.find(colour)
+        rows, heads = [], []
         for photograph, pixels, faces in zip(group, colour, found, strict=True):
-            yield self._face(photograph.sample, photograph.image, pixels, faces)
+            row, head = self._face(photograph.sample, photograph.image, pixels, faces)
+            rows.append(row)
+            if head is not None:
+                heads.append((row, *head))
+        if heads:
+            unposed, images, boxes, marks = zip(*heads, strict=True)
+            angles, errors = self._pose(images, boxes, marks, self.settings.detector)
+            for row, pose, error in zip(unposed, angles, errors, strict=True):
+                row |= {"pose": pose, "pose_error": error}
+        return rows
 
-    def _face(self, sample: Sample, image: np.ndarray, colour: np.ndarray, faces: detect.Faces) -> dict:
+    def _face(
+        self, sample: Sample, image: np.ndarray, colour: np.ndarray, faces: detect.Faces
+    ) -> tuple[dict, tuple | None]:
+        """The columns of a row; and photograph, box and landmarks of a head whose pose is not among them yet."""
         if not len(faces):
-            return self._missed(image)
+            return self._missed(image), None
         chosen = faces.largest()
         box = faces.boxes[chosen]
         if self.settings.landmarks == "shipped":
@@ -72,17 +85,10 @@ class Aligner:
             marks = self._finder.marks(colour, faces, chosen)
         cut = self._finder.cut(image, box, marks)
         if cut is None:
-            return self._missed(image, found=len(faces))
-        angles, error = cut.pose or self._pose(colour, box, marks, self.settings.detector)
-        return self._row(
-            SEVERAL if len(faces) > 1 else OK,
-            cut,
-            faces_found=min(len(faces), 255),
-            bbox=box,
-            score=faces.scores[chosen] if np.isfinite(faces.scores[chosen]) else np.nan,
-            pose=angles,
-            pose_error=error,
-        )
+            return self._missed(image, found=len(faces)), None
+        score = faces.scores[chosen] if np.isfinite(faces.scores[chosen]) else np.nan
+        row = self._row(SEVERAL if len(faces) > 1 else OK, cut, faces_found=min(len(faces), 255), bbox=box, score=score)
+        return row, None if cut.pose else (colour, box, marks)
 
     def _missed(self, image: np.ndarray, found: int = 0) -> dict:
         if self.settings.missed != "keep":
@@ -106,6 +112,8 @@ class Aligner:
             row |= {"images": cut.pixels, "transform": cut.matrix}
             if cut.marks is not None:
                 row["landmarks"] = cut.marks
+            if cut.pose is not None:
+                row["pose"], row["pose_error"] = cut.pose
         return {"status": status, **row, **values}
 
 

@@ -89,9 +89,9 @@ class Finder:
         if marks is None:
             return None
         if s.align == "frontal":
-            found = self.pose(rgb(image), box, marks, s.detector)
-            view = frontal.see(marks, s.template, s.size, s.height, found[0])
-            return view and Cut(self._finished(view.draw(image)), view.matrix, view.landmarks, found)
+            angles, errors = self.pose([rgb(image)], [box], [marks], s.detector)
+            view = frontal.see(marks, s.template, s.size, s.height, angles[0])
+            return view and Cut(self._finished(view.draw(image)), view.matrix, view.landmarks, (angles[0], errors[0]))
         matrix = align.align(marks, s.template, s.size, s.align, s.height)
         return None if matrix is None else self._flat(image, matrix, marks)
 
@@ -124,7 +124,7 @@ class Cut:
     pixels: np.ndarray
     matrix: np.ndarray
     marks: np.ndarray | None
-    pose: tuple[tuple[float, float, float], float] | None = None
+    pose: tuple[np.ndarray, float] | None = None
 
 
 def rgb(image: np.ndarray) -> np.ndarray:

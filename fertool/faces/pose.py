@@ -4,7 +4,8 @@ The camera is a perspective one a metre from the head and pointed at it, because
 tells its camera; for faces further away or nearer this matters little. The angles are those of `head_points.rotation`.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -25,9 +26,24 @@ _STEPS = 15
 _ENOUGH = 1e-3  # radians, a twentieth of a degree, and fractions of the face's size
 
 
-#: (H, W, 3) RGB photograph, a face's box (x0, y0, x1, y1), its (K, 2) landmarks or None, and the detector that drew the
-#: box → (pitch, yaw, roll) and an error, NaN where unknown
-Estimator = Callable[[np.ndarray, np.ndarray, np.ndarray | None, str], tuple[tuple[float, float, float], float]]
+class Estimator(Protocol):
+    """Estimates the pose of some heads at once."""
+
+    def __call__(
+        self,
+        images: Sequence[np.ndarray],
+        boxes: Sequence[np.ndarray],
+        landmarks: Sequence[np.ndarray | None],
+        detector: str,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(n, 3) pitch, yaw and roll in degrees, and (n,) errors; NaN where unknown.
+
+        Args:
+            images: an (H, W, 3) RGB photograph for each head.
+            boxes: of its face, x0, y0, x1, y1, as `detector` draws it.
+            landmarks: its (K, 2) landmarks, or None.
+        """
+        ...
 
 
 def make(name: str, weights: str | None = None, device: str = "cpu") -> Estimator:
@@ -54,13 +70,15 @@ def make(name: str, weights: str | None = None, device: str = "cpu") -> Estimato
         return _by_landmarks
     from fertool.faces import pose_net
 
-    return lambda image, box, landmarks, detector: pose_net.estimate(image, box, detector)
+    return lambda images, boxes, landmarks, detector: pose_net.estimate(images, boxes, detector, device)
 
 
-def _by_landmarks(image: np.ndarray, box: np.ndarray, landmarks: np.ndarray | None, detector: str):
-    if landmarks is None or len(landmarks) != 68:
-        return (np.nan, np.nan, np.nan), np.nan
-    return estimate(landmarks)
+def _by_landmarks(images: Sequence, boxes: Sequence, landmarks: Sequence[np.ndarray | None], detector: str):
+    known = [estimate(m) if m is not None and len(m) == 68 else (_UNKNOWN, np.nan) for m in landmarks]
+    return np.array([angles for angles, _ in known]).reshape(-1, 3), np.array([error for _, error in known])
+
+
+_UNKNOWN = (np.nan, np.nan, np.nan)
 
 
 def estimate(landmarks: np.ndarray) -> tuple[tuple[float, float, float], float]:

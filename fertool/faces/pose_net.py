@@ -6,7 +6,7 @@ is and how far it leans; the fine one looks at it again, upright and in the midd
 and its mirror image, so the mirror image of a photograph has exactly the mirrored pose.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -32,72 +32,83 @@ _OF_BOX = {"mtcnn": (0.047, 0.381), "dlib-hog": (0.059, 0.409), "dlib-cnn": (0.1
 _STEPS = ("rough", "fine", "fine")
 
 
-def estimate(image: np.ndarray, box: np.ndarray, detector: str) -> tuple[tuple[float, float, float], float]:
-    """Pose of the face in a box.
+def estimate(
+    images: Sequence[np.ndarray], boxes: Sequence[np.ndarray], detector: str, device: str = "cpu"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pose of the faces in some boxes, all looked at together.
 
     Args:
-        image: (H, W) or (H, W, 3) RGB photograph.
-        box: x0, y0, x1, y1 in its pixels, as `detector` draws it.
+        images: an (H, W) or (H, W, 3) RGB photograph for each face.
+        boxes: x0, y0, x1, y1 in its pixels, as `detector` draws it.
+        device: where the networks run.
 
     Returns:
-        (pitch, yaw, roll) in degrees, and the error to expect: the mean of what pitch and yaw are likely to be off.
-        All NaN for a box without an area.
+        (n, 3) pitch, yaw and roll in degrees, and (n,) the error to expect: the mean of what pitch and yaw are likely
+        to be off. All NaN for a box without an area.
 
     Raises:
         DeviceError: facenet-pytorch is missing.
     """
     import cv2
 
-    if image.ndim == 3:
-        image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    angles, errors = np.full((len(images), 3), np.nan), np.full(len(images), np.nan)
+    box = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    good = np.flatnonzero((np.abs(box).max(axis=1, initial=0) < FARTHEST) & (box[:, 2:] > box[:, :2]).all(axis=1))
+    if not len(good):
+        return angles, errors
+    box = box[good]
+    grey = [images[i] if images[i].ndim == 2 else cv2.cvtColor(images[i], cv2.COLOR_RGB2GRAY) for i in good]
     down, eyes = _OF_BOX.get(detector, _OF_BOX["mtcnn"])
-    if not (np.abs(box).max() < FARTHEST and (box[2:] > box[:2]).all()):
-        return (np.nan, np.nan, np.nan), np.nan
-    side = float(np.sqrt((box[2] - box[0]) * (box[3] - box[1])))
-    middle, size, lean = (box[:2] + box[2:]) / 2 + (0, down * side), eyes * side, 0.0
+    side = np.sqrt((box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1]))
+    middle = (box[:, :2] + box[:, 2:]) / 2 + np.stack([np.zeros_like(side), down * side], axis=1)
+    size, lean = eyes * side, np.zeros_like(side)
     for name in _STEPS:
-        told = _look(image, middle, SQUARE * size, lean, _networks()[name])
-        roll = lean + _UNIT * told[2]
-        middle = middle + SQUARE * size / 2 * (_turn(lean) @ told[3:5])
-        size *= float(np.exp(np.clip(told[5], -1, 1)))
-        lean = float(np.clip(roll, -60, 60))
-    pitch, yaw = np.clip(_UNIT * told[:2], -90, 90)
-    error = _UNIT * float(np.exp(told[6:8]).mean())
-    return (float(pitch), float(yaw), float((roll + 180) % 360 - 180)), error
+        told = _look(grey, middle, SQUARE * size, lean, _network(name, device))
+        roll = lean + _UNIT * told[:, 2]
+        middle = middle + (SQUARE * size / 2)[:, None] * np.einsum("ijn,nj->ni", _turn(lean), told[:, 3:5])
+        size = size * np.exp(np.clip(told[:, 5], -1, 1))
+        lean = np.clip(roll, -60, 60)
+    angles[good] = np.column_stack([np.clip(_UNIT * told[:, :2], -90, 90), (roll + 180) % 360 - 180])
+    errors[good] = _UNIT * np.exp(told[:, 6:8]).mean(axis=1)
+    return angles, errors
 
 
-def _look(image: np.ndarray, middle: np.ndarray, side: float, lean: float, network: "_Network") -> np.ndarray:
-    """The outputs (9,) for a square of the photograph that leans by so many degrees."""
+def _look(images: list[np.ndarray], middle: np.ndarray, side: np.ndarray, lean: np.ndarray, network) -> np.ndarray:
+    """The outputs (n, 9) for a square of each photograph, which leans by so many degrees."""
     scale = onet.SIDE / side
-    matrix = scale * _turn(-lean)
-    seen = warp(image, np.column_stack([matrix, (onet.SIDE - 1) / 2 - matrix @ middle]), onet.SIDE)
-    face, mirror = network(onet.features(np.stack([seen, seen[:, ::-1]])))
-    return (face + MIRRORED * mirror) / 2
+    matrices = (scale * _turn(-lean)).transpose(2, 0, 1)
+    shifts = (onet.SIDE - 1) / 2 - np.einsum("nij,nj->ni", matrices, middle)
+    seen = [
+        warp(image, np.column_stack([matrix, shift]), onet.SIDE)
+        for image, matrix, shift in zip(images, matrices, shifts, strict=True)
+    ]
+    seen = np.stack(seen)
+    faces, mirrored = network(np.concatenate([seen, seen[:, :, ::-1]])).reshape(2, len(seen), -1)
+    return (faces + MIRRORED * mirrored) / 2
 
 
-def _turn(degrees: float) -> np.ndarray:
-    """(2, 2), clockwise as seen."""
+def _turn(degrees: np.ndarray) -> np.ndarray:
+    """(2, 2, n), clockwise as seen."""
     a = np.radians(degrees)
     return np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]])
 
 
-@dataclass(frozen=True)
-class _Network:
-    """Three layers, each a matrix (inputs, outputs) and a bias."""
+@lru_cache(4)
+def _network(name: str, device: str) -> Callable[[np.ndarray], np.ndarray]:
+    """One of the two networks: (n, 48, 48) grey pictures → (n, 9) outputs. Three layers behind MTCNN's features."""
+    import torch
 
-    layers: list[tuple[np.ndarray, np.ndarray]]
-
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        for i, (matrix, bias) in enumerate(self.layers):
-            x = (np.maximum(x, 0) if i else x) @ matrix + bias
-        return x
-
-
-@lru_cache(1)
-def _networks() -> dict[str, _Network]:
     with np.load(Path(__file__).with_suffix(".npz"), allow_pickle=False) as stored:
-        values = {name: stored[name].astype(np.float32) for name in stored.files}
-    return {
-        name: _Network([(values[f"{name}.{i}.weight"], values[f"{name}.{i}.bias"]) for i in range(3)])
-        for name in ("rough", "fine")
-    }
+        layers = [
+            [torch.from_numpy(stored[f"{name}.{i}.{of}"].astype(np.float32)).to(device) for of in ("weight", "bias")]
+            for i in range(3)
+        ]
+
+    def network(pictures: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            x = onet.features(torch.from_numpy(pictures).to(device))
+            for i, (matrix, bias) in enumerate(layers):
+                x = torch.addmm(bias, x.relu() if i else x, matrix)
+            return x.cpu().numpy()
+
+    return network

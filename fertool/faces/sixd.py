@@ -74,13 +74,15 @@ class SixDRepNet:
         net.load_state_dict(tensors)
         self._net, self._device = net.eval().to(device), device
 
-    def __call__(self, image: np.ndarray, box: np.ndarray, landmarks: np.ndarray | None, detector: str):
-        """(pitch, yaw, roll) in degrees of the face in a box of an (H, W, 3) photograph, and NaN: it gives no error."""
-        pixels = torch.from_numpy(_cut(image, box)).to(self._device).permute(2, 0, 1)[None].float() / 255
+    def __call__(self, images, boxes, landmarks, detector) -> tuple[np.ndarray, np.ndarray]:
+        """(n, 3) pitch, yaw and roll in degrees of the faces in boxes of (H, W, 3) photographs, and NaN: it gives no
+        error."""
+        cut = np.stack([_cut(image, box) for image, box in zip(images, boxes, strict=True)])
+        pixels = torch.from_numpy(cut).to(self._device).permute(0, 3, 1, 2).float() / 255
         mean, sd = (torch.tensor(v, device=self._device).view(3, 1, 1) for v in (_MEAN, _SD))
         with torch.no_grad():
-            matrix = self._net((pixels - mean) / sd)[0].double().cpu().numpy()
-        return angles(matrix), np.nan
+            matrices = self._net((pixels - mean) / sd).double().cpu().numpy()
+        return np.array([angles(matrix) for matrix in matrices]), np.full(len(cut), np.nan)
 
 
 def angles(matrix: np.ndarray) -> tuple[float, float, float]:

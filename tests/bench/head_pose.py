@@ -55,10 +55,10 @@ class Found:
         best = max(which, key=lambda i: (boxes[i, 2] - boxes[i, 0]) * (boxes[i, 3] - boxes[i, 1]))
         marks = placer.place(image, boxes[best], None if faces.points is None else faces.points[best], name)
         began = time.process_time()
-        angles, error = pose_net.estimate(image, boxes[best], name)
+        angles, errors = pose_net.estimate([image], [boxes[best]], name)
         between = time.process_time()
-        self.learned.append(np.array(angles))
-        self.expected.append(np.array([error]))
+        self.learned.append(angles[0])
+        self.expected.append(errors)
         self.fitted.append(np.array(pose.estimate(marks)[0]))
         self.seconds["learned"] += between - began
         self.seconds["fitted"] += time.process_time() - between

@@ -157,7 +157,8 @@ def main(heads: int, views: int, out: Path) -> None:
             for i in range(views):
                 seen = [view(picture, truth, frames[i % len(frames)], rng) for picture, truth in drawn]
                 pictures, told = (np.array(v) for v in zip(*seen, strict=True))
-                features += [onet.features(pictures[k : k + 64]) for k in range(0, len(pictures), 64)]
+                batches = torch.from_numpy(pictures).split(64)
+                features += [onet.features(batch).numpy() for batch in batches]
                 answers.append(told)
                 advance()
         x, y = torch.from_numpy(np.concatenate(features)), torch.from_numpy(np.concatenate(answers)).float()
