@@ -105,5 +105,5 @@ def test_a_box_without_an_area(box):
     if np.abs(box).max() < 1e6:
         weights = soft_boxes(box[None], *SHAPE)
         assert np.isfinite(weights).all()
-    angles, error = pose_net.estimate(IMAGE[..., 0], box, "mtcnn")
-    assert np.isnan([*angles, error]).all()
+    angles, errors = pose_net.estimate([IMAGE[..., 0]], [box], "mtcnn")
+    assert np.isnan([*angles[0], *errors]).all()
