@@ -19,7 +19,11 @@ S = TypeVar("S", bound=Settings)
 _LONGEST_CHAIN = 8  # recipes that extend one another
 
 #: keys of a recipe that are not stage sections
-HEADER = ("extends", "about", "paper", "dataset", "stages", "after", "variants", "compare", "sweeps")
+HEADER = (
+    "extends", "about", "paper", "dataset", "combine", "stages", "after", "pretraining", "variants", "fuse", "compare",
+    "sweeps",
+)  # fmt: skip
+_LISTS = ("stages", "after", "variants", "fuse")
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,11 @@ class Recipe:
         paper: key of the paper in `fertool/papers` whose numbers stand beside the results, or "".
         dataset: data set it was written for, or "".
         stages: the commands `fertool run` walks, in order.
-        after: recipes whose training on the same faces comes before this one's: what the network stands on.
+        combine: other datasets whose faces join for training: dataset -> {splits, recipe (of their faces; else this)}.
+        after: recipes that train the networks this one needs: on the same faces, or first on their own dataset.
+        pretraining: recipe on another dataset whose run of the same variant gives the starting weights, or "".
         variants: baselines and ablations `fertool run` trains one after the other; empty for the system itself.
+        fuse: variants, and recipes on the same faces, of which `fertool run` also scores the mean of the probabilities.
         sweeps: series of trainings for `fertool sweep`, by name: "section.key" -> the values it takes.
         compare: settings that pick the paper's rows, see `evaluation.paper_results`.
         sections: stage name -> raw settings.
@@ -46,9 +53,12 @@ class Recipe:
     about: str = ""
     paper: str = ""
     dataset: str = ""
+    combine: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     stages: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
+    pretraining: str = ""
     variants: tuple[str, ...] = ()
+    fuse: tuple[str, ...] = ()
     sweeps: Mapping[str, Mapping[str, list]] = field(default_factory=dict)
     compare: Mapping[str, Any] = field(default_factory=dict)
     sections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -245,7 +255,7 @@ def _check_keys(name: str, raw: dict) -> None:
             raise RecipeError(f"recipe {name}: unknown section {str(key)!r}", nearest(str(key), [*STAGES, *HEADER]))
         if key in STAGES and not isinstance(value, dict | None):
             raise RecipeError(f"recipe {name}: section {key} holds no settings", f"write: {key}: {{key: value}}")
-        if key in ("stages", "after", "variants") and not isinstance(value, list):
+        if key in _LISTS and not isinstance(value, list):
             raise RecipeError(f"recipe {name}: {key} is not a list", f"write: {key}: [one, another]")
         if key in ("about", "paper", "dataset", "extends") and not isinstance(value, str | None):
             raise RecipeError(f"recipe {name}: {key} is no text", f"write: {key}: NAME")
@@ -253,6 +263,13 @@ def _check_keys(name: str, raw: dict) -> None:
             raise RecipeError(f"recipe {name}: {key} holds no settings", f"write: {key}: {{key: value}}")
         if key == "sweeps" and not isinstance(value, dict):
             raise RecipeError(f"recipe {name}: sweeps have no names", "write: sweeps: {name: {section.key: [1, 2]}}")
+        if key == "combine" and not (
+            isinstance(value, dict)
+            and all(isinstance(v, dict) and isinstance(v.get("splits"), list) for v in value.values())
+        ):
+            raise RecipeError(
+                f"recipe {name}: combine does not say which splits join", "write: combine: {DATASET: {splits: [train]}}"
+            )
     for stage in raw.get("stages", ()):
         if stage not in STAGES:
             raise RecipeError(f"recipe {name}: there is no stage {stage!r}", nearest(str(stage), STAGES))
@@ -261,4 +278,4 @@ def _check_keys(name: str, raw: dict) -> None:
 def _header(raw: dict) -> dict:
     """Return the keys of a recipe beside its sections."""
     header = {k: raw[k] for k in HEADER if k in raw}
-    return header | {k: tuple(map(str, raw.get(k, ()))) for k in ("stages", "after", "variants")}
+    return header | {k: tuple(map(str, raw.get(k, ()))) for k in _LISTS}

@@ -43,7 +43,7 @@ def write(tmp_path):
 
 def test_no_recipe_is_forgotten():
     assert recipes.names() == sorted(f.stem for f in FILES)
-    assert len(FILES) == 34
+    assert len(FILES) == 38
 
 
 @pytest.mark.parametrize("name", recipes.names())
@@ -68,10 +68,12 @@ def test_every_recipe_is_valid_to_its_last_key(name):
         assert paper_results.load(recipe.paper)
     assert set(recipe.stages) <= set(STAGES)
     for earlier in map(recipes.load, recipe.after):
-        assert earlier.dataset == recipe.dataset
         assert earlier.settings("train").model["name"] in ("rasnet", "amg")
+    alike = [r for r in (*recipe.after, *recipe.fuse) if r in recipes.names()]
+    for earlier in (e for e in map(recipes.load, alike) if e.dataset == recipe.dataset):
         for stage in set(earlier.stages) - {"train"}:
             assert earlier.settings(stage) == recipe.settings(stage), "both are made from the same faces"
+    assert {f for f in recipe.fuse if f not in alike} <= set(recipe.variants)
 
 
 @pytest.mark.parametrize("name", recipes.names())

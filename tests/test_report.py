@@ -78,7 +78,7 @@ def evaluated(space, *runs: str) -> dict:
         {r: space / f"toy/runs/{r}/predictions.h5" for r in runs},
         names=("all",),
         confidence=0.95,
-        fuse=False,
+        fuse=(),
         csv=None,
     )
     return json.loads(json.dumps(found))

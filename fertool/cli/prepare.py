@@ -48,11 +48,13 @@ def detect_align(
         "detector": detector, "landmarks": landmarks, "sdm": sdm, "align": align, "template": template, "size": size,
         "height": height, "grey": grey, "illumination": illumination, "pose": pose, "missed": missed,
     }  # fmt: skip
-    settings = recipes.load(recipe).settings("detect-align", options, sets or ())
+    chosen = recipes.load(recipe)
+    settings = chosen.settings("detect-align", options, sets or ())
     disk.leave_out(Workspace(workspace).root)
     if dataset is None:
         console.say(recognise(path)[1])
-    source = open_dataset(path, dataset, image_folder=images, **settings.dataset_options)
+    usual = chosen.settings("detect-align").dataset_options
+    source = open_dataset(path, dataset, image_folder=images, usual=usual, **settings.dataset_options)
     target = out or Workspace(workspace).path(slug(name or path.resolve().name), "faces")
     made = stage.run(source, settings=settings, out=target, overwrite=overwrite, workers=workers, limit=limit)
     return _close(stage, made) | {"notes": [str(problem) for problem in source.problems()]}

@@ -159,7 +159,8 @@ def evaluate(
         name: stage.run(folder, settings=settings, devices=devices, faces=faces, regions=regions, overwrite=overwrite)
         for name, folder in _named(folders).items()
     }
-    facts = scores.run(predictions, names=names, confidence=settings.confidence, fuse=fuse, csv=csv)
+    fused = tuple(predictions) if fuse else ()
+    facts = scores.run(predictions, names=names, confidence=settings.confidence, fuse=fused, csv=csv)
     if latency:
         facts["latency"] = {
             name: stage.latency(folder, settings=settings, devices=devices, faces=faces, regions=regions)
@@ -256,18 +257,29 @@ def run_recipe(
     images: Images = None,
     lists: Annotated[Path | None, typer.Option(help="folder of RAN's released lists, for the subsets")] = None,
     name: Annotated[str | None, typer.Option(help="its name in the workspace; default: the folder's name")] = None,
+    others: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with",
+            metavar="DATASET=FOLDER",
+            help="another dataset that the recipe pretrains on or adds to the training faces; repeatable",
+        ),
+    ] = None,
     gpus: Gpus = None,
     cpu_processes: Processes = 1,
     sets: Sets = None,
     workspace: Space = None,
 ):
-    """Walk all stages of a recipe on a data set.
+    """Walk all stages of a recipe on a dataset, and before them the recipes that it needs.
 
-    What is up to date is skipped, what was stopped goes on."""
+    What is up to date is skipped, what was stopped goes on. `--set RECIPE:section.key=value` changes a recipe that is
+    run before this one."""
     from fertool.datasets import disk
     from fertool.stages import walk
     from fertool.training.devices import choose
 
+    if odd := [entry for entry in others or () if not all(entry.partition("="))]:
+        raise UsageError(f"--with {odd[0]} does not name a dataset and its folder", "e.g. --with fer2013=data/fer2013")
     space = Workspace(workspace)
     disk.leave_out(space.root)
     return walk.run(
@@ -280,6 +292,7 @@ def run_recipe(
         lists=lists,
         name=name,
         sets=tuple(sets or ()),
+        others={dataset: Path(folder) for dataset, _, folder in (entry.partition("=") for entry in others or ())},
     )
 
 

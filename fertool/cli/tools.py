@@ -63,10 +63,12 @@ def check(
     from fertool.datasets import disk
     from fertool.stages import inspect as stage
 
-    settings = recipes.load(recipe).settings("detect-align", {}, sets or ())  # which of its forms is meant
+    chosen = recipes.load(recipe)
+    usual = chosen.settings("detect-align").dataset_options
+    settings = chosen.settings("detect-align", {}, sets or ())  # which of its forms is meant
     disk.leave_out(Workspace(workspace).root)
     given = None if name == "auto" else name
-    facts = check_dataset(given, path, image_folder=images, **settings.dataset_options)
+    facts = check_dataset(given, path, image_folder=images, usual=usual, **settings.dataset_options)
     stage.report_dataset(facts)
     if not facts["usable"]:
         fatal = "; ".join(p["message"] for p in facts["problems"] if p["fatal"])

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -87,7 +88,12 @@ def recognise(root: Path | str) -> tuple[type[Dataset], str]:
 
 
 def open_dataset(
-    root: Path | str, name: str | None = None, *, image_folder: Path | None = None, **options: str | None
+    root: Path | str,
+    name: str | None = None,
+    *,
+    image_folder: Path | None = None,
+    usual: Mapping[str, str] | None = None,
+    **options: str | None,
 ) -> Dataset:
     """Open the dataset at `root`: the named one, else the one recognised.
 
@@ -95,6 +101,8 @@ def open_dataset(
 
     Args:
         image_folder: of a table, the folder that its paths are relative to; None for its own.
+        usual: what a recipe says, which may be used for several datasets: likewise, it asks nothing of those without
+            such an option.
 
     Raises:
         DataError: nothing is there, or it is not recognised.
@@ -110,11 +118,19 @@ def open_dataset(
             )
         return cls(_existing(root), images=image_folder)
     defaults = {(option, allowed[0]) for c in DATASETS for option, allowed in c.options.items()}
+    defaults |= set((usual or {}).items())
     asked = {o: v for o, v in options.items() if v is not None and (o in cls.options or (o, v) not in defaults)}
     return cls(_existing(root), **asked)
 
 
-def check(name: str | None, root: Path | str, *, image_folder: Path | None = None, **options: str | None) -> dict:
+def check(
+    name: str | None,
+    root: Path | str,
+    *,
+    image_folder: Path | None = None,
+    usual: Mapping[str, str] | None = None,
+    **options: str | None,
+) -> dict:
     """What there is of a data set and everything that is wrong with it, ready for JSON.
 
     Returns:
@@ -125,7 +141,7 @@ def check(name: str | None, root: Path | str, *, image_folder: Path | None = Non
     Raises:
         DataError, UsageError: as `open_dataset`; what is wrong inside the data set is in `problems`.
     """
-    dataset = open_dataset(root, name, image_folder=image_folder, **options)
+    dataset = open_dataset(root, name, image_folder=image_folder, usual=usual, **options)
     problems = dataset.problems()
     usable = not any(problem.fatal for problem in problems)
     counts = Counter((sample.split, sample.label) for sample in (dataset.samples() if usable else ()))

@@ -91,6 +91,14 @@ def _predict(trained, folder, source, boxes_file, subsets, inputs, params, out, 
     artefact.save(out, "predictions", columns, params=params, inputs=inputs, classes=trained.classes)
 
 
+def predictions_of(folder: Path) -> Path | None:
+    """Return a run's predictions of its own faces: of the split "test", else of the one watched in training; None if
+    there are none yet."""
+    watched = artefact.read(folder / "run.h5", "run").params["train"]["val_split"]
+    paths = (folder / "predictions.h5", folder / f"predictions-{watched}.h5")
+    return next((p for p in paths if p.is_file()), None)
+
+
 def _check_classifies(trained: Artefact, folder: Path) -> None:
     name = trained.params["model"]["name"]
     cls = model_class(name)

@@ -19,20 +19,25 @@ _PER_FOLD = {"part", "train.fold", "train.cache", "train.checkpoint_minutes", "t
 
 
 def run(
-    predictions: Mapping[str, Path], *, names: tuple[str, ...], confidence: float, fuse: bool, csv: Path | None
+    predictions: Mapping[str, Path],
+    *,
+    names: tuple[str, ...],
+    confidence: float,
+    fuse: tuple[str, ...],
+    csv: Path | None,
 ) -> dict:
     """Score one or more runs.
 
     Args:
         predictions: run name -> its predictions.h5, all of the same faces when there are several.
         names: subsets to score beside the whole split; "all" for every one.
-        fuse: also score the mean of the runs' probabilities.
+        fuse: runs of which the mean of the probabilities is scored too.
         csv: also write one line per run and subset, and beside it (…-classes.csv) one per class.
 
     Returns:
         {"runs": {name: scores}, "comparison": ... of several runs, "fused": ... if asked}, see `evaluation.score`.
     """
-    if fuse and len(predictions) < 2:
+    if len(fuse) == 1:
         raise UsageError("--fuse needs at least two runs", "name them: --run ran-1 --run ran-2 --fuse")
     files = {name: artefact.read(path, "predictions") for name, path in predictions.items()}
     trained = {name: artefact.read(path.parent / "run.h5", "run") for name, path in predictions.items()}
@@ -56,8 +61,9 @@ def run(
     if len(files) > 1:
         facts["comparison"] = score.compare(files, subsets[first], names)
     if fuse:
-        fused = score.score(list(files.values()), subsets[first], names, confidence=confidence)
-        facts["fused"] = paper_results.beside(fused, paper_results.fused(setups))
+        fused = score.score([files[n] for n in fuse], subsets[first], names, confidence=confidence)
+        parts = [setup for n, setup in zip(files, setups, strict=True) if n in fuse]
+        facts["fused"] = paper_results.beside(fused, paper_results.fused(parts))
     if csv:
         results = {**facts["runs"], **({"fused": facts["fused"]} if fuse else {})}
         tables.write_csv(csv, [row for name, r in results.items() for row in tables.score_rows(r, name)])

@@ -146,9 +146,7 @@ def _run(faces, out, name, series, recipe, variant, settings, subsets, devices, 
         predicted = evaluate.run(
             folder, settings=settings, devices=devices, regions=regions if trained and point.regions else None
         )
-        result = scores.run(
-            {folder.name: predicted}, names=subsets, confidence=settings.confidence, fuse=False, csv=None
-        )
+        result = scores.run({folder.name: predicted}, names=subsets, confidence=settings.confidence, fuse=(), csv=None)
         key = tuple((k, _hashable(v)) for k, v in point.values.items() if k != _SEED)
         found.setdefault(key, []).append((folder, result["runs"][folder.name]["subsets"], point.values))
     facts = {

@@ -1,15 +1,16 @@
-"""run: all stages of a recipe, one after the other."""
+"""run: all stages of a recipe, one after the other, and the recipes that have to be run before it."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from fertool import artefact, console
 from fertool.datasets import open_dataset
-from fertool.errors import RecipeError, nearest
-from fertool.models.registry import model_settings
-from fertool.recipe import Recipe, load, parse_sets
+from fertool.recipe import Recipe
 from fertool.settings import BuildSubsets, Train
 from fertool.stages import (
     build_subsets,
+    combine,
     crop_regions,
     detect_align,
     evaluate,
@@ -20,6 +21,7 @@ from fertool.stages import (
     train_folds,
     visualize,
 )
+from fertool.stages.plan import Plan, make_plan
 from fertool.training.devices import Devices
 from fertool.workspace import Workspace, slug
 
@@ -35,115 +37,188 @@ def run(
     lists: Path | None = None,
     name: str | None = None,
     sets: tuple[str, ...] = (),
+    others: Mapping[str, Path] | None = None,
 ) -> dict:
-    """Walk a recipe on the data set at `path`; work that is done is skipped, work that was stopped goes on.
+    """Walk a recipe on the dataset at `path`; work that is done is skipped, work that was stopped goes on.
+
+    Args:
+        image_folder: of a table at `path`, the folder that its paths are relative to.
+        variants: trained instead of the recipe's own.
+        lists: folder of RAN's released lists, for the subsets.
+        name: of the dataset in the workspace; default: the folder's name.
+        sets: "section.key=value", or "RECIPE:section.key=value" for a recipe that is run before this one.
+        others: dataset -> folder, for the recipes that are run on other datasets and for faces that join.
 
     Returns:
-        The facts of every stage, by its name; those of eval are the scores of all variants.
+        The facts of every stage, by its name; those of eval are the scores of all variants. "before": the same of
+        every recipe that was run on another dataset.
+
+    Raises:
+        RecipeError, ArtefactError: a wrong setting, or a dataset that is missing; before anything starts.
     """
-    if not recipe.stages:
-        raise RecipeError(
-            f"recipe {recipe.name} has no list of stages to walk", "add a line: stages: [detect-align, …]"
+    plan = make_plan(recipe, variants, sets, others or {}, workspace)
+    return _Walk(workspace, devices, lists).run(plan, path, name, image_folder)[0]
+
+
+class _Walk:
+    def __init__(self, workspace: Workspace, devices: Devices, lists: Path | None):
+        self.workspace, self.devices, self.lists = workspace, devices, lists
+
+    def run(
+        self, plan: Plan, path: Path, name: str | None = None, image_folder: Path | None = None
+    ) -> tuple[dict, dict[str, list[Path]]]:
+        """Return the facts of every stage, and by variant the run.h5 of every fold."""
+        facts: dict = {}
+        trained: dict[str, dict[str, Path]] = {}  # recipe on another dataset -> variant -> run.h5
+        for earlier in plan.elsewhere:
+            if earlier.folder is None:
+                trained[earlier.recipe.name] = earlier.runs
+                continue
+            console.say(f"\n{earlier.recipe.name} on {earlier.folder}")
+            facts.setdefault("before", {})[earlier.recipe.name], runs = self.run(earlier, earlier.folder)
+            trained[earlier.recipe.name] = {variant: each[0] for variant, each in runs.items()}
+        faces = self.workspace.path(slug(name or path.resolve().name), "faces")
+        beside = self.workspace.beside
+        runs: dict[str, list[Path]] = {}
+        joined: list[Path] = []  # runs of other recipes whose scores are averaged with ours
+        for stage, settings in plan.stages.items():
+            console.say(f"\n{stage}")
+            match stage:
+                case "detect-align":
+                    facts[stage] = self._detect_align(plan, settings, path, faces, image_folder)
+                    if plan.joining:
+                        faces = self._combine(plan, faces, facts)
+                case "make-masks":
+                    made = make_masks.run(faces, settings=settings, out=beside(faces, "masks"))
+                    facts[stage] = _report(make_masks, made)
+                case "crop-regions":
+                    made = crop_regions.run(faces, settings=settings, out=beside(faces, "regions"))
+                    facts[stage] = _report(crop_regions, made)
+                case "build-subsets":
+                    made = build_subsets.run(
+                        faces, settings=settings, lists=self.lists, occlusion_table=None, out=beside(faces, "subsets")
+                    )
+                    facts[stage] = _report(build_subsets, made)
+                case "train":
+                    folds = "all" if plan.stages.get("build-subsets", BuildSubsets()).folds else None
+                    parts = [r for p in plan.parts for r in _flat(self._train(p, faces, folds))]
+                    joined = [r for p in plan.fused for r in _flat(self._train(p, faces, folds))]
+                    runs = self._train(plan, faces, folds, trained)
+                    facts[stage] = {r.parent.name: train.summary(r) for r in (*parts, *joined, *_flat(runs))}
+                case "eval":
+                    facts[stage] = self._evaluate(plan, settings, faces, runs, joined)
+                case "visualize":
+                    facts[stage] = {"files": _draw([each[0] for each in runs.values()], settings)}
+                case "report":
+                    folders = [each[0].parent for each in runs.values()]
+                    facts[stage] = _report(report, report.run(folders, settings=settings))
+        return facts, runs
+
+    def _detect_align(self, plan: Plan, settings, path: Path, faces: Path, image_folder: Path | None = None) -> dict:
+        dataset = open_dataset(
+            path,
+            plan.recipe.dataset or None,
+            image_folder=image_folder,
+            usual=plan.recipe.settings("detect-align").dataset_options,
+            **settings.dataset_options,
         )
-    faces = workspace.path(slug(name or path.resolve().name), "faces")
-    variants = variants or recipe.variants or ("",)
-    plan = _settings(recipe, variants, sets)
-    facts: dict = {}
-    runs: list[Path] = []
-    each: list[Train] = []
-    for stage, settings in plan.items():
-        console.say(f"\n{stage}")
-        beside = workspace.beside
-        match stage:
-            case "detect-align":
-                options = settings.dataset_options
-                dataset = open_dataset(path, recipe.dataset or None, image_folder=image_folder, **options)
-                facts[stage] = _said(detect_align, detect_align.run(dataset, settings=settings, out=faces))
-            case "make-masks":
-                facts[stage] = _said(make_masks, make_masks.run(faces, settings=settings, out=beside(faces, "masks")))
-            case "crop-regions":
-                made = crop_regions.run(faces, settings=settings, out=beside(faces, "regions"))
-                facts[stage] = _said(crop_regions, made)
-            case "build-subsets":
-                made = build_subsets.run(
-                    faces, settings=settings, lists=lists, occlusion_table=None, out=beside(faces, "subsets")
-                )
-                facts[stage] = _said(build_subsets, made)
-            case "train":
-                crossed = "all" if plan.get("build-subsets", BuildSubsets()).folds else None
-                each = train.each_fold(settings, crossed, beside(faces, "subsets"))
-                parts = []
-                for earlier in map(load, recipe.after):
-                    of_it = train.each_fold(earlier.settings("train"), crossed, beside(faces, "subsets"))
-                    parts += _train(earlier, of_it, "", faces, workspace, devices)
-                runs = [r for v in variants for r in _train(recipe, each, v, faces, workspace, devices)]
-                facts[stage] = {r.parent.name: train.summary(r) for r in (*parts, *runs)}
-            case "eval" if len(each) > 1:
-                folders = [r.parent for r in runs[:: len(each)]]
-                facts[stage] = scores.cross_validation(workspace, folders, settings=settings, devices=devices)
-                scores.report_cross_validation(facts[stage])
-            case "eval":
-                predictions = {r.parent.name: evaluate.run(r.parent, settings=settings, devices=devices) for r in runs}
-                names = ("all",) if beside(faces, "subsets").exists() else ()
-                facts[stage] = scores.run(
-                    predictions, names=names, confidence=settings.confidence, fuse=False, csv=None
-                )
-                scores.report(facts[stage])
-            case "visualize":
-                facts[stage] = {"files": _draw(runs[:: len(each)], settings)}
-            case "report":
-                facts[stage] = _said(report, report.run([r.parent for r in runs[:: len(each)]], settings=settings))
-    return facts
+        return _report(detect_align, detect_align.run(dataset, settings=settings, out=faces))
+
+    def _combine(self, plan: Plan, faces: Path, facts: dict) -> Path:
+        """Prepare the faces of the other datasets and join them with ours. Returns the faces.h5 of all."""
+        name = faces.parent.name
+        sources = [combine.Source(faces, plan.recipe.dataset)]
+        for other, splits in plan.joining:
+            console.say(f"\ndetect-align {other.folder}")
+            theirs = self.workspace.path(f"{slug(other.folder.resolve().name)}-for-{name}", "faces")
+            self._detect_align(other, other.stages["detect-align"], other.folder, theirs)
+            sources.append(combine.Source(theirs, other.recipe.dataset, splits))
+        console.say("\ncombine")
+        out = self.workspace.path("-".join([name, *(s.name for s in sources[1:])]), "faces")
+        facts["combine"] = _report(combine, combine.run(sources, out=out))
+        return out
+
+    def _train(
+        self, plan: Plan, faces: Path, folds: str | None, trained: Mapping[str, Mapping[str, Path]] | None = None
+    ) -> dict[str, list[Path]]:
+        """Train every variant; runs of the same settings that are unfinished go on.
+
+        Args:
+            folds: as for `train.each_fold`.
+            trained: runs on other datasets, by recipe and variant.
+
+        Returns:
+            The run.h5 of every fold, by variant.
+        """
+        beside, runs = self.workspace.beside, {}
+        for variant in plan.variants:
+            settings: Train = plan.stages["train"]
+            if plan.pretraining:
+                settings = replace(settings, init=str(trained[plan.pretraining][variant]))
+            part = plan.part_of(variant)
+            runs[variant] = train_folds.run(
+                faces,
+                train.each_fold(settings, folds, beside(faces, "subsets")),
+                devices=self.devices,
+                workspace=self.workspace,
+                regions=beside(faces, "regions"),
+                subsets=beside(faces, "subsets"),
+                masks=beside(faces, "masks"),
+                part=trained[part][""].parent if part else None,
+                recipe=plan.recipe.name,
+                variant=variant,
+                resume=None,
+            )
+        return runs
+
+    def _evaluate(self, plan: Plan, settings, faces: Path, runs: dict[str, list[Path]], joined: list[Path]) -> dict:
+        """Score all variants, and the mean of the scores of those that the recipe fuses."""
+        if any(len(each) > 1 for each in runs.values()):
+            folders = [each[0].parent for each in runs.values()]
+            facts = scores.cross_validation(self.workspace, folders, settings=settings, devices=self.devices)
+            scores.report_cross_validation(facts)
+            return facts
+        predictions = {
+            r.parent.name: evaluate.run(r.parent, settings=settings, devices=self.devices)
+            for r in (*joined, *_flat(runs))
+        }
+        fuse = tuple(r.parent.name for r in joined)
+        system = plan.stages["train"].model["name"]
+        own = ["" if v == system else v for v in plan.recipe.fuse if v not in {p.recipe.name for p in plan.fused}]
+        if set(own) <= set(runs):
+            fuse += tuple(runs[v][0].parent.name for v in own)
+        else:  # the user asked for some of the variants only
+            fuse = ()
+        facts = scores.run(
+            predictions,
+            names=("all",) if self.workspace.beside(faces, "subsets").exists() else (),
+            confidence=settings.confidence,
+            fuse=fuse,
+            csv=None,
+        )
+        scores.report(facts)
+        return facts
 
 
-def _settings(recipe: Recipe, variants: tuple[str, ...], sets: tuple[str, ...]) -> dict:
-    """The settings of every stage, all checked before the first one starts."""
-    given: dict[str, list[str]] = {stage: [] for stage in recipe.stages}
-    for entry in sets:
-        section = parse_sets([entry])[0][0]
-        if section not in given:
-            raise RecipeError(f"--set {entry}: recipe {recipe.name} has no stage {section}", nearest(section, given))
-        given[section].append(entry)
-    settings = {stage: recipe.settings(stage, {}, given[stage]) for stage in recipe.stages}
-    if "train" in settings:
-        for variant in variants:
-            model_settings(settings["train"].model, variant)
-    return settings
+def _flat(runs: Mapping[str, list[Path]]) -> list[Path]:
+    return [run for each in runs.values() for run in each]
 
 
-def _said(stage, made: Path) -> dict:
+def _report(stage, made: Path) -> dict:
     facts = stage.summary(made)
     stage.report(facts)
     return facts
 
 
-def _train(
-    recipe: Recipe, each: list[Train], variant: str, faces: Path, workspace: Workspace, devices: Devices
-) -> list[Path]:
-    """Train one variant, with each of the settings; runs of the same settings that are unfinished go on."""
-    return train_folds.run(
-        faces,
-        each,
-        devices=devices,
-        workspace=workspace,
-        regions=workspace.beside(faces, "regions"),
-        subsets=workspace.beside(faces, "subsets"),
-        masks=workspace.beside(faces, "masks"),
-        recipe=recipe.name,
-        variant=variant,
-        resume=None,
-    )
-
-
 def _draw(runs: list[Path], settings) -> list[str]:
-    """Curves and confusions of all runs, and the attention of the last one that has any, into the last one's folder."""
+    """Draw curves and confusions of all runs, and the attention of the last one that has any, into its folder."""
     files = []
     out = runs[-1].parent / "figures"
     folders = [r.parent for r in runs]
     for kind in ("curves", "confusion"):
         files += visualize.run(kind, folders, settings=settings, out_dir=out)
     for r in reversed(runs):
-        columns = artefact.read(r.with_name("predictions.h5"), "predictions").columns
+        columns = artefact.read(evaluate.predictions_of(r.parent), "predictions").columns
         if any(c.startswith("attention_") for c in columns):
             kind = "regions" if "attention_weight" in columns else "attention"
             files += visualize.run(kind, [r.parent], settings=settings, out_dir=out)

@@ -9,6 +9,7 @@ from fertool.evaluation import folds, metrics, paper_results, score
 from fertool.models.registry import model_class
 from fertool.settings import Report
 from fertool.stages import scores
+from fertool.stages.evaluate import predictions_of
 from fertool.stages.report import origin, seen
 from fertool.stages.visualize.sources import Run, named, subsets_of
 from fertool.workspace import Workspace
@@ -59,7 +60,7 @@ def _scored(about: dict, run: Run, trained: Artefact, settings: Report) -> Artef
         names = (score.ALL,)
     except ArtefactError as e:
         about["silent"].append(f"how it does on occluded or turned faces: {e.message} ({e.hint})")
-    found = scores.run({run.name: predictions.path}, names=names, confidence=settings.confidence, fuse=False, csv=None)
+    found = scores.run({run.name: predictions.path}, names=names, confidence=settings.confidence, fuse=(), csv=None)
     looks = seen.Looks(run, faces, predictions)
     about |= {
         "split": predictions.params["split"],
@@ -117,7 +118,7 @@ def _calibration(predictions: Artefact) -> dict | None:
 def _elsewhere(run: Run, trained: Artefact, confidence: float) -> list[dict]:
     """Its scores on other faces, splits or checkpoints, from the other predictions in its folder."""
     found = []
-    for path in sorted(run.folder.glob("predictions-*.h5")):
+    for path in sorted(set(run.folder.glob("predictions-*.h5")) - {predictions_of(run.folder)}):
         try:
             other = artefact.read(path, "predictions")
             other.require_parent(trained)
@@ -204,7 +205,7 @@ def _all_folds(run: Run, confidence: float) -> dict:
     _, folders = scores.siblings(space, run.folder)
     each = named(folders)
     faces = run.faces()
-    if without := [r.name for r in each if not (r.folder / "predictions.h5").is_file()]:
+    if without := [r.name for r in each if predictions_of(r.folder) is None]:
         raise ArtefactError(
             f"{', '.join(without)} have no predictions", f"run: fertool eval --folds --run {run.folder}"
         )

@@ -12,6 +12,7 @@ from fertool.evaluation.metrics import wilson
 from fertool.figures import robustness
 from fertool.figures.robustness import Curve, Panel
 from fertool.settings import Visualize
+from fertool.stages.evaluate import predictions_of
 from fertool.stages.visualize.sources import Drawn, Run
 from fertool.subsets import OCCLUSIONS
 
@@ -27,7 +28,7 @@ def draw_robustness(runs: list[Run], settings: Visualize, subset: str | None) ->
     if subset:
         raise UsageError("robustness shows faces of all kinds beside one another", "leave out --subset")
     covered = _covered(runs)
-    plain = {r.name: (r.predictions(r.faces()), r.faces()) for r in runs if (r.folder / "predictions.h5").is_file()}
+    plain = {r.name: (r.predictions(r.faces()), r.faces()) for r in runs if predictions_of(r.folder)}
     panels = _occlusion(covered) if covered else []
     if len(plain) == len(runs):
         panels += _pose(plain)

@@ -12,7 +12,7 @@ from fertool.artefact import Artefact
 from fertool.errors import ArtefactError, DataError, UsageError
 from fertool.evaluation.score import members
 from fertool.settings import Visualize
-from fertool.stages.evaluate import regions_of
+from fertool.stages.evaluate import predictions_of, regions_of
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Run:
         return artefact.read(self.folder.parent.parent / "faces.h5", "faces")
 
     def predictions(self, faces: Artefact) -> Artefact:
-        path = self.folder / "predictions.h5"
-        if not path.is_file():
+        path = predictions_of(self.folder)
+        if path is None:
             raise ArtefactError(f"{self.name} has no predictions", f"run: fertool eval --run {self.folder}")
         predictions = artefact.read(path, "predictions")
         predictions.require_parent(self.run())
