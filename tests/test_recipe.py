@@ -227,7 +227,10 @@ def test_a_users_own_recipe(write):
 
 def test_a_model_section_that_cannot_be_meant():
     refused(lambda: model_settings({"name": "ran", "rank_margni": 1}), "model ran: unknown key", "'rank_margin'?")
-    refused(lambda: model_settings({"name": "ran", "backbone": "resnet"}), "backbone: .*'resnet18', 'vgg16', 'dlib-resnet29' or 'tiny'")
+    refused(
+        lambda: model_settings({"name": "ran", "backbone": "resnet"}),
+        "backbone: .*'resnet18', 'vgg16', 'dlib-resnet29' or 'tiny'",
+    )
     refused(lambda: model_settings({"name": "ran"}, "bseline"), "ran has no variant 'bseline'", "'baseline'?")
     refused(lambda: model_settings({"name": "rna"}), "no model 'rna'", "did you mean 'ran'?")
     refused(lambda: model_settings({"size": 48}), "model section has no name", "known: amg, lnlattennet, man, ran")

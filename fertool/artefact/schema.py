@@ -34,7 +34,7 @@ _MOST_CLASSES = 10_000
 class Facts(dict):
     """A JSON object of an artefact. To ask for what it does not hold is an error of the file, not of the program."""
 
-    def __init__(self, values: Mapping, where: str):
+    def __init__(self, values: Mapping, where: str = "the artefact"):  # dataclasses.asdict copies it without the place
         super().__init__(values)
         self.where = where
 
