@@ -34,6 +34,10 @@ class DetectAlign(Settings):
         Literal["dlib-cnn", "dlib-hog", "mtcnn", "shipped", "none"],
         "who finds the face; `shipped` takes the data set's boxes, `none` the whole photograph",
     ] = "mtcnn"
+    box: Annotated[
+        tuple[float, float, float, float] | None,
+        "with `detector: shipped`, this box x0, y0, x1, y1 in pixels for every image, instead of the data set's",
+    ] = None
     landmarks: Annotated[
         Literal["ert68", "mtcnn5", "sdm", "shipped", "none"],
         "who places the landmarks: dlib's 68 points, MTCNN's five, a descent learnt by fit-sdm, the data set's own, or "
@@ -62,7 +66,19 @@ class DetectAlign(Settings):
         Literal["none", "isotropic"],
         "`isotropic` evens the light: it divides grey faces by the light on them, found by isotropic diffusion",
     ] = "none"
-    diffusion: Annotated[float, Gt(0), "how smooth that light is: the factor of its gradient's square"] = 7.0
+    diffusion: Annotated[
+        float,
+        Gt(0),
+        "how smooth that light is: λ, the factor of its gradient's square; VA-CNN's paper does not give it, 7 is the "
+        "INface toolbox's",
+    ] = 7.0
+    clipped: Annotated[
+        float,
+        Ge(0),
+        Lt(0.5),
+        "with `isotropic`, fraction of the pixels that is clipped at each end of the histogram; likewise the INface "
+        "toolbox's",
+    ] = 0.004
     margin: Annotated[
         float, Ge(0), Le(1), "with `align: none`, how far the box is widened, as a fraction of its side"
     ] = 0.15
@@ -154,6 +170,13 @@ class MakeMasks(Settings):
         Literal["corrected", "paper"],
         "sizes of regions 2 and 3: `paper` takes them literally, which cuts both eyes off",
     ] = "corrected"
+    lip_point: Annotated[
+        int,
+        Ge(0),
+        Le(67),
+        "which of 68 landmarks, from 0, is l8, whose role the paper does not name: 57 is the middle of the lower lip's "
+        "lower edge, 8 the chin",
+    ] = 57
     draw_train: Annotated[
         int, Gt(0), "how many faces of split train each attribute group is learnt from, half of them positive"
     ] = 30_000
@@ -176,7 +199,12 @@ class CropRegions(Settings):
     random_ratio: Annotated[
         tuple[float, float], "side of a random crop as a fraction of the face, drawn uniformly from this range"
     ] = (0.70, 0.95)
-    landmark_radius: Annotated[float, Gt(0), "half the side of a landmark crop as a fraction of the face"] = 0.4
+    landmark_radius: Annotated[
+        float,
+        Gt(0),
+        "half the side of a landmark crop as a fraction of the face; what lies outside the face is cut off, and the "
+        "rest stretched to a square",
+    ] = 0.4
     patches: Annotated[Literal[4, 9, 16, 25, 36], "number of patches, in a square"] = 16
     patch_overlap: Annotated[
         Annotated[int, Ge(0)] | None, "what neighbouring patches share, in 144ths of the face; default: a third of one"

@@ -114,6 +114,20 @@ def test_the_whole_picture_as_it_is(rendered, tmp_path):
     assert faces["bbox"][0].tolist() == [-0.5, -0.5, 127.5, 127.5]
 
 
+def test_one_box_for_all_and_how_much_is_clipped(rendered, tmp_path):
+    """A data set without boxes, and light as somebody else may even it."""
+    words = ("--detector", "shipped", "--landmarks", "none", "--align", "none", "--size", 40, "--grey")
+    sets = ("margin=0", "illumination=isotropic", "box=[10, 20, 89.5, 99.5]", "clipped=0.1")
+    more = [word for s in sets for word in ("--set", f"detect-align.{s}")]
+    fertool("detect-align", rendered, *words, *more, "--out", tmp_path / "faces.h5")
+    faces = artefact.read(tmp_path / "faces.h5", "faces")
+    assert (faces["bbox"] == [10, 20, 89.5, 99.5]).all()
+    assert faces.params["clipped"] == 0.1
+    image = np.asarray(faces["images"][0])
+    for end in (0, 255):
+        assert 0.08 < (image == end).mean() < 0.2, "a tenth at each end"
+
+
 def test_rectangular_faces_in_even_light(rendered, tmp_path):
     """As VA-CNN takes them: 125 x 160, without the light on them; also by the stages that follow."""
     options = {"detector": "none", "landmarks": "shipped", "size": 125, "height": 160, "grey": True}

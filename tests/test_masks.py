@@ -31,6 +31,20 @@ def test_eight_points_of_68_are_the_ones_table_2_uses():
     assert len(EIGHT) == 8
 
 
+def test_the_lower_lip_can_be_another_point(tmp_path):
+    p = sixty_eight()
+    np.testing.assert_array_equal(eight_points(p, 8)[:, 7], p[:, 8])
+    marked = make_faces(tmp_path / "68.h5", list("ab"), CLASSES, landmarks=np.repeat(p / 7, 2, axis=0).astype("f4"))
+    usual, chin = (
+        artefact.read(make_masks.run(marked, settings=MakeMasks(lip_point=k), out=tmp_path / f"{k}.h5"), "masks")
+        for k in (57, 8)
+    )
+    assert not np.array_equal(usual["masks"][:, 2], chin["masks"][:, 2])
+    assert np.array_equal(usual["masks"][:, 3:], chin["masks"][:, 3:])
+    assert "lip_point" not in usual.params
+    assert chin.params["lip_point"] == 8
+
+
 def test_five_points_of_68_are_eye_centres_nose_and_mouth_corners():
     p = sixty_eight()
     five = five_points(p)

@@ -388,6 +388,26 @@ def test_squared_weights_are_a_term_of_the_loss():
     assert set(terms) == {"ce", "l2"}
 
 
+def test_choices_that_the_paper_leaves_open():
+    x = views(network("lnlattennet"))
+    mean, total = (network("lnlattennet", "local", plain_weight=k).eval() for k in ("mean", "sum"))
+    total.load_state_dict(mean.state_dict())
+    seen = []  # what enters the first hidden layer, behind g*
+    for net in (mean, total):
+        net.hidden.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][:, 8 * 4 * 16 :]))
+        net(x)
+    assert torch.allclose(16 * seen[0], seen[1], atol=1e-6), "f_en is the mean of patches, or their sum"
+
+    plain = network("lnlattennet", local_fc_relu=False).local_attention
+    assert [type(m).__name__ for m in plain][-3:] == ["Conv2d", "Identity", "Conv2d"]
+    assert [type(m).__name__ for m in network("lnlattennet").local_attention][-3:] == ["Conv2d", "ReLU", "Conv2d"]
+    assert plain.state_dict().keys() == network("lnlattennet").local_attention.state_dict().keys()
+
+    net = network("lnlattennet", l2_biases=True)
+    net.classifier.bias.data += 3
+    assert torch.allclose(net.losses(net(x), targets())["l2"], 1e-4 * sum((p**2).sum() for p in net.parameters()))
+
+
 # ------------------------------------------------------------------------------------------------ WS-LGRN
 
 

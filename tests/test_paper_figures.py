@@ -67,9 +67,9 @@ def test_the_network_on_a_photograph_of_its_own_size_is_the_network(random):
 
 def test_even_light_in_windows(random):
     image = random.integers(0, 256, (30, 50), dtype="u1")
-    assert np.array_equal(normalise_windows(image, 7.0, (30, 50)), normalise(image, 7.0))
-    assert np.array_equal(normalise_windows(image, 7.0, (99, 99)), normalise(image, 7.0))
-    found = normalise_windows(image, 7.0, (30, 20))
+    assert np.array_equal(normalise_windows(image, 7.0, 0.004, (30, 50)), normalise(image, 7.0))
+    assert np.array_equal(normalise_windows(image, 7.0, 0.004, (99, 99)), normalise(image, 7.0))
+    found = normalise_windows(image, 7.0, 0.004, (30, 20))
     assert np.array_equal(found[:, :10], normalise(image[:, :20], 7.0)[:, :10])
     second = (normalise(image[:, :20], 7.0)[:, 10:].astype(float) + normalise(image[:, 10:30], 7.0)[:, :10]) / 2
     assert np.array_equal(found[:, 10:20], np.rint(second))

@@ -75,6 +75,8 @@ class _Faces(TypedDict, total=False):
     template_points: list[list[float]]
     illumination: str
     diffusion: float
+    clipped: float
+    box: list[float]
     missed: str
     pose: str
     extra_data: str
@@ -93,6 +95,7 @@ class _Combined(TypedDict):
 class _Masks(TypedDict, total=False):
     grid: int
     region_size_order: str
+    lip_point: int
     regions: list[str]
     groups: dict[str, list[str]]
     draw_train: int

@@ -17,7 +17,8 @@ NAME = re.compile(r"rafd(\d{3})_(\d+)_(\w+)_(male|female)_([a-z]+)_(frontal|left
 SUBJECTS = tuple(f"{i:02d}" for i in range(1, 74) if i not in (6, 13, 17, 34, 62, 66))
 ANGLES = {"front": (90,), "pose": (0, 45, 90, 135, 180)}
 GAZES = ("frontal", "left", "right")
-#: where the face is in each of the photographs, all of 681x1024: for crops that are the same for all of them
+#: one box for all images, of 681x1024, as VA-CNN's paper crops them for its five poses. The paper does not give it:
+#: it is a guess, twice 284 pixels wide (`detect-align.box` takes another)
 BOX = (57.0, 220.0, 625.0, 788.0)
 _LOOKED = 20  # folders that are looked into before it is taken for something else
 

@@ -55,7 +55,7 @@ class Aligner:
     def _faces(self, group: list["_Photograph"]) -> list[dict]:
         colour = [rgb(p.image) for p in group]
         if self.settings.detector == "shipped":
-            found = (_shipped(p.sample).over(self.settings.min_score) for p in group)
+            found = (_shipped(self.settings.box or p.sample.box).over(self.settings.min_score) for p in group)
         else:
             found = self._finder.find(colour)
         rows, heads = [], []
@@ -159,6 +159,6 @@ def source_digests(dataset: Dataset):
     return lambda tasks: (_read(dataset, task).digest for task in tasks)
 
 
-def _shipped(sample: Sample) -> detect.Faces:
-    boxes = np.array([] if sample.box is None else [sample.box], dtype=np.float64).reshape(-1, 4)
+def _shipped(box: tuple[float, ...] | None) -> detect.Faces:
+    boxes = np.array([] if box is None else [box], dtype=np.float64).reshape(-1, 4)
     return detect.Faces(boxes, np.full(len(boxes), np.inf))

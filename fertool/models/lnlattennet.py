@@ -44,7 +44,16 @@ class LnlSettings(Settings):
     nonlocal_weights: Annotated[bool, "weigh patches by non-local attention"] = True
     local_weights: Annotated[bool, "weigh patches by their own local attention"] = True
     share_local: Annotated[bool, "one local network for all patches instead of one each"] = False
+    plain_weight: Annotated[
+        Literal["mean", "sum"],
+        "weight of every patch without non-local attention (Model-S, Model-Local): 1/M, so that f_en is a mean, or 1; "
+        "the paper does not say",
+    ] = "mean"
+    local_fc_relu: Annotated[
+        bool, "a ReLU after FC-64 of the local attention; Table III names no activation of its layers"
+    ] = True
     l2: Annotated[float, Ge(0), "lambda of Eq. 3: weight of the sum of all squared weights"] = 1e-4
+    l2_biases: Annotated[bool, "count biases in that sum, too; Eq. 3 speaks of weights"] = False
     l2_gamma: Annotated[float, Ge(0), "gamma of Eq. 3, which the paper does not give"] = 1.0
     hidden: Annotated[tuple[int, int], "units of the two layers before the classifier"] = (512, 128)
     dropout: Annotated[float, Ge(0), Lt(1), "after each of them"] = 0.5
@@ -94,7 +103,7 @@ class LnlAttenNet(FerModel):
         nets = 1 if s.share_local else m
         self.local = SimpleNet(c, nets)
         if s.local_weights:
-            self.local_attention = LocalAttention(c, nets)
+            self.local_attention = LocalAttention(c, nets, s.local_fc_relu)
         widths = (coarse + 6 * 6 * 4 * c, *s.hidden)
         layers = []
         for a, b in zip(widths, widths[1:], strict=False):
@@ -124,7 +133,8 @@ class LnlAttenNet(FerModel):
         if s.local_weights:
             w_local = self._each(self.local_attention, features).flatten(1).float().sigmoid()
         weight = features.new_ones(features.shape[:2])
-        weight = weight * (1 / s.patches if w_global is None else w_global)
+        plain = 1 / s.patches if s.plain_weight == "mean" else 1.0
+        weight = weight * (plain if w_global is None else w_global)
         weight = weight if w_local is None else weight * w_local
         fused = (weight[:, :, None] * features.flatten(2)).sum(1)  # Eq. 2
         logits = self.classifier(self.hidden(torch.cat([g, fused], dim=1)))
@@ -185,7 +195,7 @@ class LnlAttenNet(FerModel):
 
     def losses(self, output: Output, targets: Targets) -> dict[str, Tensor]:
         s = self.settings
-        squares = sum((p**2).sum() for name, p in self.named_parameters() if name.endswith("weight"))
+        squares = sum((p**2).sum() for name, p in self.named_parameters() if s.l2_biases or name.endswith("weight"))
         return {"ce": classification_loss(output.logits, targets), "l2": s.l2_gamma * s.l2 * squares}  # Eq. 3
 
 
@@ -230,10 +240,16 @@ class SimpleNet(nn.Sequential):
 
 class LocalAttention(nn.Sequential):
     """Table III for `nets` patches side by side: (N, nets · 4c, 6, 6) -> (N, nets, 1, 1) scores. Its fully connected
-    layers are written as convolutions, so that they too are one operation for all patches."""
+    layers are written as convolutions, so that they too are one operation for all patches.
 
-    def __init__(self, c: int, nets: int):
+    Table III names no activations: every layer but the last, whose sigmoid is the weight, has a ReLU here; that of
+    FC-64 can be left out.
+    """
+
+    def __init__(self, c: int, nets: int, fc_relu: bool = True):
         layers = []
         for a, b, kernel in ((4, 4, 3), (4, 2, 1), (2, 2, 3), (2, 1, 1), (1, 1, 2)):
             layers += [nn.Conv2d(nets * a * c, nets * b * c, kernel, groups=nets), nn.ReLU()]
+        if not fc_relu:
+            layers[-1] = nn.Identity()
         super().__init__(*layers, nn.Conv2d(nets * c, nets, 1, groups=nets))

@@ -39,8 +39,8 @@ class ManSettings(Settings):
     channels: Annotated[int, Ge(4), "of VGG's first block; 64 is VGG-16, smaller is for trying out"] = 64
     pixels: Annotated[
         Literal["vgg-face", "imagenet"],
-        "how pixels are normalised: as the starting weights saw them; from random weights `imagenet`, because with "
-        "inputs of VGG-Face's size the weights of the regions begin at 0 and 1 and stay there",
+        "how pixels are normalised: as the starting weights saw them; `imagenet`, for all other starting weights, also "
+        "initialises the convolutions by He's rule instead of Xavier's",
     ] = "vgg-face"
     xavier: XavierFan = "in"
     part: Annotated[dict, "settings of the RASnet it stands on; taken from its run"] = field(default_factory=dict)

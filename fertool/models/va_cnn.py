@@ -39,7 +39,7 @@ class VaCnnSettings(Settings):
     beta: Annotated[float, Gt(0), "sharpness of the weights (Eq. 4)"] = 1.0
     hidden: Annotated[int, Gt(0), "units of the attention's first layer (C1 of Table 3)"] = 66
     activation: Annotated[Literal["relu", "elu"], "after every convolution; the paper does not say"] = "relu"
-    dropout: Annotated[float, Ge(0), Lt(1), "before the classifier"] = 0.5
+    dropout: Annotated[float, Ge(0), Lt(1), "before the classifier; the paper has the layer, but not its rate"] = 0.5
     width: Annotated[int, Ge(STRIDE), "of the network's input in pixels"] = 112
     height: Annotated[int, Ge(STRIDE), "of the network's input in pixels"] = 144
     mean: Annotated[float, "of the pixels, as a fraction of white: what is subtracted; the paper does not say"] = 0.5

@@ -139,7 +139,12 @@ class WsLgrn(FerModel):
         return {name: weights.detach() for name, weights in found.items()}
 
     def _fuse(self, v: Tensor, attention: dict[str, Tensor]) -> Tensor:
-        """Features (N, K, C) -> the vector that is classified (Eq. 4-8)."""
+        """Features (N, K, C) -> the vector that is classified (Eq. 4-8).
+
+        The paper writes Eq. 4-8 for "spatial descriptors", and its fully connected layers need vectors: features are
+        averaged over positions first. As w_b is one number per feature, the sums of Eq. 4 and 8 are the same whether
+        they are taken before or after averaging.
+        """
         if self.settings.fusion == "concat":
             return v.flatten(1)
         hybrid = v.sum(1, keepdim=True)

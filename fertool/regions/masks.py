@@ -15,7 +15,7 @@ SIZES = {
 }
 
 
-def region_boxes(landmarks: np.ndarray, size: tuple[int, int], order: str = "corrected") -> np.ndarray:
+def region_boxes(landmarks: np.ndarray, size: tuple[int, int], order: str = "corrected", lip: int = 57) -> np.ndarray:
     """The eight regions of Table 2.
 
     Args:
@@ -23,12 +23,13 @@ def region_boxes(landmarks: np.ndarray, size: tuple[int, int], order: str = "cor
             (0, 0); NaN where a face has none.
         size: height and width of the face in pixels.
         order: a key of `SIZES`.
+        lip: which of 68 landmarks is l8, from 0.
 
     Returns:
         (N, 8, 4) x0, y0, x1, y1 as fractions of the face, not clipped; NaN where landmarks are missing.
     """
     height, width = size
-    l1, l2, l3, l4, l5, l6, l7, l8 = np.moveaxis((eight_points(landmarks) + 0.5) / (width, height), 1, 0)
+    l1, l2, l3, l4, l5, l6, l7, l8 = np.moveaxis((eight_points(landmarks, lip) + 0.5) / (width, height), 1, 0)
     middle = np.full_like(l1, 0.5)
     centres = np.stack([middle, (l2 + l5) / 2, (l1 + l8) / 2, (l2 + l3) / 2, (l4 + l5) / 2, l1, l6, l7], axis=1)
     half = np.array(SIZES[order]) / 2

@@ -89,17 +89,18 @@ def five_points(landmarks: np.ndarray) -> np.ndarray:
     return np.stack([left, right, _nose_between((left + right) / 2, corners), *corners], axis=1)
 
 
-def eight_points(landmarks: np.ndarray) -> np.ndarray:
+def eight_points(landmarks: np.ndarray, lip: int = 57) -> np.ndarray:
     """MAN's eight landmarks l1..l8, with roles as Table 2 of the paper uses them.
 
-    The lower lip (l8, whose role the paper does not name) is the middle of its lower edge, point 57 of the 68 counted
-    from 0: with the nose tip it spans "mouth with nose". From five points the eye corners are put 0.15 eye distances
-    beside the eye centres and the lower lip a quarter of the mouth's width below its middle. The 37 points hold no nose
-    tip; it is put on the line from between the eyes to the middle of the mouth. Of 42 points, eye corners and lower lip
-    are those of the 37 where a face has them; all others are of the five set by hand.
+    The lower lip (l8, whose role the paper does not name) is by default the middle of its lower edge, point 57 of 68:
+    with the nose tip it spans "mouth with nose". From five points the eye corners are put 0.15 eye distances beside the
+    eye centres and the lower lip a quarter of the mouth's width below its middle. The 37 points hold no nose tip; it is
+    put on the line from between the eyes to the middle of the mouth. Of 42 points, eye corners and lower lip are those
+    of the 37 where a face has them; all others are of the five set by hand.
 
     Args:
         landmarks: (N, K, 2) x, y with K of `KNOWN_SETS`; NaN, or beyond `FARTHEST`, where a face has none.
+        lip: which of 68 points is l8, from 0.
 
     Returns:
         (N, 8, 2) in the order of `EIGHT`; NaN where the landmarks they need are.
@@ -109,7 +110,7 @@ def eight_points(landmarks: np.ndarray) -> np.ndarray:
     """
     p = _checked(landmarks)
     if p.shape[1] == 68:
-        return p[:, [30, 36, 39, 42, 45, 48, 54, 57]]
+        return p[:, [30, 36, 39, 42, 45, 48, 54, lip]]
     if p.shape[1] == 37:
         left, right, mouth = p[:, _LEFT_EYE_37], p[:, _RIGHT_EYE_37], p[:, _MOUTH_37]
         between = (left.mean(axis=1) + right.mean(axis=1)) / 2

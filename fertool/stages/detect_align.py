@@ -106,6 +106,10 @@ def _deciding(settings: DetectAlign) -> dict:
         del params["height"]
     if settings.illumination == "none":
         del params["illumination"], params["diffusion"]
+    if settings.illumination == "none" or settings.clipped == DetectAlign.clipped:
+        del params["clipped"]
+    if settings.box is None:
+        del params["box"]
     if settings.pose == "landmarks":
         del params["pose"]
     if settings.pose_weights is None:
@@ -187,7 +191,7 @@ def _typed(values: list) -> np.ndarray:
 
 def _check(dataset: Dataset, settings: DetectAlign, shipped_points: set[int], shipped_boxes: int) -> int:
     """How many landmarks a face will have, settings and data set fitting together."""
-    if settings.detector == "shipped" and not shipped_boxes:
+    if settings.detector == "shipped" and settings.box is None and not shipped_boxes:
         raise UsageError(
             f"{dataset.root} ships no boxes of faces", "use --detector mtcnn, or none for the whole picture"
         )

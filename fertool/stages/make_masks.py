@@ -39,6 +39,8 @@ def run(faces: Path, *, settings: MakeMasks, out: Path, overwrite: bool = False,
         "regions": list(geometry.REGIONS),
         "groups": {k: list(v) for k, v in GROUPS.items()},
     }
+    if settings.lip_point == MakeMasks.lip_point:  # what came later is named only where it is used
+        del params["lip_point"]
     parents = [source.as_parent()]
     if artefact.up_to_date(out, "masks", params, parents, overwrite=overwrite):
         console.say(f"{out} is up to date")
@@ -61,7 +63,8 @@ def run(faces: Path, *, settings: MakeMasks, out: Path, overwrite: bool = False,
 
 def _masks(source: Artefact, pictures: np.ndarray, settings: MakeMasks) -> dict[str, np.ndarray]:
     landmarks = points.landmarks_of(source, "masks")
-    boxes = geometry.region_boxes(landmarks, source["images"].shape[1:3], settings.region_size_order)
+    size = source["images"].shape[1:3]
+    boxes = geometry.region_boxes(landmarks, size, settings.region_size_order, settings.lip_point)
     valid = np.isfinite(boxes).all(axis=(1, 2)) & pictures
     return {"masks": geometry.masks_of(boxes, settings.grid) * valid[:, None, None, None], "valid": valid}
 
@@ -81,7 +84,7 @@ def _draw(source: Artefact, made: Artefact, path: Path) -> None:
     rows = preview.pick(np.flatnonzero(made["valid"])) if "valid" in made else np.empty(0, int)
     if not len(rows):
         raise ArtefactError(f"{made.path} has no masks to draw")
-    eight = points.eight_points(source["landmarks"][rows])
+    eight = points.eight_points(source["landmarks"][rows], made.params.get("lip_point", MakeMasks.lip_point))
     figure = preview.masks(source["images"][rows], made["masks"][rows], eight, source.ids[rows], made.params["regions"])
     style.save(figure, path)
     console.say(f"preview: {path}")

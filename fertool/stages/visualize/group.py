@@ -19,7 +19,7 @@ from fertool.figures import group
 from fertool.models.base import FerModel
 from fertool.models.va_cnn import STRIDE
 from fertool.regions.soft_boxes import on_boxes, soft_boxes
-from fertool.settings import Visualize
+from fertool.settings import DetectAlign, Visualize
 from fertool.stages.visualize.network import open_network
 from fertool.stages.visualize.sources import Drawn, Run, only
 
@@ -118,8 +118,10 @@ def _look(
     scaled = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
     scaled = scaled[: size[0] // STRIDE * STRIDE, : size[1] // STRIDE * STRIDE]
     grey = cv2.cvtColor(scaled, cv2.COLOR_RGB2GRAY)
-    if faces.params.get("illumination") == "isotropic":
-        grey = normalise_windows(grey, faces.params["diffusion"], faces["images"].shape[1:3])
+    made = faces.params
+    if made.get("illumination") == "isotropic":
+        clipped = made.get("clipped", DetectAlign.clipped)
+        grey = normalise_windows(grey, made["diffusion"], clipped, faces["images"].shape[1:3])
     attention = attend(net, grey)
     mine = (boxes + 0.5) * scale - 0.5
     soft = soft_boxes(mine, *grey.shape, settings.box_scale, settings.box_falloff)

@@ -16,7 +16,7 @@ from fertool.figures import prepared, preview
 from fertool.models.rasnet import intersection_over_union
 from fertool.regions.masks import REGIONS, SIZES, constant_masks, region_boxes
 from fertool.regions.points import eight_points, landmarks_of
-from fertool.settings import DetectAlign, Visualize
+from fertool.settings import DetectAlign, MakeMasks, Visualize
 from fertool.stages.visualize.network import open_network
 from fertool.stages.visualize.sources import Data, Drawn, Run, beside, only, subsets_of
 
@@ -101,7 +101,8 @@ def draw_masks(runs: list[Run], settings: Visualize, subset: str | None) -> Draw
     ids, names = faces.ids[rows], masks.params["regions"]
     arrays = {"id": ids, "images": images, "masks": true, "regions": np.array(names, object)}
     if network is None:
-        figure = preview.masks(images, true, eight_points(faces["landmarks"][rows]), ids.tolist(), names)
+        eight = eight_points(faces["landmarks"][rows], masks.params.get("lip_point", MakeMasks.lip_point))
+        figure = preview.masks(images, true, eight, ids.tolist(), names)
         return Drawn(figure, arrays, [faces, masks])
     output = network.look(images, rows)
     soft = output.attention.get("masks", output.logits)
