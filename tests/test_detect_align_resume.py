@@ -30,11 +30,11 @@ ROWS = 20
 
 @pytest.fixture(scope="module")
 def photos(rendered, tmp_path_factory):
-    """Twenty pictures of two sizes, one after the other, of several people and poses."""
+    """Twenty pictures of several people and poses, two of one size, two of another, and so on."""
     folder = tmp_path_factory.mktemp("photos")
     for i, source in enumerate(sorted(rendered.glob("images/*/*.png"))[: 4 * ROWS : 4]):
         with Image.open(source) as image:
-            image.resize((90, 90) if i < 12 else (110, 96)).save(folder / f"{i:02d}.png")
+            image.resize((90, 90) if i // 2 % 2 else (110, 96)).save(folder / f"{i:02d}.png")
     return folder
 
 
@@ -71,9 +71,10 @@ def unfinish(whole: artefact.Artefact, out: Path, pending) -> Path:
     ids=["mtcnn", "dlib-hog"],
 )
 def test_resumed_faces_are_those_of_an_uninterrupted_run(photos, tmp_path, settings):
+    """MTCNN sees pictures of one size together; its boxes of one alone are others in their last bits."""
     whole = align(photos, tmp_path / "whole.h5", workers=2, **settings)
     assert (whole["status"] == OK).sum() > ROWS // 2
-    for workers, pending in ((1, range(3, ROWS)), (2, range(0, ROWS, 3))):
+    for workers, pending in ((1, range(3, ROWS)), (2, range(0, ROWS, 2))):
         out = tmp_path / f"{workers}.h5"
         unfinish(whole, out, pending)
         assert align(photos, out, workers=workers, **settings).digest == whole.digest
