@@ -8,7 +8,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
+
+for _size in ("COLUMNS", "LINES"):  # which rich reads, and stumbles over what looks like a digit and is none
+    if not os.environ.get(_size, "").isascii():
+        del os.environ[_size]
 
 _stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 _settings = {"json": False, "quiet": False}
@@ -17,6 +22,11 @@ _settings = {"json": False, "quiet": False}
 def configure(*, json_output: bool = False, quiet: bool = False) -> None:
     """Set once by the command line."""
     _settings.update(json=json_output, quiet=quiet)
+
+
+def state() -> dict[str, bool]:
+    """What `configure` was told, for processes that this one starts."""
+    return {"json_output": _settings["json"], "quiet": _settings["quiet"]}
 
 
 def is_json() -> bool:
@@ -40,9 +50,11 @@ def say(message: str) -> None:
 
 
 def show(table: Table) -> None:
-    """A rich table (or any rich object) for the user."""
+    """A table for the user, at least as wide as its longest words: a narrow terminal breaks lines, and loses none."""
     if not _silent():
-        _stderr.print(table)
+        wide = Console(stderr=True, highlight=False, width=10_000)
+        width = max(_stderr.width, Measurement.get(wide, wide.options, table).minimum)
+        Console(stderr=True, highlight=False, soft_wrap=True, width=width).print(table)
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
@@ -51,7 +63,7 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) 
     rows = [list(row) for row in rows]
     for i, column in enumerate(columns):
         is_text = i == 0 or all(isinstance(row[i], str) and not row[i][:1].isdigit() for row in rows)
-        made.add_column(column, justify="left" if is_text else "right")
+        made.add_column(column, justify="left" if is_text else "right", overflow="fold")
     for row in rows:
         made.add_row(*(_cell(c) for c in row))
     return made

@@ -6,7 +6,17 @@ command line prints both without a traceback and ends with the class's exit code
 
 import difflib
 import errno
+import re
 from collections.abc import Iterable
+
+#: what libraries say that can get no more memory: numpy, torch on CPU and GPU, OpenCV, HDF5, onnxruntime, the loader of
+#: shared libraries, and Python itself for a thread
+_NO_MEMORY = re.compile(
+    r"out of memory|not enough memory|insufficient memory|(can.?t|cannot|unable to|failed to) allocate|bad.?alloc"
+    r"|memory allocation failed|ALLOC_FAILED|failed to map segment|can't start new thread",
+    re.I,
+)
+_OF_GPU = re.compile(r"CUDA|CUBLAS|CUDNN|HIP|GPU")
 
 
 class FertoolError(Exception):
@@ -63,6 +73,24 @@ class OutOfMemoryError(FertoolError):
     exit_code = 5
 
 
+def out_of_memory(error: BaseException) -> OutOfMemoryError | None:
+    """Tell whether an error, or what it was raised from, is a lack of memory, whichever library noticed it."""
+    while error is not None:
+        said = " ".join(str(error).split())
+        of_library = isinstance(error, RuntimeError | OSError | ImportError) or type(error).__module__ == "cv2"
+        if isinstance(error, OutOfMemoryError):
+            return error
+        if (
+            isinstance(error, MemoryError)
+            or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+            or (of_library and _NO_MEMORY.search(said))
+        ):
+            whose = "the GPU" if _OF_GPU.search(said) else "this machine"
+            return OutOfMemoryError(f"the memory of {whose} does not suffice" + (f": {said[:150]}" if said else ""))
+        error = error.__cause__
+    return None
+
+
 class Stopped(FertoolError):
     """Work that was interrupted after its state had been saved."""
 
@@ -74,13 +102,3 @@ def nearest(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(known)
-
-
-_NO_MEMORY = ("not enough memory", "out of memory", "bad allocation", "bad_alloc", "insufficient memory")
-
-
-def is_out_of_memory(e: BaseException) -> bool:
-    """Whether an exception of Python, numpy, OpenCV, dlib or torch (on a CPU) says that memory ran out."""
-    if isinstance(e, OSError) and e.errno is not None:
-        return e.errno == errno.ENOMEM
-    return isinstance(e, MemoryError) or any(words in str(e).lower() for words in _NO_MEMORY)

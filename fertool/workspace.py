@@ -22,7 +22,7 @@ class Workspace:
     """The folder of artefacts: `--workspace`, else FERTOOL_WORKSPACE, else ./artefacts."""
 
     def __init__(self, root: Path | str | None = None):
-        self.root = Path(root or os.environ.get("FERTOOL_WORKSPACE") or "artefacts")
+        self.root = Path(os.path.expanduser(root or os.environ.get("FERTOOL_WORKSPACE") or "artefacts"))
 
     def data_sets(self) -> list[str]:
         """Names of the data sets that have faces here, sorted."""
@@ -79,7 +79,7 @@ class Workspace:
     def run(self, name: str | None = None, data: str | None = None) -> Path:
         """The run meant: a folder or run.h5 path, a run's name, or None for the latest. Gives its folder."""
         if name is not None:
-            path = Path(name)
+            path = Path(os.path.abspath(name))  # the faces lie two folders above, whatever folder the user is in
             if path.name == "run.h5" and path.is_file():
                 return path.parent
             if (path / "run.h5").is_file():

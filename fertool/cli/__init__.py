@@ -2,15 +2,22 @@
 
 import sys
 
-from fertool import console
+from fertool import console, streams
 from fertool.cli import prepare, runs, show, tools  # noqa: F401  (importing them registers their commands)
 from fertool.cli.frame import app
+from fertool.errors import FertoolError
 
 
 def main() -> None:
     """Entry point of the `fertool` command. A command line that cannot be meant is an error like any other."""
+    streams.prepare()
     try:
-        sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        sys.stdout.flush()
+        sys.exit(code)
+    except FertoolError as e:  # of stdout itself: those of commands end in them
+        console.fail(e.message, e.hint, e.exit_code)
+        sys.exit(e.exit_code)
     except Exception as e:  # the parser's errors belong to typer or to click, depending on typer's version
         if not hasattr(e, "format_message"):
             raise

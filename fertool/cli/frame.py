@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import typer
 
 from fertool import __version__, console
-from fertool.errors import DataError, FertoolError, OutOfMemoryError, is_out_of_memory
+from fertool.errors import DataError, FertoolError, OutOfMemoryError, out_of_memory
 
 app = typer.Typer(
     name="fertool",
@@ -61,6 +62,24 @@ def setting(cls: type, name: str, *flags: str) -> Any:
     return Annotated[kind | None, typer.Option(*flags, help=words.replace("`", ""))]
 
 
+_SMALLER_STEPS = (
+    "try --set train.accumulate=4 (pieces of a batch one after the other), --set train.precision=bf16, "
+    "--set train.cache=none (faces stay in their file), or a smaller --set train.global_batch"
+)
+_FREE_MEMORY = "close other programs, or use a machine with more memory"
+_SMALLER_BATCH = "try a smaller --batch, --precision bf16, or --gpus 0 (the CPU)"
+_FEWER_WORKERS = "try --workers 1, or a smaller --size"
+#: command -> how it does with less memory
+_LESS_MEMORY = {
+    "train": _SMALLER_STEPS,
+    "sweep": _SMALLER_STEPS,
+    "run": _SMALLER_STEPS,
+    "eval": _SMALLER_BATCH,
+    "predict": _SMALLER_BATCH,
+    "detect-align": _FEWER_WORKERS,
+    "render": _FEWER_WORKERS,
+}
+
 _COMMON = {
     "json_output": Annotated[bool, typer.Option("--json", help="print one JSON object on stdout")],
     "quiet": Annotated[bool, typer.Option("--quiet", "-q", help="print nothing but errors")],
@@ -82,16 +101,15 @@ def command(name: str, panel: str, *, to: typer.Typer | None = None, choices: di
             console.configure(json_output=json_output, quiet=quiet)
             try:
                 with stoppable():
-                    console.emit(function(**options) or {})
-            except FertoolError as e:
-                _fail(e, debug)
+                    console.emit(function(**{k: _expanded(v) for k, v in options.items()}) or {})
             except KeyboardInterrupt:
                 console.fail("stopped", None, 130)
                 sys.exit(130)
             except Exception as e:
-                if is_out_of_memory(e):
-                    said = " ".join(str(e).split()) or type(e).__name__
-                    _fail(OutOfMemoryError(f"memory ran out: {said}", _MEMORY_HINT), debug)
+                if short := out_of_memory(e):
+                    _fail(OutOfMemoryError(short.message, short.hint or _LESS_MEMORY.get(name, _FREE_MEMORY)), debug)
+                if isinstance(e, FertoolError):
+                    _fail(e, debug)
                 if isinstance(e, OSError):
                     where = f"{e.filename}: " if e.filename else ""
                     _fail(DataError(f"{where}{e.strerror or e}"), debug)
@@ -115,7 +133,13 @@ def command(name: str, panel: str, *, to: typer.Typer | None = None, choices: di
     return register
 
 
-_MEMORY_HINT = "what was saved is kept; close other programs, or ask for less at once: --workers, a smaller batch"
+def _expanded(value: Any) -> Any:
+    """An option with ~ as the home folder: of --workspace=~/x a shell leaves it as it is."""
+    if isinstance(value, list):
+        return [_expanded(v) for v in value]
+    if isinstance(value, Path) or (isinstance(value, str) and value.startswith("~")):
+        return type(value)(os.path.expanduser(value))
+    return value
 
 
 def _fail(error: FertoolError, debug: bool) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fertool.errors import DataError, is_out_of_memory
+from fertool.errors import DataError, out_of_memory
 
 #: larger photographs are refused before they are decoded (a decompression bomb is a small file)
 MAX_PIXELS = 100_000_000
@@ -56,7 +56,7 @@ def read_image(path: Path | str) -> np.ndarray:
         raise UnreadableImage(f"{path}: not an image, or of a format not known here") from e
     except Exception as e:  # decoders raise whatever they like on damaged data
         # of damaged data, too, they say that memory ran out: then there is room for what any image needs
-        if is_out_of_memory(e) and not _room_for(8 * pixels):
+        if out_of_memory(e) and not _room_for(8 * pixels):
             raise MemoryError(f"{path}: no memory for its {pixels:,} pixels") from e
         raise UnreadableImage(f"{path}: damaged ({' '.join(str(e).split()) or type(e).__name__})") from e
 

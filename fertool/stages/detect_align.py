@@ -20,7 +20,7 @@ from fertool.errors import (
     OutOfMemoryError,
     Stopped,
     UsageError,
-    is_out_of_memory,
+    out_of_memory,
 )
 from fertool.faces import align, aligner, landmarks, sdm, source_file
 from fertool.faces.status import HAS_IMAGE, NAMES, NO_FACE, PENDING, UNREADABLE
@@ -324,7 +324,7 @@ def _fill(
     except FertoolError:
         raise
     except Exception as e:
-        if is_out_of_memory(e):
+        if out_of_memory(e):
             raise OutOfMemoryError(f"memory ran out: {artefact.one_line(e)}", _FEWER) from e
         if isinstance(e, OSError):
             raise DataError(

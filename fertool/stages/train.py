@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from fertool import artefact, console, locks
-from fertool.errors import ArtefactError, DeviceError, RecipeError, Stopped, UsageError
+from fertool.errors import ArtefactError, RecipeError, Stopped, UsageError
 from fertool.models.base import Targets
 from fertool.models.registry import build_model, model_settings
 from fertool.models.weight_files import read_tensors
@@ -117,7 +117,7 @@ def each_fold(settings: Train, folds: str | None, subsets: Path) -> list[Train]:
     if folds is None:
         return [settings]
     if folds != "all":
-        if not folds.isdigit():
+        if not (folds.isascii() and folds.isdecimal() and len(folds) < 10):
             raise UsageError(f"--folds {folds} is neither all nor the number of a fold", "e.g. --folds all")
         return [replace(settings, fold=int(folds))]
     if not subsets.is_file():
@@ -190,11 +190,6 @@ def _start(job: Job, devices: Devices) -> Path:
     old = {s: signal.signal(s, pass_on) for s in (signal.SIGINT, signal.SIGTERM)} if many else {}
     try:
         done, made = start(devices, job.settings.precision, train_process, job)
-    except torch.cuda.OutOfMemoryError as e:
-        raise DeviceError(
-            f"the GPU has too little memory for {job.settings.global_batch} faces a step",
-            "try --precision bf16, more GPUs, or --set train.accumulate=4 (pieces of the batch one after the other)",
-        ) from e
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)

@@ -11,7 +11,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from fertool import console
-from fertool.errors import DeviceError, FertoolError, Stopped
+from fertool.errors import DeviceError, FertoolError, Stopped, out_of_memory
 from fertool.settings import Train
 from fertool.stages import train
 from fertool.training.devices import Devices, is_launched
@@ -106,8 +106,10 @@ def _work(answer: Connection, device: int, many: int, faces: Path, settings: Tra
         torch.set_num_threads(max(1, torch.get_num_threads() // many))
     try:
         answer.send(train.run(faces, settings=settings, devices=devices, **options))
-    except FertoolError as e:
-        answer.send(e)
+    except Exception as e:
+        if not (told := out_of_memory(e) or (e if isinstance(e, FertoolError) else None)):
+            raise
+        answer.send(told)
 
 
 @contextmanager

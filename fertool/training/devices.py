@@ -9,7 +9,8 @@ from lightning.fabric import Fabric
 from lightning.fabric.strategies import DDPStrategy
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
-from fertool.errors import DeviceError, FertoolError
+from fertool import console, streams
+from fertool.errors import DeviceError, FertoolError, out_of_memory
 
 for _logger in ("lightning.fabric", "lightning.pytorch", "torch.multiprocessing.spawn"):
     logging.getLogger(_logger).setLevel(logging.ERROR)  # their greetings and farewells are not the user's business
@@ -71,7 +72,7 @@ def start(devices: Devices, precision: str, work, *args):
 
     Raises:
         DeviceError: a process died, or several machines are asked for and nothing has started them.
-        FertoolError, torch.cuda.OutOfMemoryError: what a process raised.
+        FertoolError: what a process raised, OutOfMemoryError among them.
     """
     options = {"accelerator": devices.kind, "devices": devices.count, "num_nodes": devices.nodes}
     launched = is_launched()
@@ -121,16 +122,19 @@ def _spawn(fabric: Fabric, work, args: tuple):
 
 
 class _Process:
-    """The work of a spawned process and its arguments, told its rank first, so that only rank 0 prints. What it
-    raises for the user is sent home: torch would only pass on a traceback."""
+    """The work of a spawned process and its arguments, told its rank first, so that only rank 0 prints, and that as its
+    parent would. What it raises for the user is sent home: torch would only pass on a traceback."""
 
     def __init__(self, work, args: tuple, errors):
-        self.work, self.args, self.errors = work, args, errors
+        self.work, self.args, self.errors, self.console = work, args, errors, console.state()
 
     def __call__(self, fabric):
         os.environ["RANK"] = str(fabric.global_rank)
+        streams.prepare()
+        console.configure(**self.console)
         try:
             return self.work(fabric, *self.args)
-        except (FertoolError, torch.cuda.OutOfMemoryError) as e:
-            self.errors.put(e)
+        except Exception as e:
+            if told := out_of_memory(e) or (e if isinstance(e, FertoolError) else None):
+                self.errors.put(told)
             raise
