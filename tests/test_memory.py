@@ -52,13 +52,9 @@ def test_other_errors_are_none_of_it():
 
 
 def test_what_hides_behind_another_error():
-    try:
-        try:
-            raise OSError(errno.ENOMEM, "Cannot allocate memory")
-        except OSError as e:
-            raise ArtefactError("x.h5 cannot be read") from e
-    except ArtefactError as e:
-        assert out_of_memory(e).exit_code == 5
+    error = ArtefactError("x.h5 cannot be read")
+    error.__cause__ = OSError(errno.ENOMEM, "Cannot allocate memory")
+    assert out_of_memory(error).exit_code == 5
 
 
 @pytest.mark.parametrize(
