@@ -16,6 +16,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from fertool.errors import DataError, OutOfMemoryError
+
 #: what numpy's libraries ask for the number of their threads. Workers share the cores already: threads of theirs only
 #: wait for one another, which made the head pose five times as dear
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -41,8 +43,8 @@ def stoppable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-class WorkerDied(Exception):
-    """A worker ended without an answer.
+class WorkerDied(DataError):
+    """A worker ended without an answer. Out of memory is exit code 5.
 
     Attributes:
         items: what it had been given and not answered, in order; it died at the first, or at one soon after it
@@ -52,7 +54,11 @@ class WorkerDied(Exception):
     """
 
     def __init__(self, items: Sequence, how: str, out_of_memory: bool = False):
-        super().__init__(how)
+        super().__init__(
+            f"a worker process ended ({how}){', for want of memory' * out_of_memory}",
+            "run the same command again; close other programs if memory ran out",
+        )
+        self.exit_code = OutOfMemoryError.exit_code if out_of_memory else DataError.exit_code
         self.items, self.how, self.out_of_memory = items, how, out_of_memory
 
 

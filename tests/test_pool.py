@@ -66,6 +66,8 @@ def test_a_killed_worker_is_named_with_what_it_was_at():
     assert done == [0, 1, 2, 3, 4, 5, 6]
     assert caught.value.items == [7, 8, 9]
     assert caught.value.how == "signal 9, SIGKILL"
+    assert caught.value.exit_code == 3
+    assert "close other programs" in caught.value.hint
 
 
 def test_an_error_in_a_worker_comes_home():

@@ -263,7 +263,7 @@ def _annotation(folder: Path, stem: str, kind: str) -> np.ndarray | None:
         if content[:8] != b"\x93NUMPY\x01\x00":
             return None
         return np.frombuffer(content, _kind(content[8:start]), offset=start).astype(float)
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):
         return None
 
 

@@ -234,7 +234,7 @@ class _Annotation:
                     row = [float(number) for number in f.read().replace(",", " ").split()]
                 if len(row) < count:
                     raise ValueError
-            except (OSError, ValueError):
+            except (FileNotFoundError, ValueError):
                 row = None
                 bad.append(stem)
             rows.append(row)

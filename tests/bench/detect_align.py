@@ -3,12 +3,13 @@
     python tests/bench/detect_align.py speed PHOTOS [--detectors mtcnn dlib-hog] [--rounds 3] [--sizes 200 1000]
     python tests/bench/detect_align.py pose RENDERED
 
-`speed` runs the whole stage (detection, landmarks, pose, alignment, writing) against a loop in one process that only
-reads photographs and asks the same detector's own API for boxes, in turn, each in a fresh process and with its start
-counted, and compares the boxes. Two sizes of the same work tell the start from the rate after it; the smaller one
-should keep all workers busy (16 photographs each). Photographs that detectors are shown enlarged or shrunk (see
-`faces.detect.view`) are so for both. Memory is what all processes of the stage hold together, shared pages counted
-once. Where other work shares the machine, the CPU's rows tell more than the clock's.
+`speed` runs the whole stage (detection, landmarks, pose, alignment, writing) against a loop in one process that does
+the same work by the libraries' own APIs, one photograph after the other: it reads them, asks the detector for boxes,
+dlib for 68 points, the pose networks for one head, and OpenCV for the aligned face. Both run in turn, each in a fresh
+process and with its start counted, and the boxes are compared. Two sizes of the same work tell the start from the
+rate after it; the smaller one should keep all workers busy (16 photographs each). Photographs that detectors are
+shown enlarged or shrunk (see `faces.detect.view`) are so for both. Memory is what all processes of the stage hold
+together, shared pages counted once. Where other work shares the machine, the CPU's rows tell more than the clock's.
 `pose` compares head pose with the renderer's truth: from the true landmarks, and from the ones found.
 """
 
@@ -28,7 +29,7 @@ import numpy as np
 
 from fertool import artefact, console
 from fertool.datasets import open_dataset
-from fertool.faces import detect, pose
+from fertool.faces import align, detect, pose, pose_net
 from fertool.faces.images import read_image
 from fertool.faces.status import OK, SEVERAL
 from fertool.settings import DetectAlign
@@ -36,18 +37,23 @@ from fertool.stages import detect_align
 
 
 def loop(name: str, photos: str, limit: int, target: str) -> None:
-    """The plain way: one process, one photograph after the other, the detector's own API."""
+    """The plain way: one process, one photograph after the other, the libraries' own APIs."""
+    import cv2
+    import dlib
+    import torch
+
     dataset = open_dataset(photos)
     samples = dataset.samples()
     rows = np.linspace(0, len(samples) - 1, min(limit, len(samples))).round().astype(int)
+    torch.set_num_threads(1)  # as every process of the stage
+    cv2.setNumThreads(1)
+    predict = dlib.shape_predictor(str(detect.model_file("shape_predictor_68_face_landmarks.dat")))
     if name == "mtcnn":
         from facenet_pytorch import MTCNN
 
         net = MTCNN(keep_all=True)
         smallest = detect.Mtcnn.smallest
     else:
-        import dlib
-
         net = dlib.get_frontal_face_detector()
         smallest = detect.DlibHog.smallest
     found = []
@@ -63,7 +69,17 @@ def loop(name: str, photos: str, limit: int, target: str) -> None:
             boxes = np.array(corners).reshape(-1, 4)
         boxes = shown.back(np.asarray(boxes, float).reshape(-1, 2, 2)).reshape(-1, 4)
         largest = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).argmax() if len(boxes) else None
-        found.append(np.full(4, np.nan) if largest is None else boxes[largest])
+        if largest is None:
+            found.append(np.full(4, np.nan))
+            continue
+        found.append(box := boxes[largest])
+        colour = image if image.ndim == 3 else np.repeat(image[..., None], 3, 2)
+        marks = predict(colour, dlib.rectangle(*box.round().astype(int).tolist()))
+        points = np.array([(p.x, p.y) for p in marks.parts()], dtype=float)
+        pose_net.estimate([colour], [box], name)
+        matrix = align.align(points, "eyes-mouth", 224, "similarity")
+        if matrix is not None:
+            cv2.warpAffine(colour, matrix, (224, 224), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     np.save(target, np.array(found))
 
 
@@ -144,7 +160,7 @@ def speed(photos: str, detectors: list[str], rounds: int, sizes: tuple[int, int]
         rows += [(name, *row) for row in _compare(costs, few, many)]
     console.show(
         console.table(
-            f"detect-align against a loop around the detector alone, {photos}, medians of {rounds} rounds",
+            f"detect-align against a loop in one process, {photos}, medians of {rounds} rounds",
             ("detector", "measured", "loop", "stage", "times"),
             rows,
         )
