@@ -39,6 +39,7 @@ def _set_attrs(
     _set(h5, "info", json.dumps(info))
     _set(h5, "digests", json.dumps(dict.fromkeys(sorted(set(arrays) - UNHASHED), _BLANK)))
     _set(h5, "seal", _BLANK)
+    h5.flush()  # so that they lie at the beginning of the file, where others look for them
 
 
 def _set(h5: h5py.File, name: str, value: str) -> None:

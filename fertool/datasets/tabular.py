@@ -21,11 +21,14 @@ def text(path: Path) -> str:
         DataError: it cannot be read, or is in another encoding.
     """
     try:
-        return _decode(path.read_bytes())
+        found = _decode(path.read_bytes())
     except OSError as e:
         raise DataError(f"cannot read {path}: {e.strerror}") from e
     except UnicodeDecodeError as e:
         raise DataError(f"{path} is not UTF-8 text", "save it as UTF-8") from e
+    if "\0" in found:
+        raise DataError(f"{path} is no text: it holds bytes of zero", "it may be damaged, or another kind of file")
+    return found
 
 
 def table(path: Path) -> list[list[str]]:
