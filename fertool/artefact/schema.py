@@ -76,7 +76,7 @@ class _Faces(TypedDict, total=False):
     illumination: str
     diffusion: float
     clipped: float
-    box: list[float]
+    box: list[float] | None
     missed: str
     pose: str
     extra_data: str
