@@ -1,6 +1,7 @@
 """Photographs as people have them: every format and mode gives upright pixels, everything else one clear reason."""
 
 import os
+import resource
 import struct
 
 import cv2
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fertool.datasets.video import read_frame
 from fertool.errors import DataError
+from fertool.faces import sources
 from fertool.faces.images import UnreadableImage, read_image
 
 RNG = np.random.default_rng(0)
@@ -156,3 +159,32 @@ def test_what_is_no_photograph_is_named_with_its_reason(tmp_path):
         assert "\n" not in said[name]
     assert issubclass(UnreadableImage, DataError)
     assert len(said) == 12
+
+
+def test_a_file_that_goes_missing_after_it_was_named_is_a_failure_not_a_bad_picture(tmp_path):
+    """Of an image and of a video; a file that was never there is reported like a damaged one."""
+    for name in ("a.png", "b.mp4"):
+        saved(tmp_path / "there.png", GREY).rename(tmp_path / name)
+        (source,) = sources.named([str(tmp_path / name)])
+        (tmp_path / name).unlink()
+        with pytest.raises(FileNotFoundError):
+            list(sources.pictures([source]))
+        (never,) = sources.pictures(sources.named([str(tmp_path / name)]))
+        assert (never.pixels, never.problem) == (None, "no such file or directory")
+
+
+def test_too_many_open_files_do_not_make_a_video_damaged(tmp_path):
+    (tmp_path / "film.mp4").write_bytes(bytes(99))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    (source,) = sources.named([str(tmp_path / "film.mp4")])
+    assert [p.problem for p in sources.pictures([source])] == ["not a film, or damaged"]
+    free = os.open(os.devnull, os.O_RDONLY)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            list(sources.pictures([source]))
+        with pytest.raises(OSError, match="Too many open files"):
+            read_frame(tmp_path / "film.mp4", 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)

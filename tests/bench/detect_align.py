@@ -29,7 +29,7 @@ import numpy as np
 
 from fertool import artefact, console
 from fertool.datasets import open_dataset
-from fertool.faces import align, detect, pose, pose_net
+from fertool.faces import align, detect, pose
 from fertool.faces.images import read_image
 from fertool.faces.status import OK, SEVERAL
 from fertool.settings import DetectAlign
@@ -41,6 +41,8 @@ def loop(name: str, photos: str, limit: int, target: str) -> None:
     import cv2
     import dlib
     import torch
+
+    from fertool.faces import pose_net
 
     dataset = open_dataset(photos)
     samples = dataset.samples()
