@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import toy
 from commands import call, tell
+from typer.testing import CliRunner
 
-from fertool import artefact
+from fertool import artefact, cli
 from fertool.regions.attributes import GROUPS
 
 FIVE = np.array([[9.1, 10.7], [21.9, 10.7], [15.5, 18], [11, 24], [20, 24]], "f4")
@@ -118,6 +119,20 @@ def test_what_knows_no_expressions_is_not_scored(space, trained):
     assert history["constant_iou"].tolist() == [1.0], "all of these faces have the same masks"
     assert "a constant output reaches 100.0 %" in told["error"]
     assert "val_accuracy" in trained[1]["amg"].group("history")
+
+
+def test_masks_that_saturate_are_warned_of_and_those_of_the_recipe_do_not(space):
+    def told(*more):
+        words = ("train", "rasnet-rafdb", "--gpus", 0, "--batch", 12, "--set", "train.iterations=9")
+        chosen = ("--set", "train.model.channels=16", "--workspace", space)
+        return CliRunner().invoke(cli.app, [*map(str, (*words, *more, *chosen))]).stderr
+
+    dead = told("--lr", 0.001, "--set", "train.model.pixels=vgg-face")
+    assert "constant %" in dead
+    assert "outputs have saturated" in dead
+    alive = told()
+    assert "constant %" in alive
+    assert "saturated" not in alive
 
 
 def test_pre_training_gives_all_but_the_head(space, trained, tmp_path):

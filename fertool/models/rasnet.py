@@ -33,8 +33,10 @@ class RasNetSettings(Settings):
     fc_relu: Annotated[bool, "a ReLU after the first fully connected layer; Table 1 shows none"] = False
     pool_ceil: Annotated[bool, "round pooled sizes up, as Caffe does; Table 1 fits only so"] = True
     pixels: Annotated[
-        Literal["vgg-face", "imagenet"], "pixels minus their mean, as for VGG-Face, or also divided by their deviation"
-    ] = "vgg-face"
+        Literal["vgg-face", "imagenet"],
+        "pixels minus their mean, as for VGG-Face, or also divided by their deviation; the paper does not say. With "
+        "`vgg-face` the masks begin at 0 and 1 and hardly learn",
+    ] = "imagenet"
     channels: Annotated[int, Gt(0), "of the first convolution; the others have twice as many"] = 64
     xavier: XavierFan = "in"
 
