@@ -281,6 +281,18 @@ def test_mtcnns_networks_see_few_sizes_of_batches_and_say_the_same(truth, mtcnn)
         assert np.abs(faces.points[order] - points[np.argsort(-scores)]).max() < 0.05
 
 
+def test_no_memory_is_not_taken_for_no_face(truth, mtcnn):
+    def fail(*_):
+        raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 1234 bytes")
+
+    hook = mtcnn._net.pnet.register_forward_pre_hook(fail)
+    try:
+        with pytest.raises(RuntimeError, match="not enough memory"):
+            list(mtcnn.detect([truth[0][0]]))
+    finally:
+        hook.remove()
+
+
 def test_of_equal_scores_the_last_box_stays_whatever_is_beside_it():
     boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 11], [50, 50, 60, 60]] * 20, dtype=float)
     scores = np.array([0.9, 0.9, 0.5] * 20)

@@ -15,6 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
+from fertool.errors import out_of_memory
 from fertool.models.dlib_dat import model_file
 
 #: longest side at which photographs are searched; dlib's doubling stops there, too
@@ -142,7 +143,9 @@ class Mtcnn:
             answers = self._net.detect(np.stack([v.pixels for v in views]), landmarks=True)
         except torch.OutOfMemoryError:
             raise
-        except (RuntimeError, ValueError, IndexError):  # facenet-pytorch fails on candidates outside the photograph
+        except (RuntimeError, ValueError, IndexError) as e:  # facenet-pytorch fails on candidates beyond the photograph
+            if out_of_memory(e):
+                raise
             return [_NOTHING] if len(views) == 1 else [faces for v in views for faces in self._ask([v])]
         return [_from_mtcnn(*answer) for answer in zip(views, *answers, strict=True)]
 
