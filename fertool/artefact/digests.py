@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fertool.artefact.layout import UNHASHED
 from fertool.artefact.storage import Stored, load, open_h5
 from fertool.pool import cores
 
@@ -30,7 +31,7 @@ def of_file(
     for part in (texts["fertool_kind"], str(schema), texts["params"], texts["classes"], inputs):
         whole.update(part.encode() + b"\0")
     with ThreadPoolExecutor(1) as beside:
-        for name in sorted(stored):
+        for name in sorted(stored.keys() - UNHASHED):
             s, found, waiting = stored[name], [], deque()
             for i, (dtype, piece) in enumerate(_pieces(path, name, s)):
                 if not i:

@@ -57,6 +57,8 @@ def _seal(path: Path) -> None:
     whole, arrays = digests.of_file(path, header.texts, header.schema, stored)
     texts = {**header.texts, "digest": whole, "digests": json.dumps(arrays)}
     texts["seal"] = digests.of_header(texts, header.schema, True, stored)
+    if header.digests.keys() - arrays.keys():
+        raise RuntimeError(f"{path} has room for the digests of {sorted(header.digests)}, not {sorted(arrays)}")
     with open_h5(path, "r+") as h5:
         for name in ("digest", "digests", "seal"):
             h5.attrs.modify(name, np.bytes_(texts[name].encode()))
