@@ -202,8 +202,8 @@ class CropRegions(Settings):
     landmark_radius: Annotated[
         float,
         Gt(0),
-        "half the side of a landmark crop as a fraction of the face; what lies outside the face is cut off, and the "
-        "rest stretched to a square",
+        "half the side of a crop around a landmark as a fraction of the face; what lies outside the face is cut off, "
+        "and the rest stretched to a square. RAN's paper takes MTCNN's five landmarks: detect-align --landmarks mtcnn5",
     ] = 0.4
     patches: Annotated[Literal[4, 9, 16, 25, 36], "number of patches, in a square"] = 16
     patch_overlap: Annotated[

@@ -27,8 +27,10 @@ class AmgSettings(Settings):
 
     name: Literal["amg"] = "amg"
     blocks: Annotated[tuple[int, int, int], "layers of the three dense blocks"] = (6, 12, 24)
-    growth: Annotated[int, Gt(0), "channels that each layer adds"] = 32
-    stem: Annotated[int, Gt(0), "channels of the first convolution"] = 64
+    growth: Annotated[int, Gt(0), "channels that each layer adds; the paper does not say, 32 is DenseNet-121's"] = 32
+    stem: Annotated[
+        int, Gt(0), "channels of the first convolution, of stride 1 and without pooling; the paper does not say"
+    ] = 64
     size: Annotated[int, Gt(0), "side of the input"] = 48
     mean: Annotated[float, "of the training pixels, as a fraction of white"] = 0.5
     std: Annotated[float, Gt(0), "of the training pixels, as a fraction of white"] = 0.25

@@ -55,8 +55,10 @@ class LnlSettings(Settings):
     l2: Annotated[float, Ge(0), "lambda of Eq. 3: weight of the sum of all squared weights"] = 1e-4
     l2_biases: Annotated[bool, "count biases in that sum, too; Eq. 3 speaks of weights"] = False
     l2_gamma: Annotated[float, Ge(0), "gamma of Eq. 3, which the paper does not give"] = 1.0
-    hidden: Annotated[tuple[int, int], "units of the two layers before the classifier"] = (512, 128)
-    dropout: Annotated[float, Ge(0), Lt(1), "after each of them"] = 0.5
+    hidden: Annotated[
+        tuple[int, int], "units of the two layers before the classifier; the paper gives their number only"
+    ] = (512, 128)
+    dropout: Annotated[float, Ge(0), Lt(1), "after each of them; the paper names none"] = 0.5
     channels: Annotated[int, Ge(4), "of the U-Net's first level; 64 is the paper's"] = 64
     size: Annotated[int, Ge(64), "side of the input, a multiple of 16"] = 144
     initialisation: Annotated[

@@ -33,8 +33,12 @@ class ManSettings(Settings):
     weight_head: Annotated[
         Literal["softmax", "sigmoid_l1"], "how the weights of the eight regions are made to sum to 1"
     ] = "softmax"
-    weight_channels: Annotated[int, Gt(0), "channels of the branch that weighs the regions"] = 64
-    se_reduction: Annotated[int, Gt(0), "channel attention squeezes to one in so many channels"] = 16
+    weight_channels: Annotated[
+        int, Gt(0), "channels of the branch that weighs the regions; not in the paper's text"
+    ] = 64
+    se_reduction: Annotated[
+        int, Gt(0), "channel attention squeezes to one in so many channels; not in the paper's text"
+    ] = 16
     dropout: Annotated[float, Ge(0), Lt(1), "after both fully connected layers"] = 0.5
     channels: Annotated[int, Ge(4), "of VGG's first block; 64 is VGG-16, smaller is for trying out"] = 64
     pixels: Annotated[

@@ -41,11 +41,18 @@ class WsLgrnSettings(Settings):
         tuple[float, float, float, float, float],
         "lambda 1 to 5 of Eq. 9: contrastive losses of eyes, mouth and face, cross-entropy of either face of a pair",
     ] = (3.0, 1.0, 1.0, 1.0, 1.0)
-    same_class: Annotated[float, Ge(0), Le(1), "share of training pairs that show one expression"] = 0.5
-    embedding: Annotated[int, Gt(0), "length of the features that are compared"] = 128
+    same_class: Annotated[
+        float,
+        Ge(0),
+        Le(1),
+        "share of training pairs that show one expression; the paper does not say how pairs are drawn",
+    ] = 0.5
+    embedding: Annotated[int, Gt(0), "length of the features that are compared; the paper does not say"] = 128
     blocks: Annotated[tuple[int, int, int], "layers of the three dense blocks of either trunk"] = (6, 6, 6)
-    growth: Annotated[int, Gt(0), "channels that each layer adds"] = 32
-    stem: Annotated[int, Gt(0), "channels of the first convolution"] = 64
+    growth: Annotated[int, Gt(0), "channels that each layer adds; the paper does not say, 32 is DenseNet-121's"] = 32
+    stem: Annotated[
+        int, Gt(0), "channels of the first convolution, of stride 1 and without pooling; the paper does not say"
+    ] = 64
     size: Annotated[int, Gt(0), "side of the input"] = 48
     mean: Annotated[float, "of the training pixels, as a fraction of white"] = 0.5
     std: Annotated[float, Gt(0), "of the training pixels, as a fraction of white"] = 0.25
