@@ -195,7 +195,9 @@ class CropRegions(Settings):
     ratio_scale: Annotated[
         float, Gt(0), Le(2), "RAN's size sweep: factor on the five crop ratios, each capped at 1"
     ] = 1.0
-    random_n: Annotated[int, Gt(0), "number of random crops per face"] = 5
+    random_n: Annotated[
+        int, Gt(0), "number of random crops per face, as in RAN's training, which draws them anew in every iteration"
+    ] = 3
     random_ratio: Annotated[
         tuple[float, float], "side of a random crop as a fraction of the face, drawn uniformly from this range"
     ] = (0.70, 0.95)
@@ -210,7 +212,7 @@ class CropRegions(Settings):
         Annotated[int, Ge(0)] | None, "what neighbouring patches share, in 144ths of the face; default: a third of one"
     ] = None
     materialize: Annotated[bool, "also store the pixels of every crop (large; networks cut crops on the fly)"] = False
-    seed: Annotated[int, Ge(0), "seed of the random crops"] = 0
+    seed: Annotated[int, Ge(0), "seed of the random crops that faces are tested on"] = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -337,6 +339,9 @@ class Evaluate(Settings):
     batch: Annotated[int, Gt(0), "faces per forward pass"] = 64
     precision: Annotated[Literal["32", "bf16", "16"], "number format of the forward pass"] = "32"
     confidence: Annotated[float, Gt(0), Lt(1), "level of the intervals"] = 0.95
+    draws: Annotated[
+        int, Gt(0), "how often random crops are drawn for the test: mean and standard deviation over the draws"
+    ] = 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -174,3 +174,54 @@ def test_words_stand_side_by_side():
     line = [(v, {"accuracy": 50 + i, "low": 49, "high": 60, "paper": None}) for i, v in enumerate(("fixed", "random"))]
     (ax,) = draw({"whole split": line}, "crop-regions.mode").axes
     assert [t.get_text() for t in ax.get_xticklabels()] == ["fixed", "random"]
+
+
+# ------------------------------------------------------------------------------------------------ cross-validation
+
+
+@pytest.fixture(scope="module")
+def crossed(tmp_path_factory):
+    """Faces in three folds, and a recipe that crosses them."""
+    folder = tmp_path_factory.mktemp("crossed")
+    faces = toy.write_faces(folder / "toy", train=36, test=0)
+    toy.write_regions(faces)
+    toy.write_subsets(faces, fold=np.arange(36, dtype="i2") % 3)
+    mine = folder / "mine.yaml"
+    mine.write_text(
+        "build-subsets: {folds: 3}\nsweeps: {rate: {train.lr: [0.01, 0.05]}}\n"
+        "train: {model: {name: ran, backbone: tiny, size: 24}, global_batch: 16, epochs: 1}\n"
+    )
+    facts = tell("sweep", mine, "rate", "--gpus", 0, space=folder)
+    return folder, mine, facts
+
+
+def test_a_recipe_with_folds_is_swept_over_all_of_them(crossed):
+    folder, _, facts = crossed
+    assert [len(p["runs"]) for p in facts["points"]] == [3, 3]
+    for point in facts["points"]:
+        each, total = [], 0
+        for i, name in enumerate(point["runs"]):
+            run = artefact.read(folder / "toy/runs" / name / "run.h5", "run")
+            assert (run.params["train"]["fold"], run.params["train"]["lr"]) == (i, point["values"]["train.lr"])
+            predicted = artefact.read(run.path.with_name("predictions.h5"), "predictions")
+            each.append(100 * (np.asarray(predicted["logits"]).argmax(1) == np.asarray(predicted["label"])).mean())
+            total += predicted.rows
+        scored = point["subsets"]["all"]
+        assert total == scored["n_total"] == 36
+        assert scored["accuracy"] == pytest.approx(np.mean(each))
+        assert scored["sd"] == pytest.approx(np.std(each, ddof=1))
+
+
+def test_folds_of_a_sweep_can_be_chosen(crossed):
+    folder, mine, facts = crossed
+    one = tell("sweep", mine, "rate", "--folds", 1, "--gpus", 0, space=folder)
+    assert [p["runs"] for p in one["points"]] == [[p["runs"][1]] for p in facts["points"]], "they are there already"
+    told = tell("sweep", mine, "rate", "--subset", "all", "--gpus", 0, space=folder, ok=False)
+    assert "whole folds" in told["error"]
+
+
+@pytest.mark.parametrize("name", ["lnlattennet-ckplus", "lnlattennet-mmi"])
+def test_the_papers_sweeps_cross_the_folds_of_their_datasets(name):
+    mine = recipe.load(name)
+    assert mine.settings("build-subsets").folds == 5
+    assert set(mine.sweeps) == {"alpha", "patches"}

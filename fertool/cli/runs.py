@@ -117,6 +117,7 @@ def evaluate(
     weights: setting(Evaluate, "weights") = None,
     batch: setting(Evaluate, "batch") = None,
     precision: setting(Evaluate, "precision") = None,
+    draws: setting(Evaluate, "draws") = None,
     regions: Annotated[Path | None, typer.Option(help="other regions than the run's, e.g. more random crops")] = None,
     folds: Annotated[
         bool, typer.Option("--folds", help="score each run together with the other folds of its cross-validation")
@@ -140,7 +141,7 @@ def evaluate(
 
     space = Workspace(workspace)
     folders = [space.run(name) for name in run] if run else [space.run()]
-    options = {"split": split, "weights": weights, "batch": batch, "precision": precision}
+    options = {"split": split, "weights": weights, "batch": batch, "precision": precision, "draws": draws}
     settings = recipes.load(recipe).settings("eval", options, sets or ())
     devices = choose(gpus)
     faces = space.faces(data) if data else None
@@ -155,12 +156,18 @@ def evaluate(
         return facts
     for folder in folders:
         scores.check_subsets(faces or folder.parent.parent / "faces.h5", names)
-    predictions = {
-        name: stage.run(folder, settings=settings, devices=devices, faces=faces, regions=regions, overwrite=overwrite)
+    every = {
+        name: stage.draws(folder, settings=settings, devices=devices, faces=faces, regions=regions, overwrite=overwrite)
         for name, folder in _named(folders).items()
     }
+    if settings.draws > 1 and not any(len(paths) > 1 for paths in every.values()):
+        raise UsageError(
+            "--draws repeats random crops, and these runs have none",
+            "make some: fertool crop-regions --mode random --out FILE, then add --regions FILE",
+        )
+    predictions = {name: paths[0] for name, paths in every.items()}
     fused = tuple(predictions) if fuse else ()
-    facts = scores.run(predictions, names=names, confidence=settings.confidence, fuse=fused, csv=csv)
+    facts = scores.run(predictions, names=names, confidence=settings.confidence, fuse=fused, csv=csv, draws=every)
     if latency:
         facts["latency"] = {
             name: stage.latency(folder, settings=settings, devices=devices, faces=faces, regions=regions)
@@ -188,6 +195,11 @@ def sweep(
     data: Data = None,
     variant: Annotated[str | None, typer.Option(help="baseline or ablation, see: fertool models NAME")] = None,
     run: Annotated[str | None, typer.Option("--run", help="train nothing: score this run on other regions")] = None,
+    folds: Annotated[
+        str | None,
+        typer.Option(help="cross-validation of every point: all, or the number of one fold; default: as the recipe"),
+    ] = None,
+    draws: setting(Evaluate, "draws") = None,
     subset: Annotated[
         list[str] | None, typer.Option(help="score this subset too, e.g. pose45; repeatable; or all")
     ] = None,
@@ -220,7 +232,8 @@ def sweep(
         stage.points(chosen, axes, variant=variant or "", options={"epochs": epochs}, sets=rest),
         recipe=chosen.name,
         variant=variant or "",
-        settings=chosen.settings("eval", {}, scoring),
+        settings=chosen.settings("eval", {"draws": draws}, scoring),
+        folds=folds or ("all" if chosen.settings("build-subsets").folds and not trained else None),
         subsets=tuple(subset or ()),
         devices=choose(gpus, cpu_processes),
         workspace=space,

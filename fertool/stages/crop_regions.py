@@ -17,7 +17,8 @@ _SHOWN_SIDE = 224  # the side for which the report gives boxes in pixels: what n
 def run(faces: Path, *, settings: CropRegions, out: Path, overwrite: bool = False, preview: Path | None = None) -> Path:
     """Write the boxes of every row of `faces`; rows without a picture get boxes as well.
 
-    With landmark crops a face without landmarks gets the whole face for each of its boxes.
+    With landmark crops a face without landmarks gets the whole face for each of its boxes. The boxes of random crops
+    serve for the test; training draws anew, from the settings that are stored with them.
 
     Args:
         preview: also draw the regions of six faces into this picture.
@@ -140,6 +141,8 @@ def report(summary: dict) -> None:
     console.show(console.table(f"{summary['mode']} crops", columns, rows))
     if len(summary["regions"]) > len(rows):
         console.say(f"... and {len(summary['regions']) - len(rows)} more")
+    if summary["mode"] == "random":
+        console.say("faces are tested on these crops; training draws its own of them anew in every iteration")
     if summary.get("without_landmarks"):
         console.say(
             f"{summary['without_landmarks']:,} of {summary['pictures']:,} faces have no landmarks: "

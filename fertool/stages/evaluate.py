@@ -11,10 +11,12 @@ from fertool.artefact import Artefact
 from fertool.errors import ArtefactError, DataError, UsageError
 from fertool.faces.status import HAS_IMAGE
 from fertool.models.registry import build_model, model_class, model_settings
+from fertool.regions.crops import random_boxes
 from fertool.settings import Evaluate
 from fertool.training.devices import Devices, describe, one_device
-from fertool.training.faces import Pixels, fold_splits, region_boxes
+from fertool.training.faces import Pixels, fold_splits, random_crops, region_boxes
 from fertool.training.infer import infer, network_boxes, require_finite_outputs
+from fertool.training.sampling import mixed_seed
 from fertool.training.trained import checkpoint
 from fertool.training.views import sample_views, view_transforms
 
@@ -26,6 +28,7 @@ def run(
     devices: Devices,
     faces: Path | None = None,
     regions: Path | None = None,
+    draw: int = 0,
     overwrite: bool = False,
 ) -> Path:
     """Predict the faces of one split with a run's weights.
@@ -34,6 +37,7 @@ def run(
         folder: the run.
         faces: other faces than those the run was trained on; classes are matched by name.
         regions: other regions than those beside the faces, e.g. more random crops.
+        draw: number of the draw of random crops; 0 is the one that the regions file holds.
         overwrite: predict again although it has been done.
 
     Returns:
@@ -49,10 +53,26 @@ def run(
     if subsets:
         inputs.append(subsets.as_parent())
     params = {k: v for k, v in settings.as_dict().items() if k in ("split", "weights", "precision")}
-    out = folder / _name(settings, faces, regions)
+    if draw:
+        params["draw"] = draw
+    out = folder / _name(settings, faces, regions, draw)
     with locks.exclusive(out):
         _predict(trained, folder, source, boxes_file, subsets, inputs, params, out, settings, devices, overwrite)
     return out
+
+
+def draws(
+    folder: Path, *, settings: Evaluate, faces: Path | None = None, regions: Path | None = None, **options
+) -> list[Path]:
+    """Predict as `run` does, on every one of `settings.draws` draws of the random crops; once if they are not random.
+
+    Returns:
+        predictions.h5, and the predictions of the further draws.
+    """
+    trained = artefact.read(folder / "run.h5", "run")
+    used = regions_of(trained, _faces(trained, folder, faces), regions)
+    count = settings.draws if random_crops(used) else 1
+    return [run(folder, settings=settings, faces=faces, regions=regions, draw=i, **options) for i in range(count)]
 
 
 def _predict(trained, folder, source, boxes_file, subsets, inputs, params, out, settings, devices, overwrite) -> None:
@@ -68,7 +88,7 @@ def _predict(trained, folder, source, boxes_file, subsets, inputs, params, out, 
             parent.verify()
     rows, labels = _rows(trained, source, subsets, settings.split)
     net, forward, device = load_network(trained, settings, devices, _region_count(boxes_file))
-    boxes = region_boxes(source, boxes_file)
+    boxes = _boxes(source, boxes_file, params.get("draw", 0))
     pixels = Pixels(source["images"], rows, device)
     logits, attention = [], {}
     with console.progress(f"eval {folder.name}", len(rows), "face") as advance:
@@ -89,6 +109,14 @@ def _predict(trained, folder, source, boxes_file, subsets, inputs, params, out, 
     outputs = {name: columns[name] for name in ("logits", *attention)}
     require_finite_outputs(folder.name, columns["id"], settings.precision, outputs)
     artefact.save(out, "predictions", columns, params=params, inputs=inputs, classes=trained.classes)
+
+
+def _boxes(source: Artefact, regions: Artefact | None, draw: int) -> torch.Tensor:
+    """Return the region boxes of every face, of one draw of the random crops."""
+    if not draw:
+        return region_boxes(source, regions)
+    how, seed = random_crops(regions), mixed_seed(regions.params["seed"], draw)
+    return torch.from_numpy(random_boxes(source.ids.tolist(), how.count, how.ratio, seed).astype(np.float32))
 
 
 def predictions_of(folder: Path) -> Path | None:
@@ -196,13 +224,14 @@ def _rows(trained: Artefact, source: Artefact, subsets: Artefact | None, split: 
     return torch.from_numpy(index), place[label[index]].astype(np.int16)
 
 
-def _name(settings: Evaluate, faces: Path | None, regions: Path | None) -> str:
+def _name(settings: Evaluate, faces: Path | None, regions: Path | None, draw: int) -> str:
     parts = ["predictions"]
     parts += [faces.parent.name] if faces else []
     parts += [settings.split] if settings.split != "test" else []
     parts += [settings.weights] if settings.weights != "selected" else []
     parts += [settings.precision] if settings.precision != "32" else []
     parts += [regions.stem] if regions else []
+    parts += [f"draw-{draw + 1}"] if draw else []
     return "-".join(parts) + ".h5"
 
 

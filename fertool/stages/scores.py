@@ -1,7 +1,9 @@
 """eval, second half: predictions → scores, comparison, fusion, beside the paper's numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from fertool import artefact, console
 from fertool.artefact import Artefact
@@ -25,6 +27,7 @@ def run(
     confidence: float,
     fuse: tuple[str, ...],
     csv: Path | None,
+    draws: Mapping[str, list[Path]] | None = None,
 ) -> dict:
     """Score one or more runs.
 
@@ -33,6 +36,7 @@ def run(
         names: subsets to score beside the whole split; "all" for every one.
         fuse: runs of which the mean of the probabilities is scored too.
         csv: also write one line per run and subset, and beside it (…-classes.csv) one per class.
+        draws: run name -> its predictions on every draw of random crops, where there are several.
 
     Returns:
         {"runs": {name: scores}, "comparison": ... of several runs, "fused": ... if asked}, see `evaluation.score`.
@@ -53,6 +57,7 @@ def run(
                 **paper_results.beside(score.score(file, subsets[name], names, confidence=confidence), setup),
                 "select_on": trained[name].params["train"]["select_on"],
                 "last_epochs": _last_epochs(trained[name], file),
+                "draws": _over_draws((draws or {}).get(name, ()), subsets[name], names),
                 "predictions": str(file.path),
             }
             for (name, file), setup in zip(files.items(), setups, strict=True)
@@ -154,6 +159,19 @@ def _last_epochs(run: Artefact, predictions: Artefact) -> dict | None:
     return {"epochs": LAST_EPOCHS, "mean": 100 * float(values.mean()), "best": 100 * float(values.max())}
 
 
+def _over_draws(paths: Sequence[Path], subsets: Artefact | None, names: tuple[str, ...]) -> dict | None:
+    """Return the accuracy over several draws of random crops, subset -> {n_draws, mean, sd}; None for a single draw."""
+    if len(paths) < 2:
+        return None
+    each = [score.score(artefact.read(p, "predictions"), subsets, names)["subsets"] for p in paths]
+    values = {name: [s[name]["accuracy"] for s in each] for name in each[0]}
+    return {
+        name: {"n_draws": len(v), "mean": float(np.mean(v)), "sd": float(np.std(v, ddof=1))}
+        for name, v in values.items()
+        if None not in v
+    }
+
+
 def check_subsets(faces: Path, names: tuple[str, ...]) -> None:
     """Refuse a subset that does not exist, before a network has run for it.
 
@@ -196,6 +214,11 @@ def report(facts: dict, *, every_class: bool = False) -> None:
             console.say(
                 f"{name}: over the last {lasts['epochs']} epochs {lasts['mean']:.2f} % on average, {lasts['best']:.2f} "
                 "% in the best of them"
+            )
+        for subset, drawn in (result["draws"] or {}).items():
+            console.say(
+                f"{name}, {subset}: {drawn['mean']:.2f} ± {drawn['sd']:.2f} % over {drawn['n_draws']} draws of the "
+                "random crops"
             )
         if result["select_on"] == "test":
             console.say(f"note: the checkpoint of {name} was chosen on the test split; its numbers are optimistic")

@@ -17,7 +17,7 @@ from fertool.figures import sweep as figure_of
 from fertool.models.registry import model_settings
 from fertool.recipe import Recipe, section_of, set_to
 from fertool.settings import CropRegions, Evaluate, Train, Visualize
-from fertool.stages import crop_regions, evaluate, scores, train, visualize
+from fertool.stages import crop_regions, evaluate, scores, train, train_folds, visualize
 from fertool.training.devices import Devices
 from fertool.workspace import Workspace, slug
 
@@ -103,6 +103,7 @@ def run(
     devices: Devices,
     workspace: Workspace,
     trained: Path | None = None,
+    folds: str | None = None,
 ) -> dict:
     """Train and score every point; what is there already is not done again.
 
@@ -111,44 +112,49 @@ def run(
         name: of the folder `sweeps/NAME` beside the faces, for the table, the curve and the arrays behind it.
         subsets: score these too.
         trained: instead of training, score this run on the regions of every point.
+        folds: cross-validation of every point, as for `train.each_fold`; its accuracy is then what the paper reports,
+            else the mean over folds.
 
     Returns:
         {"name", "keys", "points": [{"values", "runs", "subsets": {name: {accuracy, low, high, sd, n_total, paper}}}],
         "files"}. Runs that differ in nothing but their seed are one point: their mean, `sd` over them, and `low` and
-        `high` one sd away.
+        `high` one sd away; likewise the draws of random crops and the mean over folds.
 
     Raises:
-        UsageError: `trained` with settings of the training varied.
+        UsageError: `trained` with settings of the training varied, or folds of it; subsets of folds.
     """
+    if folds == "all" and (subsets or trained):
+        raise UsageError("cross-validation scores whole folds, and trains them", "leave out --subset and --run")
     if trained and not all(p.regions and not any(k.startswith("train.") for k in p.values) for p in series):
         raise UsageError("a finished run can only be scored on other regions", "vary crop-regions, or leave out --run")
     scores.check_subsets(faces, subsets)
     out = faces.parent / "sweeps" / slug(name)
     with locks.exclusive(out):
-        return _run(faces, out, name, series, recipe, variant, settings, subsets, devices, workspace, trained)
+        return _run(faces, out, name, series, recipe, variant, settings, subsets, devices, workspace, trained, folds)
 
 
-def _run(faces, out, name, series, recipe, variant, settings, subsets, devices, workspace, trained) -> dict:
-    found: dict[tuple, list[tuple[Path, dict]]] = {}
+def _run(faces, out, name, series, recipe, variant, settings, subsets, devices, workspace, trained, folds) -> dict:
+    found: dict[tuple, list[tuple[list[Path], dict, Mapping]]] = {}
     for point in series:
         said = ", ".join(f"{k} = {v}" for k, v in point.values.items())
         console.say(f"\n{said}")
         regions = _regions(faces, point)
-        if trained:
-            folder = trained
-        else:
-            made = train.run(
-                faces, settings=point.train, devices=devices, workspace=workspace, regions=regions,
-                subsets=workspace.beside(faces, "subsets"), masks=workspace.beside(faces, "masks"),
-                recipe=recipe, variant=variant, resume=None,
+        folders = [trained]
+        if not trained:
+            beside = workspace.beside
+            each = train.each_fold(point.train, folds, beside(faces, "subsets"))
+            made = train_folds.run(
+                faces, each, devices=devices, workspace=workspace, regions=regions, subsets=beside(faces, "subsets"),
+                masks=beside(faces, "masks"), recipe=recipe, variant=variant, resume=None,
             )  # fmt: skip
-            folder = made.parent
-        predicted = evaluate.run(
-            folder, settings=settings, devices=devices, regions=regions if trained and point.regions else None
-        )
-        result = scores.run({folder.name: predicted}, names=subsets, confidence=settings.confidence, fuse=(), csv=None)
+            folders = [run.parent for run in made]
+        if len(folders) > 1:
+            scored = _cross_validated(workspace, folders[0], settings, devices)
+        else:
+            other = regions if trained and point.regions else None
+            scored = _scored(folders[0], settings, subsets, devices, other)
         key = tuple((k, _hashable(v)) for k, v in point.values.items() if k != _SEED)
-        found.setdefault(key, []).append((folder, result["runs"][folder.name]["subsets"], point.values))
+        found.setdefault(key, []).append((folders, scored, point.values))
     facts = {
         "name": name,
         "keys": [k for k in series[0].values if k != _SEED and len({str(p.values[k]) for p in series}) > 1],
@@ -157,9 +163,36 @@ def _run(faces, out, name, series, recipe, variant, settings, subsets, devices, 
     csv = tables.write_csv(out / "sweep.csv", _rows(facts))
     about = {"kind": "sweep", "keys": facts["keys"], "variant": variant, "recipe": recipe}
     with style.look():
-        drawn = _draw(facts, [read(f / "run.h5", "run") for f in {f: 0 for runs in found.values() for f, *_ in runs}])
+        folders = dict.fromkeys(f for runs in found.values() for each, *_ in runs for f in each)
+        drawn = _draw(facts, [read(f / "run.h5", "run") for f in folders])
     files = visualize.keep(out, "sweep", drawn, about, Visualize())
     return facts | {"files": [str(f) for f in (csv, *files)]}
+
+
+def _scored(folder: Path, settings: Evaluate, subsets: tuple[str, ...], devices: Devices, regions: Path | None) -> dict:
+    """Return the scores of a run by subset; over several draws of random crops, mean and sd."""
+    draws = evaluate.draws(folder, settings=settings, devices=devices, regions=regions)
+    name = folder.name
+    result = scores.run(
+        {name: draws[0]}, names=subsets, confidence=settings.confidence, fuse=(), csv=None, draws={name: draws}
+    )["runs"][name]
+    over = {subset: _around(d["mean"], d["sd"]) for subset, d in (result["draws"] or {}).items()}
+    return {subset: {"sd": None} | scored | over.get(subset, {}) for subset, scored in result["subsets"].items()}
+
+
+def _cross_validated(workspace: Workspace, folder: Path, settings: Evaluate, devices: Devices) -> dict:
+    """Return the score of all folds of a run, in the way that its paper reports it, else their mean."""
+    facts = scores.cross_validation(workspace, [folder], settings=settings, devices=devices)
+    (result,) = facts["systems"].values()
+    pooled, mean = result["pooled"], result["fold_mean"]
+    scored = {"sd": None, "paper": result["paper"], "n_total": pooled["n_total"]}
+    if (result["paper"] or {}).get("aggregation") == "pooled":
+        return {ALL: scored | {k: pooled[k] for k in ("accuracy", "low", "high")}}
+    return {ALL: scored | _around(mean["accuracy"], mean["sd_sample"])}
+
+
+def _around(mean: float, sd: float) -> dict:
+    return {"accuracy": mean, "low": mean - sd, "high": mean + sd, "sd": sd}
 
 
 def report(facts: dict) -> None:
@@ -194,18 +227,17 @@ def _hashable(value):
     return tuple(value) if isinstance(value, list) else value
 
 
-def _together(runs: list[tuple[Path, dict, Mapping]]) -> dict:
+def _together(runs: list[tuple[list[Path], dict, Mapping]]) -> dict:
     """Runs that differ in their seed at most, as one point."""
     subsets = {}
     for name, first in runs[0][1].items():
         each = [scored[name]["accuracy"] for _, scored, _ in runs]
-        point = {k: first[k] for k in ("accuracy", "low", "high", "n_total")} | {"sd": None}
+        point = {k: first[k] for k in ("accuracy", "low", "high", "sd", "n_total")}
         if len(each) > 1 and None not in each:
-            mean, sd = float(np.mean(each)), float(np.std(each, ddof=1))
-            point |= {"accuracy": mean, "low": mean - sd, "high": mean + sd, "sd": sd}
+            point |= _around(float(np.mean(each)), float(np.std(each, ddof=1)))
         subsets[name] = point | {"paper": (first.get("paper") or {}).get("value")}
     values = {k: v for k, v in runs[0][2].items() if k != _SEED}
-    return {"values": values, "runs": [folder.name for folder, *_ in runs], "subsets": subsets}
+    return {"values": values, "runs": [f.name for folders, *_ in runs for f in folders], "subsets": subsets}
 
 
 def _rows(facts: dict) -> list[dict]:

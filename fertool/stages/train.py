@@ -22,6 +22,7 @@ from fertool.training.faces import (
     Pixels,
     fold_count,
     given_columns,
+    random_crops,
     region_boxes,
 )
 from fertool.training.loop import Data, fit
@@ -223,7 +224,8 @@ def train_process(fabric, job: Job) -> tuple[bool, Path]:
     constant = net.constant_score(
         *(Targets(r.labels, given={k: v[r.index] for k, v in given.items()}) for r in (train, val))
     )
-    data = Data(train, val, pixels, boxes, given, tracked, constant)
+    crops = random_crops(used.get("regions"))
+    data = Data(train, val, pixels, boxes, given, tracked, constant, crops)
     prepared = preparation(faces, used.get("regions"))
     out = RunFile(job.run, job.params, job.inputs, faces.classes or (), s.seed, prepared)
     previous = artefact.read(job.run, "run") if job.resume else None

@@ -178,8 +178,8 @@ class _Walk:
             facts = scores.cross_validation(self.workspace, folders, settings=settings, devices=self.devices)
             scores.report_cross_validation(facts)
             return facts
-        predictions = {
-            r.parent.name: evaluate.run(r.parent, settings=settings, devices=self.devices)
+        draws = {
+            r.parent.name: evaluate.draws(r.parent, settings=settings, devices=self.devices)
             for r in (*joined, *_flat(runs))
         }
         fuse = tuple(r.parent.name for r in joined)
@@ -190,11 +190,12 @@ class _Walk:
         else:  # the user asked for some of the variants only
             fuse = ()
         facts = scores.run(
-            predictions,
+            {name: paths[0] for name, paths in draws.items()},
             names=("all",) if self.workspace.beside(faces, "subsets").exists() else (),
             confidence=settings.confidence,
             fuse=fuse,
             csv=None,
+            draws=draws,
         )
         scores.report(facts)
         return facts

@@ -12,6 +12,7 @@ from torch import Tensor
 from fertool.artefact import Artefact
 from fertool.errors import ArtefactError, DataError
 from fertool.faces.status import HAS_IMAGE
+from fertool.training.views import RandomCrops
 
 WHOLE = np.array([[0.0, 0.0, 1.0, 1.0]], dtype=np.float32)
 
@@ -104,6 +105,13 @@ def region_boxes(faces: Artefact, regions: Artefact | None) -> Tensor:
         return torch.from_numpy(WHOLE).expand(faces.rows, 1, 4)
     regions.require_parent(faces)
     return torch.from_numpy(np.array(regions["boxes"], dtype=np.float32))
+
+
+def random_crops(regions: Artefact | None) -> RandomCrops | None:
+    """Return how the crops of a regions file are drawn anew in training; None if they are not random."""
+    if regions is None or regions.params.get("mode") != "random":
+        return None
+    return RandomCrops(regions.params["random_n"], tuple(regions.params["random_ratio"]))
 
 
 def masked(

@@ -28,7 +28,7 @@ from fertool.training.infer import infer, network_boxes
 from fertool.training.run_file import COUNTS, Progress, RunFile, restore
 from fertool.training.sampling import Epochs, device_slice, mixed_seed, steps_per_epoch
 from fertool.training.schedule import learning_rate
-from fertool.training.views import Augmentation, cut_boxes, sample_views, view_transforms
+from fertool.training.views import Augmentation, RandomCrops, cut_boxes, sample_views, view_transforms
 
 #: how many steps' losses are left on the device before they are read, because reading waits for the device
 _READ_EVERY = 20
@@ -42,6 +42,8 @@ class Data:
 
     Attributes:
         boxes: (rows, K, 4) region boxes of every row of the faces file.
+        crops: how regions are drawn anew in every iteration; None: those of `boxes`, which serve for validation in any
+            case.
         given: what `FerModel.needs` asks for, for every row.
         tracked: rows whose attention is kept as training goes on.
         constant: score on `val` of the best output that is the same for every face, if there is one to compare with.
@@ -54,6 +56,7 @@ class Data:
     given: dict[str, Tensor] = field(default_factory=dict)
     tracked: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     constant: float | None = None
+    crops: RandomCrops | None = None
 
 
 @contextmanager
@@ -197,11 +200,12 @@ def train_steps(
 ):
     """The optimiser steps of one epoch from `progress.step` on; yields (step, seconds waited for its faces)."""
     order, versions = epochs.draw(progress.epoch)
-    seeds = [mixed_seed(s.seed, progress.epoch, i) for i in (2, 3)]
+    seeds = [mixed_seed(s.seed, progress.epoch, i) for i in (2, 3, 4)]
     height, width = data.pixels.size
     version = versions.flatten() if s.expand else None
     augment = make_augmentation(s).draw(order.numel(), seeds[0], version, width / height)
     cuts = cut_boxes(order.numel(), data.pixels.size, net.input.size, seeds[1]) if net.input.cut else None
+    crops = data.crops.draw(order.numel(), seeds[2]) if data.crops else None
     batches = [range(b * s.global_batch, min((b + 1) * s.global_batch, len(order))) for b in range(steps)]
     first = progress.step
     mine = [device_slice(batch, fabric.global_rank, fabric.world_size) for batch in batches[first:ends_at]]
@@ -216,9 +220,8 @@ def train_steps(
             group["lr"] = learning_rate(s, progress.iteration, steps, total)
         targets = _targets(data, place, images.device)
         flat = torch.arange(part.start * epochs.faces, part.stop * epochs.faces)
-        boxes = (
-            network_boxes(net, data.boxes[data.train.index[place]], data.pixels.size) if cuts is None else cuts[flat]
-        )
+        boxes = data.boxes[data.train.index[place]] if crops is None else crops[flat]
+        boxes = network_boxes(net, boxes, data.pixels.size) if cuts is None else cuts[flat]
         transforms = view_transforms(boxes, augment[flat]).to(images.device)
         # a device's mean counts by its share of the batch, so that the gradients add up to the global mean
         share = len(part) * fabric.world_size / len(batches[step])

@@ -65,6 +65,25 @@ def cut_boxes(n: int, face: tuple[int, int], size: tuple[int, int], seed: int | 
     return (torch.cat([low, low + torch.tensor([size[1], size[0]])], dim=1) / side.repeat(2))[:, None]
 
 
+@dataclass(frozen=True)
+class RandomCrops:
+    """Square crops of a face, drawn anew in every iteration (RAN, III-C and IV-D): how many of them, and the range of
+    their side as a fraction of the face."""
+
+    count: int
+    ratio: tuple[float, float]
+
+    def draw(self, n: int, seed: int) -> Tensor:
+        """Return the whole face and the crops of n faces as boxes (n, 1 + count, 4). Row i depends on seed and i only,
+        so they are the same on any number of devices and after any interruption."""
+        random = torch.rand(n, self.count, 3, generator=torch.Generator().manual_seed(seed))
+        low, high = self.ratio
+        side = low + (high - low) * random[..., :1]
+        corner = random[..., 1:] * (1 - side)
+        whole = torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(n, 1, 4)
+        return torch.cat([whole, torch.cat([corner, corner + side], dim=-1)], dim=1)
+
+
 def view_transforms(boxes: Tensor, augment: Tensor | None) -> Tensor:
     """Boxes (N, K, 4) as fractions and face transforms (N, 2, 3) -> (N, K, 2, 3), output → source."""
     low, high = boxes[..., :2], boxes[..., 2:]
