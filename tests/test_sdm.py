@@ -132,6 +132,13 @@ def test_the_same_work_is_done_once_and_gives_the_same_file(photographs, tmp_pat
     assert artefact.read(fit_sdm.run([photographs], settings=QUICK, out=made[0])).uid == first.uid
     with pytest.raises(ArtefactError, match="other settings"):
         fit_sdm.run([photographs], settings=FitSdm(cells=(0.2,)), out=made[0])
+    copy = shutil.copytree(photographs, tmp_path / "copy")
+    assert artefact.read(fit_sdm.run([copy], settings=QUICK, out=made[0])).uid == first.uid
+    with open(next(copy.rglob("*.png")), "r+b") as image:  # another picture of equal size
+        image.seek(-1, 2)
+        image.write(b"\0")
+    with pytest.raises(ArtefactError, match="another faces-1"):
+        fit_sdm.run([copy], settings=QUICK, out=made[0])
 
 
 def test_detect_align_uses_it_and_names_it_as_an_input(learnt, rendered, tmp_path):

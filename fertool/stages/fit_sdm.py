@@ -77,7 +77,9 @@ def _of_folder(root: Path) -> tuple[list[_Landmarked], tuple[str, str, str, str]
             broken.append(e)
             continue
         name = str(picture.relative_to(root))
-        digest.update(repr((name, picture.stat().st_size)).encode() + points.tobytes())
+        with open(picture, "rb") as file:
+            content = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
+        digest.update(repr(name).encode() + content + points.tobytes())
         faces.append(_Landmarked(str(picture), points, lambda picture=picture: read_image(picture)))
     _refuse(broken, "landmark files")
     return faces, ("photographs", root.resolve().name, "", digest.hexdigest())
