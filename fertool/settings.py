@@ -86,7 +86,9 @@ class DetectAlign(Settings):
         Literal["keep", "mark", "refuse"],
         "a photograph without a face: keep the whole picture, mark the row only, or stop with an error",
     ] = "keep"
-    min_score: Annotated[float, Ge(0), "detections below this score are not taken"] = 0.0
+    min_score: Annotated[
+        float, "detections below this score are not taken; below 0, dlib's detectors find more and less certain faces"
+    ] = 0.0
     upsample: Annotated[int, Ge(0), "how often a dlib detector doubles the photograph to find small faces"] = 1
     label_rule: Annotated[
         Literal["majority", "distribution"],
@@ -122,7 +124,7 @@ class DetectAlign(Settings):
     @property
     def needs_torch(self) -> bool:
         """Whether a network runs that is worth a GPU; the one of `pose: learned` is not."""
-        return "mtcnn" in self.detector + self.landmarks or self.pose == "sixd"
+        return self.detector in ("dlib-cnn", "mtcnn") or self.landmarks == "mtcnn5" or self.pose == "sixd"
 
     @property
     def dataset_options(self) -> dict[str, str]:
@@ -410,9 +412,9 @@ class Predict(Settings):
         Literal["as-trained", "dlib-cnn", "dlib-hog", "mtcnn", "none"],
         "who finds the faces; `as-trained` as in the run's own, `none` takes every photograph as a face",
     ] = "as-trained"
-    min_score: Annotated[
-        Annotated[float, Ge(0)] | None, "detections below this score are not taken; default: as for the run's faces"
-    ] = None
+    min_score: Annotated[float | None, "detections below this score are not taken; default: as for the run's faces"] = (
+        None
+    )
     missed: Annotated[
         Literal["skip", "keep"], "a photograph in which no face is found: none, or the whole picture as one"
     ] = "skip"

@@ -317,7 +317,7 @@ def test_a_candidate_outside_of_the_photograph_is_no_face(rendered_face):
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 90), (500, 5), (2000, 30)])
-@pytest.mark.parametrize("name", ["mtcnn", "dlib-hog"])
+@pytest.mark.parametrize("name", ["mtcnn", "dlib-hog", "dlib-cnn"])
 def test_odd_pictures_have_no_face(name, shape):
     (faces,) = detect.make(name).detect([np.full((*shape, 3), 99, np.uint8)])
     assert len(faces) == 0

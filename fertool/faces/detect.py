@@ -8,21 +8,23 @@ filled by a face: if their shorter side is under `smallest` they are enlarged to
 edge, because detectors want some surroundings. Photographs over `LARGEST` pixels wide or high are shrunk to that.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from fertool.errors import out_of_memory
-from fertool.models.dlib_dat import model_file
 
 #: longest side at which photographs are searched; dlib's doubling stops there, too
 LARGEST = 1600
 
 #: border of enlarged pictures, as a fraction of their shorter side
 BORDER = 0.15
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -62,19 +64,24 @@ class Detector(Protocol):
         ...
 
 
-def make(name: str, *, upsample: int = 1, device: str = "cpu") -> Detector:
-    """A detector by name: "dlib-cnn", "dlib-hog" or "mtcnn".
+def make(name: str, *, upsample: int = 1, device: str = "cpu", threshold: float = 0.0) -> Detector:
+    """Return a detector by name: "dlib-cnn", "dlib-hog" or "mtcnn".
 
     Args:
         upsample: how often dlib's detectors double a photograph (tiny pictures are enlarged instead).
-        device: where MTCNN runs; dlib's CNN runs on the GPU if dlib was built for it.
+        device: where dlib's CNN and MTCNN run.
+        threshold: score over which dlib's detectors take a face; below 0 they find more.
 
     Raises:
-        DeviceError: a package or model file is missing.
+        DeviceError: a package or model file is missing or damaged.
     """
     if name == "mtcnn":
         return Mtcnn(device)
-    return DlibCnn(upsample) if name == "dlib-cnn" else DlibHog(upsample)
+    if name == "dlib-hog":
+        return DlibHog(upsample, threshold)
+    from fertool.faces.dlib_cnn import DlibCnn
+
+    return DlibCnn(upsample, device, threshold)
 
 
 @dataclass(frozen=True)
@@ -134,9 +141,9 @@ class Mtcnn:
         if min(views[0].pixels.shape[:2]) < self._net.min_face_size:
             yield from (_NOTHING for _ in views)
             return
-        yield from self._ask(views)
+        yield from in_halves(self._ask, views)
 
-    def _ask(self, views: list[View]) -> list[Faces]:
+    def _ask(self, views: Sequence[View]) -> list[Faces]:
         import torch
 
         try:
@@ -198,42 +205,23 @@ class DlibHog:
     smallest = 192
     batch = 1
 
-    def __init__(self, upsample: int = 1):
+    def __init__(self, upsample: int = 1, threshold: float = 0.0):
         import dlib
 
-        self._upsample = upsample
+        self._upsample, self._threshold = upsample, threshold
         self._net = dlib.get_frontal_face_detector()
 
     def detect(self, images: Sequence[np.ndarray]) -> Iterator[Faces]:
         for image in images:
             v = view(image, self.smallest)
-            rectangles, scores, _ = self._net.run(v.pixels, _doublings(v, self._upsample), 0.0)
-            yield _from_dlib(v, rectangles, scores)
-
-
-class DlibCnn:
-    """dlib's max-margin CNN (King, 2015). Slow without a GPU. Of 200 faces of FER+ (48 x 48) it finds 95 %."""
-
-    smallest = 144
-    batch = 1
-
-    def __init__(self, upsample: int = 1):
-        import dlib
-
-        self._upsample = upsample
-        self._net = dlib.cnn_face_detection_model_v1(str(model_file("mmod_human_face_detector.dat")))
-
-    def detect(self, images: Sequence[np.ndarray]) -> Iterator[Faces]:
-        for image in images:
-            v = view(image, self.smallest)
-            found = self._net(v.pixels, _doublings(v, self._upsample))
-            yield _from_dlib(v, [f.rect for f in found], [f.confidence for f in found])
+            rectangles, scores, _ = self._net.run(v.pixels, doublings(v, self._upsample), self._threshold)
+            yield from_rectangles(v, [(r.left(), r.top(), r.right(), r.bottom()) for r in rectangles], scores)
 
 
 _NOTHING = Faces(np.empty((0, 4)), np.empty(0), np.empty((0, 5, 2)))
 
 
-def _doublings(v: View, wanted: int) -> int:
+def doublings(v: View, wanted: int) -> int:
     """How often dlib doubles a view: not if it was enlarged for it already, and not beyond LARGEST."""
     if v.enlarged:
         return 0
@@ -241,8 +229,27 @@ def _doublings(v: View, wanted: int) -> int:
     return min(wanted, max(room, 0))
 
 
-def _from_dlib(v: View, rectangles: Sequence, scores: Sequence[float]) -> Faces:
-    """dlib's rectangles name the first and the last pixel inside."""
-    edges = [((r.left() - 0.5, r.top() - 0.5), (r.right() + 0.5, r.bottom() + 0.5)) for r in rectangles]
-    boxes = v.back(np.array(edges, dtype=np.float64).reshape(-1, 2, 2)).reshape(-1, 4)
-    return Faces(boxes, np.array(scores, dtype=np.float64))
+def from_rectangles(v: View, rectangles: Sequence | np.ndarray, scores: Sequence[float] | np.ndarray) -> Faces:
+    """Return the faces of a view by dlib's rectangles: (n, 4) first and last column and row inside."""
+    edges = np.asarray(rectangles, dtype=np.float64).reshape(-1, 2, 2) + ((-0.5, -0.5), (0.5, 0.5))
+    return Faces(v.back(edges).reshape(-1, 4), np.asarray(scores, dtype=np.float64))
+
+
+def in_halves(run: Callable[[Sequence], list[Result]], images: Sequence) -> list[Result]:
+    """Run a network on a batch of images, or on halves of it for which the memory suffices.
+
+    Raises:
+        OutOfMemoryError: it does not suffice even for one image.
+    """
+    try:
+        return run(images)
+    except (RuntimeError, MemoryError) as e:
+        if not (problem := out_of_memory(e)):
+            raise
+        if len(images) == 1:
+            problem.hint = "end what else runs there, or use fewer --workers, or --set detect-align.upsample=0"
+            raise problem from e
+    if (torch := sys.modules.get("torch")) and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    half = len(images) // 2
+    return [*in_halves(run, images[:half]), *in_halves(run, images[half:])]

@@ -31,7 +31,10 @@ class Finder:
         self.settings = settings
         self._detector = self._placer = None
         if settings.detector not in ("shipped", "none"):
-            self._detector = detect.make(settings.detector, upsample=settings.upsample, device=device)
+            threshold = min(settings.min_score, 0.0)
+            self._detector = detect.make(
+                settings.detector, upsample=settings.upsample, device=device, threshold=threshold
+            )
         if settings.landmarks not in ("shipped", "none"):
             self._placer = landmarks.make(settings.landmarks, device, settings.sdm)
         self._device = device

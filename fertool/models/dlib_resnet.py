@@ -36,8 +36,8 @@ class DlibResNet29(Backbone):
     training is stable at usual learning rates. With the scales apart (4 to 20, over filters of 0.001 to 0.01) a step
     moves the function about a hundred times as far.
 
-    The last block halves a map of 4×4 or more (inputs from 135 pixels on). It passes on a smaller one, 3×3 or 2×2, as
-    it is: of 3×3 its average pooling would drop more than half, and of 2×2 its convolution leaves nothing.
+    The last block halves the map, of 4×4 at 150 pixels. Below 103 pixels the map is 2×2, of which its convolution would
+    leave nothing: then the block passes it on as it is.
     """
 
     features = 256
@@ -55,7 +55,7 @@ class DlibResNet29(Backbone):
         for channels, halves in _BLOCKS:
             blocks.append(_Block(before, channels, halves))
             before = channels
-        blocks[-1].smallest = 4
+        blocks[-1].smallest = 3
         self.blocks = nn.Sequential(*blocks)
         for conv in self.convolutions():
             nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")

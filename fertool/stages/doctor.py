@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fertool import __version__, console
 from fertool.errors import DeviceError
+from fertool.faces import dlib_cnn
 from fertool.models import dlib_resnet
 from fertool.workspace import Workspace
 
@@ -75,13 +76,16 @@ def _version(package: str) -> str | None:
 
 
 #: whether an installed file is whole
-_CHECKS = {"dlib face recognition (--init dlib)": dlib_resnet.weights_file}
+_CHECKS = {
+    "dlib CNN detector": dlib_cnn.weights_file,
+    "dlib face recognition (--init dlib)": dlib_resnet.weights_file,
+}
 
 
 def _models() -> dict[str, Path | None]:
     found: dict[str, Path | None] = {}
     for name, package, file in (
-        ("dlib CNN detector", "face_recognition_models", "models/mmod_human_face_detector.dat"),
+        ("dlib CNN detector", "face_recognition_models", f"models/{dlib_cnn.FILE}"),
         ("dlib 68 landmarks", "face_recognition_models", "models/shape_predictor_68_face_landmarks.dat"),
         ("dlib face recognition (--init dlib)", "face_recognition_models", f"models/{dlib_resnet.FILE}"),
         ("MTCNN", "facenet_pytorch", "data/pnet.pt"),

@@ -1,6 +1,7 @@
 """How fast, how large and how right detect-align is.
 
     python tests/bench/detect_align.py speed PHOTOS [--detectors mtcnn dlib-hog] [--rounds 3] [--sizes 200 1000]
+    python tests/bench/detect_align.py detectors PHOTOS [--limit 20] [--size 640 480 | --as-they-are] [--upsample 0]
     python tests/bench/detect_align.py pose RENDERED
 
 `speed` runs the whole stage (detection, landmarks, pose, alignment, writing) against a loop in one process that does
@@ -10,6 +11,8 @@ process and with its start counted, and the boxes are compared. Two sizes of the
 rate after it; the smaller one should keep all workers busy (16 photographs each). Photographs that detectors are
 shown enlarged or shrunk (see `faces.detect.view`) are so for both. Memory is what all processes of the stage hold
 together, shared pages counted once. Where other work shares the machine, the CPU's rows tell more than the clock's.
+`detectors` shows every image to dlib's own run of its CNN, to `dlib-cnn` and to MTCNN in turn, on one thread (and to
+the latter two on a GPU, where there is one), and tells how far the first two agree.
 `pose` compares head pose with the renderer's truth: from the true landmarks, and from the ones found.
 """
 
@@ -32,6 +35,7 @@ from fertool.datasets import open_dataset
 from fertool.faces import align, detect, pose
 from fertool.faces.images import read_image
 from fertool.faces.status import OK, SEVERAL
+from fertool.models import dlib_dat
 from fertool.settings import DetectAlign
 from fertool.stages import detect_align
 
@@ -49,7 +53,7 @@ def loop(name: str, photos: str, limit: int, target: str) -> None:
     rows = np.linspace(0, len(samples) - 1, min(limit, len(samples))).round().astype(int)
     torch.set_num_threads(1)  # as every process of the stage
     cv2.setNumThreads(1)
-    predict = dlib.shape_predictor(str(detect.model_file("shape_predictor_68_face_landmarks.dat")))
+    predict = dlib.shape_predictor(str(dlib_dat.model_file("shape_predictor_68_face_landmarks.dat")))
     if name == "mtcnn":
         from facenet_pytorch import MTCNN
 
@@ -192,6 +196,84 @@ def _compare(costs: dict[tuple[str, int], list[Cost]], few: int, many: int) -> l
     ]
 
 
+def detectors(photos: str, limit: int, size: tuple[int, int] | None, upsample: int) -> None:
+    import dlib
+    import torch
+
+    from fertool.faces import dlib_cnn
+
+    torch.set_num_threads(1)
+    own = dlib.cnn_face_detection_model_v1(str(dlib_dat.model_file(dlib_cnn.FILE)))
+
+    def dlibs_own(image: np.ndarray) -> detect.Faces:
+        shown = detect.view(image, dlib_cnn.DlibCnn.smallest)
+        found = own(np.ascontiguousarray(shown.pixels), detect.doublings(shown, upsample))
+        rectangles = [(f.rect.left(), f.rect.top(), f.rect.right(), f.rect.bottom()) for f in found]
+        return detect.from_rectangles(shown, rectangles, [f.confidence for f in found])
+
+    ways: dict[str, Callable[[np.ndarray], detect.Faces]] = {"dlib's own": dlibs_own}
+    for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+        for name in ("dlib-cnn", "mtcnn"):
+            net = detect.make(name, upsample=upsample, device=device)
+            ways[name if device == "cpu" else f"{name}, GPU"] = lambda image, net=net: next(iter(net.detect([image])))
+    samples = open_dataset(photos).samples()
+    images, answers = 0, {name: [] for name in ways}
+    costs = {name: [0.0, 0.0] for name in ways}
+    for row in np.linspace(0, len(samples) - 1, min(limit, len(samples))).round().astype(int):
+        image = read_image(samples[int(row)].path)
+        image = image if image.ndim == 3 else np.repeat(image[..., None], 3, 2)
+        image = image if size is None else _letterbox(image, *size)
+        images += 1
+        for name, find in ways.items():
+            began, clock = time.process_time(), time.monotonic()
+            answers[name].append(find(image))
+            if images > 1:  # the first one sets things up
+                costs[name][0] += time.process_time() - began
+                costs[name][1] += time.monotonic() - clock
+    _agreement(answers["dlib's own"], answers["dlib-cnn"])
+    rows = []
+    for name, (cpu, seconds) in costs.items():
+        found = sum(len(f) > 0 for f in answers[name])
+        each, clock = 1000 * cpu / (images - 1), 1000 * seconds / (images - 1)
+        rows.append((name, found, each, clock, costs["dlib's own"][0] / cpu))
+    shown = "as they are" if size is None else f"{size[0]}×{size[1]}"
+    console.show(
+        console.table(
+            f"{images} images of {photos}, {shown}, upsample {upsample}, one thread",
+            ("detector", "images with a face", "CPU ms an image", "ms an image", "CPU: times as fast as dlib's own"),
+            rows,
+        )
+    )
+
+
+def _letterbox(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    """An image scaled into a size, with its edges repeated beside it."""
+    import cv2
+
+    scale = min(width / image.shape[1], height / image.shape[0])
+    image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    image = image[:height, :width]
+    down, right = height - image.shape[0], width - image.shape[1]
+    return cv2.copyMakeBorder(image, 0, down, 0, right, cv2.BORDER_REPLICATE)
+
+
+def _agreement(expected: list[detect.Faces], found: list[detect.Faces]) -> None:
+    """Say how many faces of dlib's own run were found again, and how far boxes and scores are apart."""
+    pixels, scores = [], []
+    for theirs, ours in zip(expected, found, strict=True):
+        for box, score in zip(theirs.boxes, theirs.scores, strict=True):
+            apart = np.abs(ours.boxes - box).max(axis=1, initial=0)
+            pixels.append(apart.min(initial=np.inf))
+            scores.append(abs(ours.scores[apart.argmin()] - score) if len(ours) else np.inf)
+    counts = sum(len(a) == len(b) for a, b in zip(expected, found, strict=True))
+    near, alike = sum(p <= 1 for p in pixels), sum(s <= 1e-3 for s in scores)
+    console.say(
+        f"dlib-cnn finds as many faces as dlib's own run in {counts} of {len(found)} images; of {len(pixels)} faces "
+        f"{near} boxes lie within 1 pixel (furthest {max(pixels, default=0):.3g}) and {alike} scores within 0.001 "
+        f"(furthest {max(scores, default=0):.2g})"
+    )
+
+
 def pose_table(folder: str) -> None:
     data = open_dataset(folder, "rendered")
     samples = data.samples()
@@ -230,10 +312,19 @@ if __name__ == "__main__":
     fast.add_argument("--detectors", nargs="+", default=["mtcnn", "dlib-hog"])
     fast.add_argument("--rounds", type=int, default=3)
     fast.add_argument("--sizes", type=int, nargs=2, default=[200, 1000], metavar=("FEW", "MANY"))
+    beside = commands.add_parser("detectors")
+    beside.add_argument("photos")
+    beside.add_argument("--limit", type=int, default=20)
+    beside.add_argument("--size", type=int, nargs=2, default=[640, 480], metavar=("WIDTH", "HEIGHT"))
+    beside.add_argument("--as-they-are", action="store_true")
+    beside.add_argument("--upsample", type=int, default=0)
     turned = commands.add_parser("pose")
     turned.add_argument("rendered")
     given = parser.parse_args()
     if given.command == "speed":
         speed(given.photos, given.detectors, given.rounds, given.sizes)
+    elif given.command == "detectors":
+        size = None if given.as_they_are else tuple(given.size)
+        detectors(given.photos, given.limit, size, given.upsample)
     else:
         pose_table(given.rendered)
