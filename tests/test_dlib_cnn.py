@@ -114,7 +114,7 @@ def test_too_little_memory_for_a_batch_halves_it(images):
 @pytest.mark.parametrize(("name", "low"), [("dlib-cnn", -1.5), ("dlib-hog", -0.6)])
 def test_a_threshold_below_0_finds_more(group, name, low):
     usual, more = (
-        next(iter(Finder(DetectAlign(detector=name, min_score=score, upsample=0)).find([group])))
+        next(iter(Finder(DetectAlign(detector=name, landmarks="none", min_score=score, upsample=0)).find([group])))
         for score in (0.0, low)
     )
     assert len(more) > len(usual) > 0

