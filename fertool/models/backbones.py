@@ -12,7 +12,9 @@ from fertool.models.dlib_resnet import DLIB, DlibResNet29
 #: what published weights for these trunks were trained to see
 IMAGENET = InputSpec((224, 224), 3, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 VGG_FACE = InputSpec((224, 224), 3, mean=(0.5066, 0.4108, 0.3670), std=(1 / 255,) * 3)
-PIXELS = {"imagenet": IMAGENET, "vgg-face": VGG_FACE, "dlib": DLIB}
+#: pixels as they are, from 0 to 1
+UNIT = InputSpec((224, 224), 3, mean=(0.0,) * 3, std=(1.0,) * 3)
+PIXELS = {"imagenet": IMAGENET, "vgg-face": VGG_FACE, "dlib": DLIB, "unit": UNIT}
 
 
 class ResNet18(Backbone):

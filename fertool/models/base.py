@@ -5,7 +5,9 @@ declares, and the stages see to it before anything heavy starts.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -109,6 +111,8 @@ class FerModel(nn.Module, ABC):
         head: how the names of the parameters begin that never come from another run: what depends on the classes.
         cam_layer: name of the layer whose feature maps Grad-CAM weighs: the last convolution, after its ReLU.
         pretrained: value of the setting `init` where none is set.
+        released: how the names of its layers beside the backbone begin in the checkpoints that its authors' code
+            writes -> how they begin here. The head comes along where it has as many classes.
     """
 
     input: InputSpec
@@ -122,6 +126,7 @@ class FerModel(nn.Module, ABC):
     head: tuple[str, ...] = ("classifier.",)
     cam_layer: str = ""
     pretrained: str = "none"
+    released: Mapping[str, str] = MappingProxyType({})
 
     @abstractmethod
     def forward(self, views: Tensor) -> Output:

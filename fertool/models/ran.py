@@ -27,9 +27,15 @@ class RanSettings(Settings):
     name: Literal["ran"] = "ran"
     backbone: Literal["resnet18", "vgg16", "dlib-resnet29", "tiny"] = "resnet18"
     pixels: Annotated[
-        Literal["auto", "imagenet", "vgg-face", "dlib"],
-        "how pixels are normalised; `auto` as for the backbone's pretrained weights",
+        Literal["auto", "imagenet", "vgg-face", "dlib", "unit"],
+        "how pixels are normalised; `auto` as for the backbone's pretrained weights, `unit` from 0 to 1, no further, "
+        "as in the authors' released code",
     ] = "auto"
+    batch_stats: Annotated[
+        Literal["shared", "region"],
+        "what batch normalisation takes together in training: all regions of a batch, or the batch of every region by "
+        "itself, as in the released code, which goes over the regions one after the other",
+    ] = "shared"
     fusion: Annotated[
         Literal["attention", "concat", "average", "none", "augment"],
         "how regions become one vector; `none` classifies one region, `augment` learns all regions as single pictures",
@@ -42,7 +48,10 @@ class RanSettings(Settings):
     attn_bias: Annotated[bool, "a bias in the attention layers; the equations have none"] = False
     rank_weight: Annotated[float, Ge(0), "weight of the region-biased loss beside cross-entropy; 0 is off"] = 1.0
     rank_margin: Annotated[
-        float, Ge(0), "alpha of Eq. 6; the released code uses 0.1 on FERPlus, with `attn_norm: softmax`"
+        float,
+        Ge(0),
+        "alpha of Eq. 6; the released code uses 0.1 on FERPlus, 0.03 on AffectNet, 0.02 there with oversampling, all "
+        "with `attn_norm: softmax`",
     ] = 0.02
     region: Annotated[int, Ge(0), "with `fusion: none`, the region that is classified; 0 is the whole face"] = 0
     size: Annotated[int, Gt(0), "side of every region at the network's input"] = 224
@@ -60,6 +69,7 @@ class Ran(FerModel):
 
     Settings = RanSettings
     paper = "ran"
+    released = {"alpha.0.": "q0.", "beta.0.": "q1.", "fc.": "classifier."}
 
     VARIANTS = {
         "ran": {},
@@ -126,8 +136,7 @@ class Ran(FerModel):
 
     def forward(self, views: Tensor) -> Output:
         """Regions (N, K, 3, S, S), the whole face first -> Output with attention mu, nu and weight, each (N, K)."""
-        n, k = views.shape[:2]
-        features = self.backbone(views.flatten(0, 1)).unflatten(0, (n, k))
+        features = self._features(views)
         match self.settings.fusion:
             case "attention":
                 return self._attend(features)
@@ -140,6 +149,15 @@ class Ran(FerModel):
                 return Output(logits[:, 0], extras={"every_view": logits})
             case _:
                 return Output(self.classifier(features[:, 0]))
+
+    def _features(self, views: Tensor) -> Tensor:
+        """Return the backbone's vector of every region, (N, K, D)."""
+        n, k = views.shape[:2]
+        if self.settings.batch_stats == "shared" or not self.training:
+            return self.backbone(views.flatten(0, 1)).unflatten(0, (n, k))
+        # the released code has the whole face last, and running statistics depend on the order
+        crops = [self.backbone(views[:, i]) for i in range(1, k)]
+        return torch.stack([self.backbone(views[:, 0]), *crops], dim=1)
 
     def _attend(self, features: Tensor) -> Output:
         mu = self._gate(self.q0(features))  # (N, K, 1), Eq. 2

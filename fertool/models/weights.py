@@ -67,8 +67,9 @@ def init_source(net: FerModel, init: str) -> artefact.Parent | None:
 def init_weights(net: FerModel, init: str) -> Match | None:
     """Fill a network from `init`: "none", "imagenet", "dlib", a run of the same network, or another weights file.
 
-    A run, or what `fertool export` made of it, gives all but the head, which depends on the classes; any other file
-    gives `net.backbone`. The network this one stands on keeps its own weights.
+    A run, or what `fertool export` made of it, gives all but the head, which depends on the classes; a checkpoint of
+    the authors' released code all of the network; any other file gives `net.backbone`. The network this one stands on
+    keeps its own weights.
 
     Raises:
         DeviceError: they are weights of another network, see `_fill`, or the network has no trunk that others have
@@ -90,8 +91,28 @@ def init_weights(net: FerModel, init: str) -> Match | None:
         layout = getattr(trunk, "layout", "")
         found = _imagenet(trunk) if init == "imagenet" else read_tensors(Path(init))
         tensors = _as_own(trunk.state_dict(), found, layout)
+        if whole := _released(net, tensors):
+            return _fill(net, whole, f"{init} (the released network)", skip=())
         return _fill(trunk, tensors, init, skip=("fc.", "fc7", "fc8", "classifier."))
     return _fill(net, tensors, init, skip=(*net.head, *([f"{net.stands_on}."] if net.stands_on else [])))
+
+
+def _released(net: FerModel, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the whole network of a checkpoint of the authors' released code under our names; nothing of other files.
+
+    Args:
+        tensors: the backbone under its own names, and what is beside it.
+    """
+    if not net.released or not all(any(k.startswith(theirs) for k in tensors) for theirs in net.released):
+        return {}
+    trunk, own, whole = net.backbone.state_dict(), net.state_dict(), {}
+    for key, tensor in tensors.items():
+        theirs = next((t for t in net.released if key.startswith(t)), "")
+        name = net.released[theirs] + key.removeprefix(theirs) if theirs else f"backbone.{key}" if key in trunk else key
+        other_classes = name.startswith(net.head) and name in own and own[name].shape != tensor.shape
+        if not other_classes:
+            whole[name] = tensor
+    return whole
 
 
 def _dlib(net: FerModel) -> dlib_dat.Network:
