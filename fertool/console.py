@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,9 @@ from rich.table import Table
 for _size in ("COLUMNS", "LINES"):  # which rich reads, and stumbles over what looks like a digit and is none
     if not os.environ.get(_size, "").isascii():
         del os.environ[_size]
+
+#: escape sequences begin with one of these; line breaks and tabs stay
+_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 _stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 _settings = {"json": False, "quiet": False}
@@ -44,9 +48,14 @@ def _silent() -> bool:
 
 
 def say(message: str) -> None:
-    """A line for the user. Markup is off: names from data are printed as they are."""
+    """A line for the user. Markup is off: names from data are printed as they are, but for what steers a terminal."""
     if not _silent():
-        _stderr.print(message, markup=False)
+        _stderr.print(visible(message), markup=False)
+
+
+def visible(text: str) -> str:
+    """Return a text whose control characters, which steer a terminal or turn its line around, are written as \\x1b."""
+    return _STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def show(table: Table) -> None:
@@ -74,7 +83,7 @@ def _cell(value: object) -> str:
 
     if value is None:
         return "–"
-    return f"{value:.2f}" if isinstance(value, float) else escape(str(value))
+    return f"{value:.2f}" if isinstance(value, float) else escape(visible(str(value)))
 
 
 def emit(result: dict) -> None:
@@ -85,9 +94,9 @@ def emit(result: dict) -> None:
 
 def fail(message: str, hint: str | None, code: int, facts: dict | None = None) -> None:
     """Print an error: two lines on stderr, and the same with its facts as JSON on stdout under --json."""
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {visible(message)}", file=sys.stderr)
     if hint:
-        print(f"hint: {hint}", file=sys.stderr)
+        print(f"hint: {visible(hint)}", file=sys.stderr)
     if _settings["json"] and is_first_process():
         told = {**(facts or {}), "ok": False, "error": message, "hint": hint, "code": code}
         print(json.dumps(_plain(told), allow_nan=False), flush=True)
@@ -130,6 +139,6 @@ def progress(what: str, total: int, unit: str = "it") -> Iterator:
 
         def advance(n: int = 1, note: str = "") -> None:
             speed = bar.tasks[0].speed
-            bar.update(task, advance=n, note=note, rate=f"{speed:.1f} {unit}/s" if speed else "")
+            bar.update(task, advance=n, note=visible(note), rate=f"{speed:.1f} {unit}/s" if speed else "")
 
         yield advance

@@ -5,11 +5,12 @@ import os
 import re
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fertool.errors import DataError
+from fertool.outputs import Inode, check_output, is_stream
 
 #: what does not depend on the path: to write elsewhere does not help, to make room does
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -19,19 +20,30 @@ _TEMPORARY = re.compile(r"\.fertool-(?P<host>[A-Za-z0-9-]*)-(?P<pid>\d+)-[0-9a-f
 
 
 @contextmanager
-def replacing(path: Path | str, *, durable: bool = False) -> Iterator[Path]:
+def replacing(
+    path: Path | str, *, durable: bool = False, sources: Collection[Inode] = (), artefact: bool = False
+) -> Iterator[Path]:
     """Yield a temporary path to write to, which replaces `path` when the block ends without an error.
 
     The temporary file lies in the same folder, with the same suffix, under a name that no other process, on whatever
-    host, can have.
+    host, can have. A link stays one: what it leads to is replaced. A device or pipe is yielded itself.
 
     Args:
         durable: wait until the disk has it, so that it also survives a power cut; that takes a hundredth of a second.
+        sources, artefact: see `outputs.check_output`.
 
     Raises:
+        UsageError: the file is there and fertool did not write it, or it is a source.
         DataError: no room, no permission.
     """
     path = Path(path)
+    check_output(path, sources=sources, artefact=artefact)
+    if is_stream(path):
+        with writing(path):
+            yield path
+        return
+    if path.is_symlink():
+        path = Path(os.path.realpath(path))
     part = path.with_name(f".fertool-{_HOST}-{os.getpid()}-{uuid.uuid4().hex[:12]}.tmp{path.suffix}")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,9 +65,9 @@ def rename(part: Path, path: Path) -> None:
         _sync(path.parent)
 
 
-def write(path: Path | str, content: bytes | str) -> Path:
+def write(path: Path | str, content: bytes | str, *, sources: Collection[Inode] = ()) -> Path:
     """Write a whole file; text as UTF-8, its line ends as they are."""
-    with replacing(path) as part:
+    with replacing(path, sources=sources) as part:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
     return Path(path)
 

@@ -1,14 +1,15 @@
 """Files that fertool writes: how they are known again, and what must never be written over.
 
 Every image, video, page and network that fertool writes carries `MARK`; its HDF5 files carry their kind, and its
-tables are known by their first columns. A file that exists and is none of these belongs to somebody else.
+tables are known by their header. A file that exists and is none of these belongs to somebody else.
 """
 
 import os
-from collections.abc import Collection, Iterable, Sequence
+import re
+from collections.abc import Collection, Iterable
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
-from fertool.datasets.tabular import header
 from fertool.errors import UsageError
 
 MARK = "made by fertool"
@@ -16,7 +17,13 @@ MARK = "made by fertool"
 #: first columns of the table of `fertool predict`
 PREDICTIONS = ("file", "frame", "seconds", "face")
 
-_MARKS = (MARK.encode(), b"fertool_kind", b'<meta name="generator" content="fertool">')
+_MARKS = (MARK.encode(), b'<meta name="generator" content="fertool">')
+_ARTEFACT = b"fertool_kind"
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+#: headers of the tables of predict, suggest-occlusion, eval and sweep
+_TABLES = re.compile(
+    rb"file,frame,seconds,face,|id,suggested,confidence,type|run,subset,|system,fold,|.*,subset,.*,runs\s"
+)
 _HEAD, _TAIL = 1 << 16, 1 << 12  # bytes of a file in which its mark lies
 _DRAWN = 256  # bytes at either end of an image or video that fertool drew
 
@@ -39,49 +46,63 @@ def inodes(paths: Iterable[Path | str]) -> set[Inode]:
 
 def is_drawn(path: Path | str) -> bool:
     """Whether an image or video is one that fertool drew."""
-    return _has_mark(path, _DRAWN, _DRAWN)
+    start, end = _ends(path, _DRAWN, _DRAWN)
+    return any(mark in start or mark in end for mark in _MARKS)
 
 
-def is_output(path: Path | str, columns: Sequence[str] = ()) -> bool:
-    """Whether fertool wrote a file.
-
-    Args:
-        columns: first columns of a table of the kind; without them no table is one.
-    """
-    if columns and header(Path(path))[: len(columns)] == [*columns]:
-        return True
-    return _has_mark(path, _HEAD, _TAIL)
+def is_predictions(path: Path | str) -> bool:
+    """Whether a file is a table of `fertool predict`."""
+    return _ends(path, 100, 0)[0].startswith(",".join(PREDICTIONS).encode())
 
 
-def check_output(path: Path, *, sources: Collection[Inode] = (), columns: Sequence[str] = ()) -> None:
+def check_output(path: Path, *, sources: Collection[Inode] = (), artefact: bool = False) -> None:
     """Check that writing a file destroys nothing: it is not there, or empty, or fertool's own and no source.
 
     Args:
         sources: of the files that are read, see `inodes`.
-        columns: see `is_output`.
+        artefact: whether an HDF5 file is written, which alone may take the place of one.
 
     Raises:
         UsageError: the file is a source, by whatever path or link, or fertool did not write it, or it is a folder.
     """
-    if not os.path.lexists(path):
-        return
     found = inode(path)
-    if found and found in sources:
-        raise UsageError(f"{path} is one of the files that are read", "choose another --out, outside of its folder")
+    if found is None or is_stream(path):
+        return
+    if found in sources:
+        raise UsageError(f"{path} is one of the files that are read", "choose another --out")
     if path.is_dir():
         raise UsageError(f"{path} is a folder", "name a file, or choose another --out")
-    if found and (not path.is_file() or path.stat().st_size == 0):  # a device such as /dev/stdout, or nothing to lose
+    if artefact and path.suffix == ".partial":  # also one of which a power cut left nothing
         return
-    if not found or not is_output(path, columns):
-        raise UsageError(f"{path} is already there and fertool did not write it", "choose another --out, or move it")
+    start, end = _ends(path, _HEAD, _TAIL)
+    if start.startswith(_HDF5) and not artefact:
+        raise UsageError(f"{path} is an HDF5 file and would be replaced by something else", "choose another path")
+    own = _is_artefact(path, start) if artefact else any(mark in start or mark in end for mark in _MARKS)
+    if start and not own and not _TABLES.match(start):
+        raise UsageError(
+            f"{path} is already there and fertool did not write it", "choose another path, or move the file away"
+        )
 
 
-def _has_mark(path: Path | str, head: int, tail: int) -> bool:
+def is_stream(path: Path) -> bool:
+    """Whether a path is no file but a device or pipe, such as /dev/stdout."""
+    return path.parts[:2] == ("/", "dev") or (path.exists() and not path.is_file() and not path.is_dir())
+
+
+def _is_artefact(path: Path, start: bytes) -> bool:
+    """Whether an HDF5 file is fertool's: its attributes, also of a damaged one, lie where the library put them."""
+    if not start.startswith(_HDF5):
+        return False
+    with open(path, "rb") as f, mmap(f.fileno(), 0, access=ACCESS_READ) as content:
+        return content.find(_ARTEFACT) >= 0
+
+
+def _ends(path: Path | str, head: int, tail: int) -> tuple[bytes, bytes]:
+    """The first and last bytes of a file; nothing if it cannot be read."""
     try:
         with open(path, "rb") as f:
             start = f.read(head)
             f.seek(max(0, os.fstat(f.fileno()).st_size - tail))
-            end = f.read(tail)
+            return start, f.read(tail)
     except OSError:
-        return False
-    return any(mark in start or mark in end for mark in _MARKS)
+        return b"", b""

@@ -55,6 +55,28 @@ def test_sixteen_bits_are_scaled(tmp_path):
     assert (read_image(tmp_path / "half.png") == 128).all()
 
 
+@pytest.mark.parametrize("bits", [8, 10, 12, 14])
+@pytest.mark.parametrize("ending", ["png", "tiff"])
+def test_sixteen_bits_that_hold_fewer_are_not_black(tmp_path, bits, ending):
+    """As cameras of 10, 12 and 14 bits write them, grey, in colour and with transparency."""
+    white = (1 << bits) - 1
+    deep = np.round(COLOUR[..., ::-1] / 255 * white).astype(np.uint16)
+    deep[0, 0], colour = white, COLOUR.copy()
+    colour[0, 0] = 255
+    cv2.imwrite(str(tmp_path / f"colour.{ending}"), deep)
+    cv2.imwrite(str(tmp_path / f"grey.{ending}"), deep[..., 1])
+    assert np.abs(read_image(tmp_path / f"colour.{ending}").astype(int) - colour).max() <= 1
+    assert np.abs(read_image(tmp_path / f"grey.{ending}").astype(int) - colour[..., 1]).max() <= 1
+
+
+def test_avif_and_heic(tmp_path):
+    read = read_image(saved(tmp_path / "a.avif", COLOUR, quality=95))
+    assert np.abs(read.astype(int) - COLOUR).mean() < 6
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    with pytest.raises(UnreadableImage, match="pip install pillow-heif|damaged|not an image"):
+        read_image(tmp_path / "a.heic")
+
+
 def test_cmyk(tmp_path):
     whole = Image.fromarray(COLOUR).convert("CMYK")
     whole.save(tmp_path / "a.tiff")

@@ -1,8 +1,11 @@
 """predict by the real command: the same as detect-align and eval say, every face of a picture, films, rubbish."""
 
 import csv
+import hashlib
 import io
 import json
+import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,6 +20,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from fertool import artefact, cli
+from fertool.datasets import open_dataset
+from fertool.datasets.video import read_frame
+from fertool.faces.images import UnreadableImage
 from fertool.faces.sources import named, pictures
 from fertool.figures.annotate import Framed, _free, annotate
 from fertool.training import trained
@@ -144,7 +150,9 @@ def test_rows_on_stdout_are_csv_and_nothing_else(alone, photos, tmp_path):
     result = call("predict", photos / "test", "--run", alone, "--gpus", 0, space=tmp_path)
     rows = list(csv.DictReader(io.StringIO(result.stdout)))
     assert result.exit_code == 0
-    assert len(rows) == 6
+    assert len(rows) == 7
+    assert [row["problem"] for row in rows if row["face"] == "0"] == ["no face"]
+    rows = [row for row in rows if row["face"] != "0"]
     assert rows[0]["file"].startswith(str(photos))
     assert rows[0]["frame"] == ""
     assert "Müller, " in rows[0]["file"]
@@ -214,7 +222,7 @@ def test_refusals(alone, photos, tmp_path):
     (tmp_path / "text.mp4").write_text("no film")
     run = ("--run", alone)
     for word, message in (
-        (tmp_path / "nothing", "there is no picture in"),
+        (tmp_path / "nothing", "there is no image or video in"),
         (tmp_path / "noise.png", "no face was found in 1 picture"),
         (tmp_path / "text.mp4", "nothing could be read: "),
         (tmp_path / "gone.png", "nothing could be read: "),
@@ -293,6 +301,145 @@ def test_only_a_few_pictures_are_in_memory(film, tmp_path):
     stream = pictures(named([str(film)] * 2))
     assert [next(stream).frame for _ in range(3)] == [1, 2, 3]
     assert [p.frame for p in stream] == [*range(4, 13), *range(1, 13)]
+
+
+def digests(folder) -> dict:
+    """Every file below a folder that the user put there, by its content."""
+    return {p: hashlib.blake2b(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def _onto(folder, way, image, film):
+    """Sources in a folder, and an --out whose drawings would land on one of them, or on another file of the user's."""
+    words = [folder / "party.jpg"]
+    if way != "film":
+        Image.open(image).save(folder / "party.jpg", quality=95)
+    match way:
+        case "folder":
+            return [folder], folder
+        case "link to the folder":
+            os.symlink(folder, folder.parent / "linked")
+            return words, folder.parent / "linked"
+        case "link to the file":
+            (folder.parent / "out").mkdir()
+            os.symlink(folder / "party.jpg", folder.parent / "out/party.jpg")
+            return words, folder.parent / "out"
+        case "hard link":
+            (folder.parent / "out").mkdir()
+            os.link(folder / "party.jpg", folder.parent / "out/party.jpg")
+            return words, folder.parent / "out"
+        case "another file":
+            shutil.copy(image, folder / "party.png")
+            return [folder / "party.png"], folder
+        case "film":
+            shutil.copy(film, folder / "party.avi")
+            write_film(folder / "party.mp4", [np.zeros((32, 32, 3), np.uint8)], "mp4v")
+            return [folder / "party.avi"], folder
+        case "table":
+            (folder / "predictions.csv").write_text("my,own\n1,2\n")
+            return words, folder
+
+
+@pytest.mark.parametrize(
+    "way", ["folder", "link to the folder", "link to the file", "hard link", "another file", "film", "table"]
+)
+def test_nothing_of_the_users_is_written_over(alone, photos, film, tmp_path, way):
+    folder = tmp_path / "p"
+    folder.mkdir()
+    words, out = _onto(folder, way, next((photos / "train/happiness").glob("*.png")), film)
+    before = digests(tmp_path)
+    for options in ((), ("--overwrite",)):
+        said = refusal("predict", *words, "--run", alone, "--out", out, "--draw", *options, space=tmp_path, code=2)
+        assert "files that are read" in said or "fertool did not write it" in said
+    assert digests(tmp_path) == before
+
+
+def test_own_drawings_are_no_sources_and_can_be_drawn_again(alone, faces, tmp_path):
+    """Two images that differ only in their ending are both drawn; the same call once more reads what it read."""
+    for name in ("a.png", "a.jpg", "b.bmp"):
+        Image.fromarray(faces[0]).save(tmp_path / name)
+    words = ("predict", tmp_path, "--run", alone, "--out", tmp_path / "out", "--draw", "--gpus", 0)
+    first = tell(*words, space=tmp_path)
+    assert sorted(os.path.basename(p) for p in first["drawn"]) == ["a.jpg", "a.png.jpg", "b.jpg"]
+    assert "is already there" in refusal(*words[:-2], space=tmp_path)
+    again = tell(*words, "--overwrite", space=tmp_path)
+    assert [row["file"] for row in again["rows"]] == [row["file"] for row in first["rows"]]
+    assert "3 images and videos" in call(*words, "--overwrite", space=tmp_path).stderr
+
+
+def test_a_folder_gives_its_videos_and_linked_folders_and_counts_the_rest(alone, faces, film, tmp_path):
+    folder = tmp_path / "p"
+    (folder / "sub").mkdir(parents=True)
+    Image.fromarray(faces[0]).save(folder / "sub/a.PNG")
+    shutil.copy(film, folder / "film.MTS")
+    (tmp_path / "elsewhere").mkdir()
+    Image.fromarray(faces[1]).save(tmp_path / "elsewhere/b.png")
+    os.symlink("../elsewhere", folder / "link")
+    os.symlink("..", folder / "sub/up")
+    (folder / "c.cr2").touch()
+    (folder / "empty.heic").touch()
+    result = call("predict", folder, "--run", alone, "--every", 6, "--gpus", 0, space=tmp_path)
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    names = [(row["file"].removeprefix(f"{folder}/"), row["frame"]) for row in rows]
+    assert names == [("empty.heic", ""), ("film.MTS", "1"), ("film.MTS", "7"), ("link/b.png", ""), ("sub/a.PNG", "")]
+    assert rows[0]["problem"] == "empty file"
+    assert "1 files in" in result.stderr
+    assert "1 .cr2" in result.stderr
+    assert "sub/up is left out, it is a link" in result.stderr
+
+
+def test_without_a_face_there_is_a_row_and_a_header(alone, photos, faces, tmp_path):
+    wall = next(photos.rglob("wall.png"))
+    assert "no face was found" in refusal("predict", wall, "--run", alone, "--out", tmp_path / "one", space=tmp_path)
+    teal = np.full_like(faces[0], 90)
+    write_film(tmp_path / "film.avi", [faces[0], teal, faces[0]])
+    tell("predict", tmp_path / "film.avi", "--run", alone, "--out", tmp_path / "two", "--gpus", 0, space=tmp_path)
+    headers, found = [], []
+    for name in ("one", "two"):
+        with open(tmp_path / name / "predictions.csv", newline="") as f:
+            rows = csv.DictReader(f)
+            headers.append(rows.fieldnames)
+            found.append([(row["frame"], row["face"], row["problem"]) for row in rows])
+    assert headers[0] == headers[1]
+    assert "weight_face" in headers[0]
+    assert found == [[("", "0", "no face")], [("1", "1", ""), ("2", "0", "no face"), ("3", "1", "")]]
+
+
+def damage(path, frames):
+    """Fill frames of an AVI film, numbers from 0, with zeros."""
+    data = bytearray(path.read_bytes())
+    first, end = data.index(b"movi"), data.rindex(b"idx1")
+    at = [found.start() for found in re.finditer(b"00dc", data[:end]) if found.start() > first]
+    for frame in frames:
+        size = int.from_bytes(data[at[frame] + 4 : at[frame] + 8], "little")
+        data[at[frame] + 8 : at[frame] + 8 + size] = bytes(size)
+    path.write_bytes(data)
+
+
+def test_destroyed_frames_are_told_and_shift_no_numbers(alone, faces, tmp_path):
+    write_film(tmp_path / "film.avi", [faces[0]] * 4 + [faces[1]] * 6 + [faces[0]] * 2)
+    damage(tmp_path / "film.avi", (5, 6))
+    facts = tell("predict", tmp_path / "film.avi", "--run", alone, "--gpus", 0, space=tmp_path)
+    assert [row["frame"] for row in facts["rows"] if row["face"]] == [1, 2, 3, 4, 5, 8, 9, 10, 11, 12]
+    assert "damaged: frames 6 to 7 cannot be read" in [u["problem"] for u in facts["unreadable"]]
+    told = {row["frame"]: row["probability"] for row in facts["rows"] if row["face"]}
+    assert told[10] == told[5] != told[11]
+    assert read_frame(tmp_path / "film.avi", 11).mean() == pytest.approx(read_frame(tmp_path / "film.avi", 1).mean())
+    with pytest.raises(UnreadableImage, match="no frame 6, or it is damaged"):
+        read_frame(tmp_path / "film.avi", 6)
+
+
+def test_names_steer_no_terminal_and_are_no_formulas(alone, faces, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(faces[0]).save("=1+1.png")
+    (tmp_path / "\x1b[31mred\x07.png").touch()
+    result = call("predict", "=1+1.png", "\x1b[31mred\x07.png", "--run", alone, "--gpus", 0, space=tmp_path)
+    assert "\x1b" not in result.stderr
+    assert "\\x1b[31mred\\x07.png: empty file" in result.stderr
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert rows[0]["file"] == "'=1+1.png"
+    table = tmp_path / "list.csv"
+    table.write_text(f"path,label\n{rows[0]['file']},fear\n")
+    assert [s.id for s in open_dataset(table).samples()] == ["=1+1.png"]
 
 
 def test_labels_lie_in_the_picture_and_not_on_one_another():

@@ -14,6 +14,7 @@ from fertool import __version__
 from fertool.artefact.layout import Parent
 from fertool.artefact.reading import Artefact, read
 from fertool.errors import ArtefactError
+from fertool.outputs import check_output
 
 
 def make_info(seed: int | None = None) -> dict:
@@ -32,14 +33,26 @@ def up_to_date(path: Path, kind: str, params: Mapping, inputs: Iterable[Parent],
     """Whether `path` already holds exactly this work, so that the stage has nothing to do.
 
     Raises:
-        ArtefactError: the file holds other work and `overwrite` is not set; the message lists what differs.
+        UsageError: fertool did not write the file.
+        ArtefactError: the file holds other work and `overwrite` is not set; the message lists what differs. Or it holds
+            work of another kind, or is one of the inputs, which `overwrite` does not replace either.
     """
-    path = Path(path)
-    if not path.exists() or overwrite:
+    path, inputs = Path(path), tuple(inputs)
+    if not path.exists():
         return False
-    old = read(path)
+    check_output(path, artefact=True)
+    try:
+        old = read(path)
+    except ArtefactError:
+        if overwrite:
+            return False
+        raise
     if old.kind != kind:
         raise ArtefactError(f"{path} already exists and holds {old.kind!r}, not {kind!r}", "choose another --out")
+    if old.uid in {parent.uid for parent in inputs}:
+        raise ArtefactError(f"{path} is what it would be made from", "choose another --out")
+    if overwrite:
+        return False
     different = differences(old, params, inputs)
     if not different:
         return True

@@ -20,6 +20,7 @@ from fertool.artefact.reading import Artefact, Damaged, read
 from fertool.artefact.schema import read_header
 from fertool.artefact.storage import open_h5, survey
 from fertool.errors import ArtefactError
+from fertool.outputs import check_output
 
 _BLANK = " " * 32  # room for a digest
 _PATIENCE = 60.0  # seconds to wait for another process that saves the same file
@@ -81,7 +82,7 @@ def save(
         arrays: column name, or group path such as "weights/last/fc.weight", to array. Text as str or bytes arrays.
     """
     path = Path(path)
-    with locks.exclusive(path, wait=_PATIENCE), files.replacing(path, durable=True) as part:
+    with locks.exclusive(path, wait=_PATIENCE), files.replacing(path, artefact=True, durable=True) as part:
         with open_h5(part, "w") as h5:
             _set_attrs(h5, kind, params, inputs, classes, info or make_info(), arrays)
             for name, array in arrays.items():
@@ -214,6 +215,7 @@ def begin(
     held = ExitStack()
     try:
         held.enter_context(locks.exclusive(path))
+        check_output(path, artefact=True)
         old = None if overwrite else _unfinished(partial, kind)
         if old is None:
             _lay_out(partial, kind, columns, known, params, inputs, classes, info)
@@ -249,7 +251,7 @@ def _unfinished(partial: Path, kind: str) -> Artefact | None:
 
 def _lay_out(partial: Path, kind, columns, known, params, inputs, classes, info) -> None:
     rows, columns = len(known["id"]), {**columns, "status": Column("u1")}
-    with files.replacing(partial, durable=True) as part:
+    with files.replacing(partial, artefact=True, durable=True) as part:
         with open_h5(part, "w") as h5:
             _set_attrs(h5, kind, params, inputs, classes, info or make_info(), [*known, *columns])
             for name, array in known.items():

@@ -20,7 +20,7 @@ from fertool.datasets.disk import (
 from fertool.datasets.table import ENDINGS, find_tables
 from fertool.errors import DataError
 from fertool.labels import ordered
-from fertool.outputs import PREDICTIONS, is_drawn, is_output
+from fertool.outputs import is_drawn, is_predictions
 
 
 class Folder(Dataset):
@@ -97,7 +97,7 @@ for each: 3 happy); folders inside a class folder are read too."""
         elif others:
             left_out = some((f"{n:,} {ending}" for ending, n in others.most_common()), 8)
             note(f"{others.total():,} files are left out, their names do not end like an image's: {left_out}")
-        if tables := [p.name for p in few(self.top) if p.suffix.lower() in ENDINGS and not is_output(p, PREDICTIONS)]:
+        if tables := [p.name for p in few(self.top) if p.suffix.lower() in ENDINGS and not is_predictions(p)]:
             note(f"tables beside the folders are not read: {some(tables)}")
         if drawn:
             note(f"{drawn:,} images that fertool drew are left out")

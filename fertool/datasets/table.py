@@ -15,7 +15,7 @@ from fertool.datasets.disk import ARCHIVES, CLASSES, SPLITS, class_names, emotio
 from fertool.datasets.tabular import header, table, unescape_formula
 from fertool.errors import DataError
 from fertool.labels import ordered
-from fertool.outputs import PREDICTIONS, is_drawn, is_output
+from fertool.outputs import is_drawn, is_predictions
 
 ENDINGS = (".csv", ".tsv")
 LONGEST = 64  # characters of a text that is carried along
@@ -137,7 +137,7 @@ def find_tables(root: Path) -> list[Path]:
     if root.is_file():
         return [root] if columns.has_paths(header(root)) else []
     candidates = [p for p in few(root) if p.suffix.lower() in ENDINGS]
-    return [p for p in candidates if columns.has_paths(header(p)) and not is_output(p, PREDICTIONS)]
+    return [p for p in candidates if columns.has_paths(header(p)) and not is_predictions(p)]
 
 
 def _columns(path: Path) -> tuple[dict[str, list[str]], int]:

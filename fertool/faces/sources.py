@@ -3,21 +3,22 @@
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from fertool.datasets.disk import pictures_below, printable
-from fertool.datasets.video import probe
+from fertool.datasets.base import some
+from fertool.datasets.disk import NOTES, VIDEOS, is_picture, printable, walk
+from fertool.datasets.video import count_frames, grabbed, open_video, probe, retrieve
 from fertool.faces import source_file
 from fertool.faces.images import UnreadableImage, read_image
 from fertool.faces.source_file import MISSING
+from fertool.outputs import is_drawn
 
-#: endings of the files that are taken for films; all others are taken for photographs
-FILMS = frozenset((".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ts"))
-
+_EXACT = (".avi",)  # states the exact number of its frames
 _SHORT = 0.95  # a film with less of its frames than this ends too early; the number a file states is an estimate
 
 
@@ -44,7 +45,7 @@ class Source:
     @property
     def is_film(self) -> bool:
         """Whether it has many pictures."""
-        return self.is_camera or self.at.suffix.lower() in FILMS
+        return self.is_camera or self.at.suffix.lower() in VIDEOS
 
 
 @dataclass(frozen=True)
@@ -68,23 +69,50 @@ class Picture:
     rate: float = 0.0
 
 
-def named(words: Iterable[str]) -> list[Source]:
-    """What a user means by some words: files, folders with all pictures in and below them, numbers of cameras.
+def named(words: Iterable[str], note: Callable[[str], None] = lambda message: None) -> list[Source]:
+    """Return what a user means by some words: files, folders with all images and videos in and below them, linked
+    folders too, numbers of cameras. What fertool drew is left out of folders.
+
+    Args:
+        note: called with a message on what is left out of a folder.
 
     Raises:
         DataError: a folder cannot be read.
     """
-    found = []
+    found: list[Source] = []
     for word in words:
         path = Path(word)
         if path.is_dir():
-            files = sorted(pictures_below(path))
-            found += [Source(printable(str(p)), p, printable(p.relative_to(path).as_posix())) for p in files]
+            found += _inside(path, note)
         elif word.isdecimal() and not path.exists():
             found.append(Source(f"camera {word}", int(word), f"camera-{word}.mp4"))
         else:
-            found.append(Source(printable(word), path, printable(path.name), source_file.listed(path) == MISSING))
+            found.append(_file(word, path, path.name))
     return found
+
+
+def _inside(root: Path, note: Callable[[str], None]) -> list[Source]:
+    sources, others, drawn = [], Counter(), 0
+    for below, names in walk(root, skipped=lambda at, first: note(f"{root / at} is left out, it is a link to {first}")):
+        for name in names:
+            ending = os.path.splitext(name)[1].lower()
+            if not is_picture(name) and ending not in VIDEOS:
+                others.update([ending or "without an ending"] if ending not in NOTES else [])
+            elif is_drawn(root / below / name):
+                drawn += 1
+            else:
+                path = root / below / name
+                sources.append(_file(str(path), path, path.relative_to(root).as_posix()))
+    if drawn:
+        note(f"{drawn:,} images and videos in {root} that fertool drew are left out")
+    if others:
+        kinds = some((f"{n:,} {ending}" for ending, n in others.most_common()), 8)
+        note(f"{others.total():,} files in {root} are left out, they do not end like images or videos: {kinds}")
+    return sorted(sources, key=lambda source: source.at)
+
+
+def _file(name: str, path: Path, below: str) -> Source:
+    return Source(printable(name), path, printable(below), source_file.listed(path) == MISSING)
 
 
 def count(sources: Iterable[Source], every: int) -> int | None:
@@ -93,7 +121,7 @@ def count(sources: Iterable[Source], every: int) -> int | None:
     for source in sources:
         if source.is_camera:
             return None
-        total += -(-_stated(source) // every) if source.is_film else 1
+        total += -(-max(count_frames(source.at), 1) // every) if source.is_film else 1
     return total
 
 
@@ -101,7 +129,7 @@ def pictures(sources: Iterable[Source], every: int = 1) -> Iterator[Picture]:
     """All pictures, in order.
 
     Args:
-        every: of a film or camera, only every so-manieth frame.
+        every: of a film or camera, only every N-th frame.
 
     Raises:
         OSError, MemoryError: a file cannot be read now, which says nothing of its picture.
@@ -128,52 +156,32 @@ def _frames(source: Source, every: int) -> Iterator[Picture]:
     if not source.is_camera and not stat.S_ISREG(source.at.stat().st_mode):
         yield Picture(source, None, "not a file")
         return
-    film = _open(source)
-    began, number = time.monotonic(), 0
+    film = open_video(source.at)
+    began, last = time.monotonic(), 0
     try:
         if not film.isOpened():
             if not source.is_camera:
                 probe(source.at)
             yield Picture(source, None, "there is no such camera" if source.is_camera else "not a film, or damaged")
             return
-        rate = film.get(cv2.CAP_PROP_FPS) / every
-        while film.grab():
-            number += 1
+        stated, rate = film.get(cv2.CAP_PROP_FRAME_COUNT), film.get(cv2.CAP_PROP_FPS) / every
+        for number, milliseconds in grabbed(film, source.at):
+            if number > last + 1:
+                yield Picture(source, None, f"damaged: frames {last + 1:,} to {number - 1:,} cannot be read", last + 1)
+            last = number
             if (number - 1) % every:
                 continue
-            seconds = time.monotonic() - began if source.is_camera else film.get(cv2.CAP_PROP_POS_MSEC) / 1000
-            there, frame = film.retrieve()
-            if not there:
-                break
-            yield Picture(source, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), "", number, seconds, rate)
-        stated = film.get(cv2.CAP_PROP_FRAME_COUNT)
+            seconds = time.monotonic() - began if source.is_camera else milliseconds / 1000
+            pixels = retrieve(film)
+            problem = "" if pixels is not None else f"damaged: frame {number:,} cannot be read"
+            yield Picture(source, pixels, problem, number, seconds, rate)
     finally:
         film.release()
-    if not number:
+    if not last:
         if not source.is_camera:
             probe(source.at)
         yield Picture(source, None, "no frame of it can be read")
-    elif not source.is_camera and number < _SHORT * stated:
+    elif not source.is_camera and last < (stated if source.at.suffix.lower() in _EXACT else _SHORT * stated):
         probe(source.at)
-        yield Picture(source, None, f"damaged: it ends after {number:,} of {stated:,.0f} frames", number)
-
-
-def _stated(source: Source) -> int:
-    import cv2
-
-    film = _open(source)
-    frames = int(film.get(cv2.CAP_PROP_FRAME_COUNT)) if film.isOpened() else 1
-    film.release()
-    return max(frames, 1)
-
-
-def _open(source: Source):
-    """The film, opened without what OpenCV and FFmpeg would print about a broken one."""
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    import cv2
-
-    before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
-        return cv2.VideoCapture(source.at if source.is_camera else str(source.at))
-    finally:
-        cv2.utils.logging.setLogLevel(before)
+        said = f"damaged: it ends after {last:,} of {stated:,.0f} frames"
+        yield Picture(source, None, f"{said}, or some of them are lost and later ones are counted without them", last)

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from fertool import files
 from fertool.errors import DataError
+from fertool.outputs import MARK
 
 COLUMN, PAGE = 3.5, 7.16  # inches: one column and the full width of an IEEE page
 
@@ -68,10 +69,24 @@ def save(figure: Figure, path: Path, dpi: int = 130) -> Path:
     """
     try:
         with files.replacing(path) as part:
-            figure.savefig(part, dpi=dpi, bbox_inches="tight", pad_inches=0.03)
+            figure.savefig(part, dpi=dpi, bbox_inches="tight", pad_inches=0.03, **_marked(path))
     except ValueError as e:
         said = str(e).splitlines()[0]
         raise DataError(
             f"cannot write the picture {path}: {said}", "name a .png file in a folder you can write to"
         ) from e
     return path
+
+
+def _marked(path: Path) -> dict:
+    """Options of `savefig` that write into the file that fertool made it, so that it is known again."""
+    match path.suffix.lower():
+        case ".png":
+            return {"metadata": {"Software": MARK}}
+        case ".pdf" | ".svg" | ".svgz" | ".ps" | ".eps":
+            return {"metadata": {"Creator": MARK}}
+        case ".jpg" | ".jpeg":
+            return {"pil_kwargs": {"comment": MARK.encode()}}
+        case ".tif" | ".tiff":
+            return {"pil_kwargs": {"tiffinfo": {305: MARK}}}
+    return {}

@@ -14,6 +14,7 @@ from fertool import __version__, console, files, locks
 from fertool.datasets import DATASETS
 from fertool.errors import ArtefactError, DeviceError, FertoolError, UsageError, nearest
 from fertool.models.weight_files import read_metadata
+from fertool.outputs import MARK
 from fertool.settings import Export
 from fertool.training.portable import Portable
 from fertool.training.trained import Trained
@@ -120,7 +121,13 @@ def _about(trained: Trained) -> dict[str, str]:
             "cut": spec.cut,
         },
     }
-    return {"fertool": __version__, **trained.metadata(), "input": json.dumps(given), "licence": _licence(trained)}
+    return {
+        "fertool": __version__,
+        "generator": MARK,
+        **trained.metadata(),
+        "input": json.dumps(given),
+        "licence": _licence(trained),
+    }
 
 
 def _licence(trained: Trained) -> str:
@@ -156,7 +163,7 @@ def _onnx(trained: Trained, about: dict[str, str], path: Path, settings: Export)
     facts = {**about, "outputs": json.dumps(module.outputs), "checked": json.dumps(checked)}
     onnx.helper.set_model_props(model, facts)
     model.producer_name, model.producer_version = "fertool", __version__
-    model.doc_string = f"{trained.name}: {about['licence']}"
+    model.doc_string = f"{trained.name}, {MARK}: {about['licence']}"
     onnx.save(model, path)
 
 

@@ -10,6 +10,7 @@ from fertool import console, pool
 from fertool.datasets.base import some
 from fertool.errors import ArtefactError, DataError, Stopped, UsageError
 from fertool.faces.sources import count, named, pictures
+from fertool.outputs import check_output, inodes
 from fertool.settings import Predict
 from fertool.stages.predict.drawings import Drawings
 from fertool.stages.predict.judge import Looker
@@ -40,30 +41,37 @@ def run(
 
     Returns:
         run, classes, pictures, faces (how many), expressions {class: n}, without_face [names], unreadable [{file,
-        problem}], seconds, pictures_per_second; under --json also `rows`, one dict per face.
+        problem}], seconds, pictures_per_second; under --json also `rows`, one dict per face, and one with face 0 for
+        every image or frame without a face. Boxes are those of the detector and may reach beyond the image.
 
     Raises:
-        UsageError: a network that predicts no expressions; `draw` without `out`.
-        ArtefactError: a file that is there already.
+        UsageError: a network that predicts no expressions; `draw` without `out`; a file to be written that is one of
+            the sources, or that fertool did not write.
+        ArtefactError: a file of an earlier call that is there already, or one that another process is writing.
         DataError: nothing can be read, or there is no face in anything.
         Stopped: Ctrl-C; rows so far are kept. A camera is ended by it.
     """
-    _check(trained, out, draw, overwrite)
-    sources = named(words)
+    _check(trained, out, draw)
+    sources = named(words, lambda message: console.say(f"note: {message}"))
     if not sources:
-        raise DataError(f"there is no picture in {', '.join(words)} or below", "name photographs, folders or films")
+        raise DataError(f"there is no image or video in {', '.join(words)} or below", "name images, folders or videos")
+    if out:
+        check_output(out / Table.NAME, sources=inodes(s.at for s in sources if not s.is_camera))
+        if (out / Table.NAME).exists() and not overwrite:
+            raise ArtefactError(f"{out / Table.NAME} is already there", "add --overwrite, or choose another --out")
+    drawings = Drawings(out, trained, sources, overwrite) if draw else None
     live = any(s.is_camera for s in sources)
     looker = Looker(trained, settings, devices, live)
     tally = Tally(trained)
     rows: list[dict] | None = [] if console.is_json() else None
     with ExitStack() as stack:
         stack.enter_context(pool.stoppable())
-        table = (
-            stack.enter_context(Table(out, trained, parts_of(looker.net, trained.region_names)))
-            if out or rows is None
-            else None
-        )
-        drawings = stack.enter_context(Drawings(out, trained)) if draw else None
+        table = None
+        if out or rows is None:
+            parts = parts_of(looker.net, trained.region_names)
+            table = stack.enter_context(Table(out, trained, looker.attention_shapes(), parts))
+        if drawings:
+            stack.enter_context(drawings)
         total = count(sources, settings.every)
         silent = total is None or (out is None and sys.stdout.isatty())
         advance = stack.enter_context(console.progress("predict", total, "pictures")) if not silent else _nothing
@@ -107,12 +115,10 @@ def _nothing(n: int = 1, note: str = "") -> None:
     pass
 
 
-def _check(trained: Trained, out: Path | None, draw: bool, overwrite: bool) -> None:
+def _check(trained: Trained, out: Path | None, draw: bool) -> None:
     if not trained.classes or not type(trained.network()).classifies:
         raise UsageError(
             f"{trained.name} predicts no expressions", f"name a run of the network that stands on {trained.model.name}"
         )
     if draw and out is None:
         raise UsageError("--draw needs a folder to write to", "add --out FOLDER")
-    if out and (out / Table.NAME).exists() and not overwrite:
-        raise ArtefactError(f"{out / Table.NAME} is already there", "add --overwrite, or choose another --out")

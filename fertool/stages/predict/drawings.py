@@ -1,15 +1,19 @@
-"""Where predict puts what it draws: a picture per photograph, a film per film."""
+"""Where predict puts what it draws: an image per image, a video per video."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
 
-from fertool.errors import DataError
+from fertool import files
+from fertool.errors import ArtefactError, DataError
 from fertool.faces.align import invert
 from fertool.faces.sources import Picture, Source
 from fertool.figures import attention
 from fertool.figures.annotate import Framed, annotate
+from fertool.outputs import MARK, check_output, inodes
 from fertool.stages.predict.judge import Face
 from fertool.training.trained import Trained
 
@@ -18,20 +22,36 @@ _RATE = 10.0  # frames per second, where a camera does not tell
 
 
 class Drawings:
-    """Annotated pictures and films in a folder, named as what they show."""
+    """Annotated images and videos in a folder, named as what they show.
 
-    def __init__(self, folder: Path, trained: Trained):
-        self.folder, self.trained = folder, trained
+    Args:
+        folder: where they are written.
+        sources: all that may be drawn.
+        overwrite: replace what an earlier call drew.
+
+    Raises:
+        UsageError: a place is that of a source, by whatever path or link, or of a file that fertool did not write.
+        ArtefactError: an earlier call drew there, and `overwrite` is not set.
+    """
+
+    def __init__(self, folder: Path, trained: Trained, sources: Sequence[Source], overwrite: bool):
+        self.trained = trained
         self.written: list[Path] = []
-        self._film = self._of = None
+        self._plan = plan(folder, sources)
+        self._sources = inodes(source.at for source in sources if not source.is_camera)
+        for place in self._plan.values():
+            check_output(place, sources=self._sources)
+            if not overwrite and place.exists():
+                raise ArtefactError(f"{place} is already there", "add --overwrite, or choose another --out")
+        self._held = ExitStack()
+        self._video = self._of = None
         self._size = (0, 0)
 
     def __enter__(self) -> "Drawings":
         return self
 
     def __exit__(self, *_) -> None:
-        if self._film is not None:
-            self._film.release()
+        self._close_video()
 
     def add(self, picture: Picture, faces: Sequence[Face]) -> None:
         """Draw a picture with its faces.
@@ -43,7 +63,7 @@ class Drawings:
         if picture.source.is_film:
             self._frame(picture, drawn)
         else:
-            self._photograph(picture.source, drawn)
+            self._image(picture.source, drawn)
 
     def _framed(self, face) -> Framed:
         p = face.probabilities
@@ -61,38 +81,70 @@ class Drawings:
         place = np.column_stack([back[:, :2] @ to_face[:, :2], back[:, :2] @ to_face[:, 2] + back[:, 2]])
         return Framed(face.box, **said, heat=heat, place=place)
 
-    def _photograph(self, source: Source, drawn: np.ndarray) -> None:
+    def _image(self, source: Source, drawn: np.ndarray) -> None:
         import cv2
 
-        path = self._place(source.below, ".jpg")
         _, data = cv2.imencode(".jpg", drawn[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-        path.write_bytes(data.tobytes())
+        path = self._plan[source]
+        files.write(path, _marked_jpeg(data.tobytes()), sources=self._sources)
+        self.written.append(path)
 
     def _frame(self, picture: Picture, drawn: np.ndarray) -> None:
         import cv2
 
-        drawn = drawn[: drawn.shape[0] // 2 * 2, : drawn.shape[1] // 2 * 2]  # films have even sides
+        drawn = drawn[: drawn.shape[0] // 2 * 2, : drawn.shape[1] // 2 * 2]  # videos have even sides
         if self._of is not picture.source:
-            if self._film is not None:
-                self._film.release()
-            path = self._place(picture.source.below, ".mp4")
+            self._close_video()
+            path = self._plan[picture.source]
+            part = self._held.enter_context(files.replacing(path, sources=self._sources))
             self._size = (drawn.shape[1], drawn.shape[0])
             rate = picture.rate if 0 < picture.rate < 1000 else _RATE
-            self._film = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), rate, self._size)
-            if not self._film.isOpened():
+            self._video = cv2.VideoWriter(str(part), cv2.VideoWriter_fourcc(*"mp4v"), rate, self._size)
+            if not self._video.isOpened():
                 raise DataError(f"cannot write {path}", "this OpenCV writes no MP4, or the folder is not writable")
+            self._held.callback(_mark_mp4, part)
+            self._held.callback(self._video.release)
             self._of = picture.source
+            self.written.append(path)
         if (drawn.shape[1], drawn.shape[0]) != self._size:
             drawn = cv2.resize(drawn, self._size, interpolation=cv2.INTER_AREA)
-        self._film.write(np.ascontiguousarray(drawn[..., ::-1]))
+        self._video.write(np.ascontiguousarray(drawn[..., ::-1]))
 
-    def _place(self, below: str, ending: str) -> Path:
-        """A path of its own in the folder, and the folders to it made."""
-        wanted = self.folder / Path(below).with_suffix(ending)
-        path, n = wanted, 1
-        while path in self.written:
-            n += 1
-            path = wanted.with_stem(f"{wanted.stem}-{n}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.written.append(path)
-        return path
+    def _close_video(self) -> None:
+        """Finish the video that is being written, and put it in its place."""
+        self._held.close()
+        self._of = None
+
+
+def plan(folder: Path, sources: Sequence[Source]) -> dict[Source, Path]:
+    """Tell where in a folder each source is drawn: under its own name as .jpg or .mp4, or, where that is taken by
+    another, with its own ending before that, or a number."""
+    places: dict[Source, Path] = {}
+    taken: set[str] = set()
+    for source in dict.fromkeys(sources):
+        ending = ".mp4" if source.is_film else ".jpg"
+        below = Path(source.below)
+        whole = below.with_name(below.name + ending)
+        numbered = (whole.with_stem(f"{whole.stem}-{n}") for n in count(2))
+        candidates = chain((below.with_suffix(ending), whole), numbered)
+        place = next(place for place in candidates if _key(place) not in taken)
+        taken.add(_key(place))
+        places[source] = folder / place
+    return places
+
+
+def _key(place: Path) -> str:
+    return str(place).casefold()  # some file systems know no letter case
+
+
+def _marked_jpeg(data: bytes) -> bytes:
+    """A JPEG file with a comment that says who made it."""
+    comment = MARK.encode()
+    return data[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + data[2:]
+
+
+def _mark_mp4(path: Path) -> None:
+    """Append a box to an MP4 file that players pass over, and that says who made it."""
+    mark = MARK.encode()
+    with open(path, "ab") as f:
+        f.write((len(mark) + 8).to_bytes(4, "big") + b"free" + mark)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from fertool import artefact, console
 from fertool.errors import ArtefactError, UsageError
 from fertool.faces import detect, landmarks
 from fertool.faces.finder import Cut, Finder, rgb, whole
-from fertool.faces.sources import Picture
+from fertool.faces.sources import Picture, Source
 from fertool.models.base import FerModel
 from fertool.regions.crops import WHOLE, boxes_of
 from fertool.settings import DetectAlign, Predict
@@ -27,7 +28,8 @@ class Face:
     """A face in a picture.
 
     Attributes:
-        box: x0, y0, x1, y1 in pixels of the picture.
+        box: x0, y0, x1, y1 in pixels of the image, the centre of the top-left one being (0, 0); as the detector gives
+            it, so it may reach beyond the image.
         score: of the detector, NaN if it gives none.
         matrix: (2, 3) picture → face.
         pixels: (H, W, C) uint8, the face.
@@ -85,6 +87,13 @@ class Looker:
                 held = []
         self._judge(held)
         yield from held
+
+    def attention_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of what the network pays attention to in a face, by name, as a blank face shows it."""
+        blank = self._finder.keep(np.zeros((8, 8, 3), np.uint8))
+        face = _face(np.zeros(4), np.nan, blank)
+        self._judge([Seen(Picture(Source("", Path(), ""), None), [face])])
+        return {name: values.shape for name, values in face.attention.items()}
 
     def _find(self, group: list[Picture]) -> Iterator[Seen]:
         if group[0].pixels is None:

@@ -4,19 +4,23 @@ import csv
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fertool import console
+from fertool import console, locks
+from fertool.datasets.tabular import escape_formula
 from fertool.errors import DataError
 from fertool.models.base import FerModel
+from fertool.outputs import PREDICTIONS
 from fertool.regions import masks
 from fertool.stages.predict.judge import Seen
 from fertool.training.trained import Trained
 
+_NO_FACE = "no face"
 _NAMED = 20  # pictures without a face, or unreadable ones, that are named one by one
 
 
@@ -40,15 +44,21 @@ def parts_of(net: FerModel, regions: Sequence[str]) -> Callable[[str, int], Sequ
 
 
 def rows_of(seen: Seen, classes: Sequence[str]) -> list[dict]:
-    """What is told of each face of a picture."""
+    """Return a row for each face of an image or frame; without a face, one with the number 0 that says why."""
     picture, rows = seen.picture, []
+    place = {
+        "file": picture.source.name,
+        "frame": picture.frame or None,
+        "seconds": round(picture.seconds, 3) if np.isfinite(picture.seconds) else None,
+    }
+    if not seen.faces:
+        empty = dict.fromkeys(("box", "score", "expression", "probability", "probabilities", "logits", "attention"))
+        return [{**place, "face": 0, **empty, "problem": picture.problem or _NO_FACE}]
     for number, face in enumerate(seen.faces, 1):
         p = face.probabilities
         rows.append(
             {
-                "file": picture.source.name,
-                "frame": picture.frame or None,
-                "seconds": round(picture.seconds, 3) if np.isfinite(picture.seconds) else None,
+                **place,
                 "face": number,
                 "box": [round(float(v), 1) for v in face.box],
                 "score": round(face.score, 4) if np.isfinite(face.score) else None,
@@ -57,55 +67,81 @@ def rows_of(seen: Seen, classes: Sequence[str]) -> list[dict]:
                 "probabilities": {name: round(float(v), 6) for name, v in zip(classes, p, strict=True)},
                 "logits": [round(float(v), 6) for v in face.logits],
                 "attention": {k: np.round(v.astype(float), 4).tolist() for k, v in face.attention.items()},
+                "problem": "",
             }
         )
     return rows
 
 
 class Table:
-    """Rows as CSV, in a file or on stdout; on a terminal, as one short line per face. Maps have no place in it."""
+    """Rows as CSV, in a file or on stdout; on a terminal, as one short line per face. Maps have no place in it.
+
+    Args:
+        out: folder of the file; None for stdout.
+        shapes: of what the network pays attention to, by name.
+        parts: what the entries of an attention vector of some name and length stand for.
+
+    Raises:
+        ArtefactError: another process writes the file.
+    """
 
     NAME = "predictions.csv"
 
-    def __init__(self, out: Path | None, trained: Trained, parts: Callable[[str, int], Sequence[str]]):
+    def __init__(
+        self,
+        out: Path | None,
+        trained: Trained,
+        shapes: Mapping[str, tuple[int, ...]],
+        parts: Callable[[str, int], Sequence[str]],
+    ):
         self.path = None if out is None else out / self.NAME
-        self._classes, self._parts = trained.classes, parts
+        self._classes = trained.classes
         self._short = out is None and sys.stdout.isatty()
-        self._header: list[str] | None = None
+        #: names of attention -> columns of their entries
+        vectors = {name: shape[0] for name, shape in shapes.items() if len(shape) == 1}
+        self._attention = {name: [f"{name}_{part}" for part in parts(name, n)] for name, n in vectors.items()}
+        self._held = ExitStack()
 
     def __enter__(self) -> "Table":
         self._file = sys.stdout
         if self.path:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(self.path, "w", newline="", encoding="utf-8")  # noqa: SIM115 (closed in __exit__)
+            self._held.enter_context(locks.exclusive(self.path))
+            self._file = self._held.enter_context(open(self.path, "w", newline="", encoding="utf-8"))
         self._csv = csv.writer(self._file, lineterminator="\n")
+        if not self._short:
+            boxes = ("x0", "y0", "x1", "y1", "score", "expression", "probability")
+            attention = [column for columns in self._attention.values() for column in columns]
+            self._csv.writerow((*PREDICTIONS, *boxes, *(f"p_{name}" for name in self._classes), *attention, "problem"))
         return self
 
     def __exit__(self, *_) -> None:
-        if self.path:
-            self._file.close()
+        self._held.close()
 
     def write(self, rows: list[dict]) -> None:
+        """Write the rows of an image or frame."""
         for row in rows:
-            if self._short:
-                at = f" {row['seconds']:.2f} s" if row["seconds"] is not None else ""
-                x0, y0, x1, y1 = (round(v) for v in row["box"])
-                said = f"{row['expression']} {100 * row['probability']:.0f} %"
-                print(f"{row['file']}{at}  face {row['face']} ({x0}, {y0})–({x1}, {y1})  {said}", file=self._file)
-                continue
-            flat = {name: "" if row[name] is None else row[name] for name in ("file", "frame", "seconds", "face")}
-            flat |= dict(zip(("x0", "y0", "x1", "y1"), row["box"], strict=True))
-            flat |= {"score": "" if row["score"] is None else row["score"]}
-            flat |= {name: row[name] for name in ("expression", "probability")}
-            flat |= {f"p_{name}": row["probabilities"][name] for name in self._classes}
-            for name, values in row["attention"].items():
-                if not isinstance(values[0], list):
-                    flat |= {f"{name}_{p}": v for p, v in zip(self._parts(name, len(values)), values, strict=True)}
-            if self._header is None:
-                self._header = list(flat)
-                self._csv.writerow(self._header)
-            self._csv.writerow(flat.values())
+            if not self._short:
+                self._csv.writerow("" if cell is None else cell for cell in self._cells(row))
+            elif row["face"]:
+                print(_line(row), file=self._file)
         self._file.flush()
+
+    def _cells(self, row: dict) -> Iterator:
+        yield escape_formula(row["file"])
+        yield from (row[name] for name in ("frame", "seconds", "face"))
+        yield from row["box"] or [None] * 4
+        yield from (row[name] for name in ("score", "expression", "probability"))
+        yield from ((row["probabilities"] or {}).get(name) for name in self._classes)
+        for name, columns in self._attention.items():
+            yield from (row["attention"] or {}).get(name) or [None] * len(columns)
+        yield escape_formula(row["problem"])
+
+
+def _line(row: dict) -> str:
+    at = f" {row['seconds']:.2f} s" if row["seconds"] is not None else ""
+    x0, y0, x1, y1 = (round(v) for v in row["box"])
+    said = f"{row['expression']} {100 * row['probability']:.0f} %"
+    return console.visible(f"{row['file']}{at}  face {row['face']} ({x0}, {y0})–({x1}, {y1})  {said}")
 
 
 class Tally:
