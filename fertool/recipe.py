@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from fertool.errors import RecipeError, nearest
 from fertool.settings import STAGES, Settings
@@ -131,6 +131,12 @@ def build(cls: type, values: Mapping[str, Any], where: str) -> Any:
 
     known = [f.name for f in fields(cls)]
     _check_size(values, "", where)
+    for name, kind in get_type_hints(cls).items():
+        if name in values and _is_number(kind) and _holds_truth(values[name]):
+            said = str(values[name]).lower()
+            raise RecipeError(
+                f"{where}: {name} is a number, not {said}", "YAML takes yes, no, on and off for true and false"
+            )
     try:
         return TypeAdapter(cls).validate_python(values)
     except ValidationError as e:
@@ -143,6 +149,20 @@ def build(cls: type, values: Mapping[str, Any], where: str) -> Any:
             else:
                 problems.append(f"{key}: {error['msg'].lower()} (got {_short(error.get('input'))})")
         raise RecipeError(f"{where}: " + "; ".join(problems), hint) from e
+
+
+def _is_number(kind: Any) -> bool:
+    """Whether a type allows numbers and neither true nor false, which would pass for 1 and 0."""
+    leaves, todo = set(), [kind]
+    while todo:
+        parts = get_args(kind := todo.pop())
+        leaves |= set() if parts else {kind}
+        todo += [p for p in parts if isinstance(p, type) or get_args(p)]
+    return bool(leaves & {int, float}) and bool not in leaves
+
+
+def _holds_truth(value: Any) -> bool:
+    return isinstance(value, bool) or (isinstance(value, list | tuple) and any(map(_holds_truth, value)))
 
 
 def _check_size(value: Any, key: str, where: str) -> None:

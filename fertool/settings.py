@@ -11,6 +11,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
+#: what the random generators of all libraries take
+LARGEST_SEED = 2**63 - 1
+
 #: of factors that optimisers work with: float32 ends at 3e38
 LARGEST = 1e30
 

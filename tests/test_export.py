@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from fertool import artefact, cli
 from fertool.models.registry import build_model, model_settings
+from fertool.models.weight_files import read_metadata, read_tensors
 from fertool.settings import DetectAlign, Export
 from fertool.stages import export
 from fertool.training.portable import Portable
@@ -187,3 +188,27 @@ def test_faces_that_do_not_say_how_they_were_made(tmp_path):
     network.prepared["faces"].pop("detector")
     with pytest.raises(export.ArtefactError, match="do not say how they were made"):
         export.run(network, settings=Export(), formats=["safetensors"], out=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("prepared", '{"faces": {"detector": "none"}}'),
+        ("prepared", '{"faces": 5, "regions": null, "sdm": null}'),
+        ("prepared", "[]"),
+        ("prepared", "[" * 5000),
+        ("model", "5"),
+        ("model", '{"name": "nope"}'),
+        ("train", "null"),
+        ("classes", '{"a": 1}'),
+        ("classes", "nonsense"),
+    ],
+)
+def test_an_exported_file_that_says_too_little(space, tmp_path, exported, field, value):
+    from safetensors.torch import save_file
+
+    source = Path(exported[0]["path"])
+    save_file(read_tensors(source), tmp_path / "a.safetensors", read_metadata(source) | {field: value})
+    words = ("predict", source, "--run", tmp_path / "a.safetensors")
+    error = tell(*words, space=space, code=5)["error"]
+    assert "a.safetensors does not say of which network its weights are" in error

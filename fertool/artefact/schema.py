@@ -183,6 +183,23 @@ def _typed(value: Any, kind: Any, name: str) -> None:
         raise ValueError(f"{key}: {first['msg'].lower()} (it is {_short(first['input'])})") from None
 
 
+def check_exported(prepared: Any, train: Any, model: Any, classes: Any) -> None:
+    """Check what an exported network tells of its run, which is what `run` artefacts keep too.
+
+    Raises:
+        ValueError: the message names what is missing or of another type.
+    """
+    for name, value, kind in (
+        ("prepared", prepared, _Prepared),
+        ("train", train, _Train),
+        ("model", model, _Model),
+        ("classes", classes, list[str]),
+    ):
+        _typed(value, kind, name)
+    if missing := _Prepared.__annotations__.keys() - prepared.keys():
+        raise ValueError(f"prepared does not say {', '.join(sorted(missing))}")
+
+
 def _short(value: Any) -> str:
     shown = repr(value)
     return shown if len(shown) <= 40 else shown[:37] + "..."

@@ -9,7 +9,16 @@ from fertool import console
 from fertool import recipe as recipes
 from fertool.cli.frame import PREPARE, Data, Images, Out, Overwrite, RecipeName, Sets, Space, command, setting
 from fertool.errors import UsageError
-from fertool.settings import BuildSubsets, CropRegions, DetectAlign, FitSdm, MakeMasks, SuggestOcclusion, Synthesise
+from fertool.settings import (
+    LARGEST_SEED,
+    BuildSubsets,
+    CropRegions,
+    DetectAlign,
+    FitSdm,
+    MakeMasks,
+    SuggestOcclusion,
+    Synthesise,
+)
 from fertool.workspace import Workspace, slug
 
 
@@ -247,7 +256,7 @@ def render(
         ),
     ] = 0,
     size: Annotated[int, typer.Option(min=32, help="side of a picture in pixels")] = 160,
-    seed: Annotated[int, typer.Option(min=0, help="another seed renders other people")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="another seed renders other people")] = 0,
     overwrite: Overwrite = False,
 ):
     """Render labelled faces to try things on."""

@@ -9,7 +9,7 @@ from fertool import console
 from fertool import recipe as recipes
 from fertool.cli.frame import RUNS, Data, Gpus, Images, Overwrite, RecipeName, Runs, Sets, Space, command, setting
 from fertool.errors import UsageError
-from fertool.settings import Evaluate, Train
+from fertool.settings import LARGEST_SEED, Evaluate, Train
 from fertool.workspace import Workspace
 
 Processes = Annotated[int, typer.Option("--cpu-processes", min=1, help="processes on the CPU, where there is no GPU")]
@@ -191,7 +191,7 @@ def sweep(
         list[str] | None,
         typer.Option(metavar="SECTION.KEY=[VALUES]", help="a setting and the values it takes; repeatable"),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="train each with so many seeds: mean and sd")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="train each with so many seeds: mean and sd")] = 1,
     data: Data = None,
     variant: Annotated[str | None, typer.Option(help="baseline or ablation, see: fertool models NAME")] = None,
     run: Annotated[str | None, typer.Option("--run", help="train nothing: score this run on other regions")] = None,
@@ -249,7 +249,10 @@ def _axes(recipe: recipes.Recipe, name: str | None, vary: list[str]) -> tuple[st
         axes = {}
         for entry in vary:
             ((section, keys, values),) = recipes.parse_sets([entry])
-            axes[".".join((section, *keys))] = values if isinstance(values, list) else [values]
+            values = values if isinstance(values, list) else [values]
+            if not values:
+                raise UsageError(f"--vary {entry}: there is no value to take", "e.g. --vary train.lr=[0.01,0.001]")
+            axes[".".join((section, *keys))] = values
         return name or "-".join(k.rpartition(".")[2] for k in axes), axes
     known = ", ".join(recipe.sweeps) or "none"
     if name is None and len(recipe.sweeps) == 1:
@@ -315,7 +318,7 @@ def demo(
         "fertool-demo"
     ),
     people: Annotated[int, typer.Option(min=6, help="how many people are rendered")] = 80,
-    seed: Annotated[int, typer.Option(min=0, help="another seed renders other people")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="another seed renders other people")] = 0,
 ):
     """All seven stages on rendered faces, no data needed."""
     from fertool.stages import demo as stage

@@ -155,7 +155,7 @@ def _check_geometry(source: Artefact, network, settings: Train, model) -> None:
     if "aligned" in network.needs and source.params.get("align") == "none":
         raise RecipeError(
             f"symmetric attention needs aligned faces, and those of {source.path} were made with align: none",
-            "run detect-align with --align similarity, or train --variant attention",
+            "align them: fertool detect-align ... --align similarity; or train with --set train.model.attention=free",
         )
     moved = [k for k in ("flip", "rotate", "shift", "zoom", "turns") if getattr(settings, k)]
     if "masks" in network.needs and moved:

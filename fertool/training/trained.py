@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fertool import artefact
 from fertool.artefact import Artefact
+from fertool.artefact.schema import check_exported
 from fertool.errors import ArtefactError, DeviceError, FertoolError
 from fertool.faces.align import TEMPLATES
 from fertool.models.base import FerModel
@@ -184,9 +185,11 @@ def of_file(path: Path) -> Trained:
         values = {f.name: kept[f.name] for f in fields(Trained) if f.name != "tensors"}
         for name in ("model", "classes", "prepared", "train"):
             values[name] = json.loads(values[name])
+        check_exported(values["prepared"], values["train"], values["model"], values["classes"])
         made = Trained(**values, tensors=tensors)
         return replace(made, model=model_settings(made.model), classes=tuple(map(str, made.classes)))
-    except (KeyError, ValueError, TypeError, FertoolError) as e:
+    except (KeyError, ValueError, TypeError, RecursionError, FertoolError) as e:
         raise DeviceError(
-            f"{path} does not say of which network its weights are", "name a run, or a file that fertool export wrote"
+            f"{path} does not say of which network its weights are: {artefact.one_line(e)}",
+            "name a run, or a file that fertool export wrote",
         ) from e

@@ -1,0 +1,194 @@
+"""Every command, option, variant, choice and setting that a message names exists.
+
+Messages are taken from the source: all texts but docstrings. What a program fills in stands in them as X.
+"""
+
+import ast
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Literal, get_args, get_origin, get_type_hints
+
+import pytest
+import typer
+
+import fertool
+from fertool import cli
+from fertool.models.registry import MODELS, model_class
+from fertool.settings import STAGES
+
+SOURCE = Path(fertool.__file__).parent
+
+#: words after "fertool" that are no commands
+PROSE = {"wrote", "drew", "did", "is", "began", "artefact"}
+#: words that go on with the sentence after an option
+PHRASES = {"is", "and", "or", "needs", "takes", "for", "to", "of", "with", "always", "alone", "asks", "shows"}
+#: of other programs
+FOREIGN = {"--upgrade", "--force-reinstall"}
+
+
+def texts() -> list[tuple[str, str]]:
+    """(where, text) of all strings of the source that are no docstrings, f-strings with X for what they fill in."""
+    found = []
+    for path in sorted(SOURCE.rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        inner = {id(v) for n in ast.walk(tree) if isinstance(n, ast.JoinedStr) for v in ast.walk(n) if v is not n}
+        inner |= {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr)}  # docstrings
+        for node in ast.walk(tree):
+            if id(node) in inner:
+                continue
+            if isinstance(node, ast.JoinedStr):
+                parts = (v.value if isinstance(v, ast.Constant) else "X" for v in node.values)
+                found.append((f"{path.relative_to(SOURCE)}:{node.lineno}", "".join(parts)))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append((f"{path.relative_to(SOURCE)}:{node.lineno}", node.value))
+    return found
+
+
+TEXTS = texts()
+COMMANDS = typer.main.get_command(cli.app).commands
+
+
+def parameters(name: str) -> dict[str, object]:
+    """The options of a command, and of those below it, by their flags."""
+    command = COMMANDS[name]
+    every = [p for c in (command, *getattr(command, "commands", {}).values()) for p in c.params]
+    return {flag: p for p in every for flag in (*p.opts, *p.secondary_opts) if flag.startswith("-")} | {"--help": None}
+
+
+EVERY_OPTION: dict[str, list] = {}
+for _name in COMMANDS:
+    for _flag, _parameter in parameters(_name).items():
+        EVERY_OPTION.setdefault(_flag, []).append(_parameter)
+EVERY_OPTION.setdefault("--version", []).append(None)
+
+
+def model_fields() -> dict[str, list]:
+    hints: dict[str, list] = {}
+    for name in MODELS:
+        for key, kind in get_type_hints(model_class(name).Settings).items():
+            hints.setdefault(key, []).append(kind)
+    return hints
+
+
+MODEL_FIELDS = model_fields()
+STAGE_FIELDS = {(stage, f.name): get_type_hints(cls)[f.name] for stage, cls in STAGES.items() for f in fields(cls)}
+
+
+def choices(kind) -> set[str]:
+    """The words that a setting's type allows; none where it allows any."""
+    if get_origin(kind) is Literal:
+        return set(map(str, get_args(kind)))
+    return set().union(*(choices(part) for part in get_args(kind)))
+
+
+def allowed(parameters: list) -> set[str]:
+    """The words that options allow; none where one of them allows any."""
+    sets = [set(map(str, getattr(getattr(p, "type", None), "choices", ()))) for p in parameters]
+    return set().union(*sets) if all(sets) else set()
+
+
+def test_there_are_texts_to_check():
+    assert sum("fertool " in text for _, text in TEXTS) > 30
+    assert sum("--" in text for _, text in TEXTS) > 80
+
+
+def test_commands_and_their_options_exist():
+    """What follows `fertool NAME` up to the end of the phrase is parsed as that command parses it."""
+    wrong, seen = [], 0
+    for where, text in TEXTS:
+        for name, rest in re.findall(r"\bfertool ([A-Za-z][a-z-]*)((?:[ =][^\s;,()]+)*)", text):
+            if name in PROSE or name.isupper():
+                continue
+            if name not in COMMANDS:
+                wrong.append((where, name, text))
+                continue
+            seen += 1
+            flags = re.findall(r"(?<!\S)--[a-z][a-z-]*", rest)
+            wrong += [(where, flag, text) for flag in flags if flag not in parameters(name)]
+    assert not wrong
+    assert seen > 30
+
+
+def test_options_exist_and_take_the_value_beside_them():
+    wrong, seen = [], 0
+    for where, text in TEXTS:
+        if "pip install" in text:
+            continue
+        for flag, value in re.findall(r"(?<![\w-])(--[a-z][a-z-]*)(?:[ =]([a-z][a-z0-9-]*))?", text):
+            seen += 1
+            if flag not in EVERY_OPTION and flag not in FOREIGN:
+                wrong.append((where, flag, text))
+            elif value and (known := allowed(EVERY_OPTION.get(flag, [None]))) and value not in known | PHRASES:
+                wrong.append((where, f"{flag} {value}", text))
+    assert not wrong
+    assert seen > 80
+
+
+def test_settings_exist():
+    wrong, seen = [], 0
+    for where, text in TEXTS:
+        for stage, key, value in re.findall(
+            r"(?:--set|--vary|set) ([a-z-]+)\.([a-z_.]*[a-z_])(?![A-Z.])(?:=([a-z][a-z0-9-]*))?", text
+        ):
+            if stage not in STAGES:
+                continue
+            seen += 1
+            kinds = MODEL_FIELDS.get(key.removeprefix("model."), []) if key.startswith("model.") else []
+            kinds = kinds or ([STAGE_FIELDS[stage, key]] if (stage, key) in STAGE_FIELDS else [])
+            words = set().union(*map(choices, kinds))
+            if not kinds or (value and words and value not in words):
+                wrong.append((where, f"{stage}.{key}={value}", text))
+    assert not wrong
+    assert seen > 10
+
+
+def test_values_of_settings_exist():
+    """`key: value` in a message, where the key is a setting of a few words."""
+    words: dict[str, set[str]] = {}
+    for (_, key), kind in STAGE_FIELDS.items():
+        words.setdefault(key, set()).update(choices(kind))
+    wrong, seen = [], 0
+    for where, text in TEXTS:
+        for key, value in re.findall(r"\b(?:write|with|to|or|needs) ([a-z_]+): ([a-z][a-z0-9-]*)", text):
+            if words.get(key):
+                seen += 1
+                if value not in words[key]:
+                    wrong.append((where, f"{key}: {value}", text))
+    assert not wrong
+    assert seen >= 5
+
+
+def test_variants_exist():
+    known = {variant for name in MODELS for variant in model_class(name).VARIANTS}
+    named = [(where, v, text) for where, text in TEXTS for v in re.findall(r"--variant[ =]([a-z][\w-]*)", text)]
+    assert not [n for n in named if n[1] not in known]
+
+
+def check_all() -> None:
+    test_commands_and_their_options_exist()
+    test_options_exist_and_take_the_value_beside_them()
+    test_settings_exist()
+    test_values_of_settings_exist()
+    test_variants_exist()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "run: fertool trian ran",
+        "run: fertool train --subset x",
+        "see --reusme",
+        "try --landmarks ert86",
+        "add --set train.lrr=3",
+        "use --set train.model.backbone=resnet19",
+        "write select_on: best",
+        "train --variant attention",
+    ],
+)
+def test_what_does_not_exist_is_found(monkeypatch, text):
+    """That these tests can fail."""
+    check_all()
+    monkeypatch.setattr(f"{__name__}.TEXTS", [*TEXTS, ("here", text)])
+    with pytest.raises(AssertionError):
+        check_all()
