@@ -78,7 +78,8 @@ class Recipe:
         """
         merged = merge({}, self.sections.get(stage, {}))
         merged = merge(merged, {k: v for k, v in (options or {}).items() if v is not None})
-        for section, keys, value in parse_sets(sets):
+        parsed = parse_sets(sets)
+        for section, keys, value in sorted(parsed, key=lambda s: s[1] != ["model", "name"]):  # whose settings, first
             if section != stage:
                 raise RecipeError(
                     f"--set {section}.{'.'.join(keys)}: {stage} does not use the settings of {section}",
@@ -95,11 +96,13 @@ class Recipe:
 
 
 def merge(base: Mapping, over: Mapping) -> dict:
-    """One nested mapping with another laid over it."""
+    """Return one nested mapping with another laid over it; where that names another network (`name`), nothing of the
+    first one's settings is left."""
     out = dict(base)
     for key, value in over.items():
-        if isinstance(value, Mapping) and isinstance(out.get(key), Mapping):
-            out[key] = merge(out[key], value)
+        below = out.get(key)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            out[key] = dict(value) if value.get("name", below.get("name")) != below.get("name") else merge(below, value)
         else:
             out[key] = value
     return out

@@ -43,7 +43,7 @@ def write(tmp_path):
 
 def test_no_recipe_is_forgotten():
     assert recipes.names() == sorted(f.stem for f in FILES)
-    assert len(FILES) == 42
+    assert len(FILES) == 47
 
 
 @pytest.mark.parametrize("name", recipes.names())
@@ -240,6 +240,33 @@ def test_another_model_keeps_the_rest_of_a_recipe(write):
     recipe = recipes.load(write("train: {lr: 0.5}")).with_model("ran")
     assert recipe.settings("train").lr == 0.5
     assert model_settings(recipe.settings("train").model) == model_settings({"name": "ran"})
+
+
+def test_another_model_has_its_own_defaults(write):
+    """Of the settings of a recipe's network nothing is left, in whichever way another one is asked for."""
+    recipe = recipes.load("lnlattennet-rafdb")
+    expected = model_settings({"name": "va-cnn"})
+    assert model_settings(recipe.with_model("va-cnn").settings("train").model) == expected
+    assert model_settings(recipe.settings("train", {}, ["train.model.name=va-cnn"]).model) == expected
+    extended = recipes.load(write("extends: lnlattennet-rafdb\ntrain: {model: {name: va-cnn}}")).settings("train")
+    assert model_settings(extended.model) == expected
+    assert extended.lr == recipe.settings("train").lr
+    sets = ["train.model.size=96", "train.model.name=ran"]
+    assert recipe.settings("train", {}, sets).model == {"name": "ran", "size": 96}
+    assert recipe.with_model("lnlattennet").settings("train").model == recipe.settings("train").model
+
+
+@pytest.mark.parametrize("dataset", ["affectnet", "rafdb", "sfew", "ckplus", "mmi"])
+def test_lnlattennets_baseline_is_trained_on_the_same_faces(dataset):
+    ours, baseline = recipes.load(f"lnlattennet-{dataset}"), recipes.load(f"lnlattennet-vgg16-{dataset}")
+    for stage in ("detect-align", "build-subsets", "eval"):
+        assert baseline.settings(stage) == ours.settings(stage)
+    assert (baseline.paper, baseline.stages) == (ours.paper, ours.stages)
+    train = baseline.settings("train")
+    assert (train.epochs, train.lr, train.val_split) == tuple(
+        getattr(ours.settings("train"), k) for k in ("epochs", "lr", "val_split")
+    )
+    assert model_settings(train.model, "vgg").block == "none"
 
 
 def test_every_setting_has_help_or_a_name_that_says_it():
