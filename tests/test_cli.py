@@ -370,6 +370,7 @@ def test_inspect_an_unfinished_file(tmp_path):
         columns={"images": artefact.Column("u1", (4, 4, 1))},
         known={"id": ["a", "b"], "label": np.zeros(2, "i2"), "split": ["", "test"]},
         params={},
+        classes=("happiness",),
     ).close()
     said = call("inspect", tmp_path / "faces.h5.partial").stderr
     assert "unfinished, 2 rows" in said

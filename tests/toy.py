@@ -72,6 +72,7 @@ def write_subsets(faces: Artefact, **columns: np.ndarray) -> Artefact:
         {"id": faces.ids, **columns},
         params={},
         inputs=[faces.as_parent()],
+        classes=faces.classes,
     )
 
 
