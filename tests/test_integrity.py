@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import textwrap
@@ -319,6 +320,11 @@ def test_zeros_in_the_heaps_of_a_file_do_not_hang(tmp_path):
             path = tmp_path / f"{kind}-{start}.h5"
             path.write_bytes(kept[:start] + bytes(512) + kept[start + 512 :])
             spoilt.append(path)
+        loop, heap = bytearray(kept), kept.find(b"HEAP")
+        _, free, address = struct.unpack_from("<QQQ", kept, heap + 8)
+        struct.pack_into("<QQ", loop, address + free, free, 16)  # a free block that is followed by itself
+        spoilt.append(tmp_path / f"{kind}-loop.h5")
+        spoilt[-1].write_bytes(loop)
     command = [sys.executable, "-c", textwrap.dedent(program), *map(str, spoilt)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=60)
     assert done.stdout.count("refused") == len(spoilt)

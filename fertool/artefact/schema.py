@@ -157,6 +157,10 @@ _PARAMS: dict[str, Any] = {
 }
 
 
+#: what a file of weights says of its network
+_NETWORK: dict[str, Any] = {"model": _Model, "classes": list[str], "prepared": _Prepared, "train": _Train}
+
+
 class _ParentFacts(TypedDict):
     role: str
     kind: str
@@ -181,23 +185,6 @@ def _typed(value: Any, kind: Any, name: str) -> None:
         first = e.errors()[0]
         key = ".".join(map(str, (name, *first["loc"])))
         raise ValueError(f"{key}: {first['msg'].lower()} (it is {_short(first['input'])})") from None
-
-
-def check_exported(prepared: Any, train: Any, model: Any, classes: Any) -> None:
-    """Check what an exported network tells of its run, which is what `run` artefacts keep too.
-
-    Raises:
-        ValueError: the message names what is missing or of another type.
-    """
-    for name, value, kind in (
-        ("prepared", prepared, _Prepared),
-        ("train", train, _Train),
-        ("model", model, _Model),
-        ("classes", classes, list[str]),
-    ):
-        _typed(value, kind, name)
-    if missing := _Prepared.__annotations__.keys() - prepared.keys():
-        raise ValueError(f"prepared does not say {', '.join(sorted(missing))}")
 
 
 def _short(value: Any) -> str:
@@ -272,6 +259,19 @@ def read_header(h5: h5py.File, where: str) -> Header:
         seal=texts.get("seal", "").strip(),
         texts=texts,
     )
+
+
+def network_facts(texts: Mapping[str, str], name: str, where: str) -> Any:
+    """Read what a file of weights says of its network: its `model`, `classes`, `prepared` or `train`, as JSON.
+
+    Raises:
+        ValueError: it is of another type than it should be, or incomplete; the message says where.
+    """
+    value = _json(texts, name, where)
+    _typed(value, _NETWORK[name], name)
+    if name == "prepared" and (missing := _Prepared.__annotations__.keys() - value.keys()):
+        raise ValueError(f"prepared does not say {', '.join(sorted(missing))}")
+    return value
 
 
 def _number(h5: h5py.File, name: str) -> int:

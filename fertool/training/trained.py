@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fertool import artefact
 from fertool.artefact import Artefact
-from fertool.artefact.schema import check_exported
+from fertool.artefact.schema import network_facts
 from fertool.errors import ArtefactError, DeviceError, FertoolError
 from fertool.faces.align import TEMPLATES
 from fertool.models.base import FerModel
@@ -184,8 +184,7 @@ def of_file(path: Path) -> Trained:
     try:
         values = {f.name: kept[f.name] for f in fields(Trained) if f.name != "tensors"}
         for name in ("model", "classes", "prepared", "train"):
-            values[name] = json.loads(values[name])
-        check_exported(values["prepared"], values["train"], values["model"], values["classes"])
+            values[name] = network_facts(kept, name, str(path))
         made = Trained(**values, tensors=tensors)
         return replace(made, model=model_settings(made.model), classes=tuple(map(str, made.classes)))
     except (KeyError, ValueError, TypeError, RecursionError, FertoolError) as e:
