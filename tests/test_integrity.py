@@ -1,6 +1,7 @@
 """What fertool wrote is what it reads: changed, damaged and hostile files are refused, and outputs have one writer."""
 
 import os
+import random
 import shutil
 import signal
 import struct
@@ -14,11 +15,14 @@ import numpy as np
 import pytest
 import toy
 from commands import call, tell
+from test_golden import write
+from trials import mutations
 
 from fertool import artefact, files, locks
 from fertool.artefact import Column, reading
 from fertool.artefact.storage import open_h5
 from fertool.errors import ArtefactError
+from fertool.stages import inspect
 
 GOLDEN = Path(__file__).parent / "golden"
 SMALL = (
@@ -342,3 +346,22 @@ def test_settings_longer_than_an_object_header_are_kept(tmp_path):
     arrays = {"id": np.array(["a"]), "masks": np.zeros((1, 8, 2, 2), "u1")}
     made = artefact.save(tmp_path / "m.h5", "masks", arrays, params=params)
     assert made.params == params
+
+
+@pytest.mark.parametrize("kind", artefact.KINDS)
+def test_a_selection_of_mutations_is_refused_or_changes_nothing(tmp_path, kind):
+    """The rest is in trials/mutations.py, which also runs the commands that read the files."""
+    whole = write(tmp_path / "whole.h5", kind).path
+    expected = mutations.content(whole)
+    refused = 0
+    for number in range(60):
+        path = Path(shutil.copy(whole if number % 2 else GOLDEN / f"{kind}-1.h5", tmp_path / f"{number}.h5"))
+        said, sealed = mutations.mutate(path, random.Random(f"{kind}/{number}"))
+        try:
+            artefact.read(path).verify()
+            inspect.summary(path)
+        except ArtefactError:
+            refused += 1
+            continue
+        assert mutations.content(path) == expected or number % 2 == 0 or not sealed, (number, said)
+    assert refused > 20

@@ -118,11 +118,13 @@ class Artefact:
         self._check_values(name)
 
     def _check_values(self, name: str) -> None:
-        if not self.stored[name].is_text:
-            try:
+        try:
+            if not self.stored[name].is_text:
                 check_values(self.kind, name, self._values(name), self.classes)
-            except ValueError as e:
-                raise ArtefactError(f"{self.path}: {one_line(e)}", _damage_hint(self.path)) from e
+            elif name not in self._header.digests:
+                self._values(name)  # of another program: it may be no UTF-8
+        except ValueError as e:
+            raise ArtefactError(f"{self.path}: {one_line(e)}", _damage_hint(self.path)) from e
         self._checked.add(name)
 
     def _is_changed(self, name: str) -> bool:
