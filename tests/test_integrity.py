@@ -249,7 +249,7 @@ def test_locks_of_one_output_nest_and_leave_no_folder_behind(tmp_path):
 
 def begin(path):
     known = {"id": np.array(["a", "b"]), "label": np.zeros(2, "i2"), "split": ["", ""]}
-    columns = {"images": Column("u1", (4, 4, 1))}
+    columns = {"images": Column("u1", (4, 4, 1)), "score": Column("f4")}
     return artefact.begin(path, "faces", columns=columns, known=known, params={}, classes=("x",))
 
 
@@ -259,6 +259,7 @@ def begin(path):
         (lambda h5: h5.attrs.modify("fertool_schema", 2), "has schema 2"),
         (lambda h5: h5.attrs.__delitem__("params"), "no attribute params"),
         (lambda h5: h5.__delitem__("images"), "lacks the column images"),
+        (lambda h5: h5.__delitem__("score"), "has not the columns that are written now: score"),
         (lambda h5: h5.attrs.__delitem__("fertool_kind"), "not one of fertool's"),
     ],
 )

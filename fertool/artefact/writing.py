@@ -225,6 +225,8 @@ def begin(
                 f"{partial} is unfinished and has other settings: " + "; ".join(different),
                 "add --overwrite to start again",
             )
+        else:
+            _check_layout(old, {**columns, "status": Column("u1")}, known)
         with files.writing(path):
             return Writer(path, old, held)
     except BaseException:
@@ -247,6 +249,21 @@ def _unfinished(partial: Path, kind: str) -> Artefact | None:
     except ArtefactError as e:
         raise ArtefactError(e.message, "move it away, or add --overwrite to start again without it") from e
     return old
+
+
+def _check_layout(old: Artefact, columns: Mapping[str, Column], known: Mapping) -> None:
+    """Raise ArtefactError if a file that is to be resumed has other columns than are written now."""
+    rows = len(known["id"])
+    wrong = [name for name in known if name not in old or old.stored[name].shape[:1] != (rows,)]
+    for name, column in columns.items():
+        s, dtype = old.stored.get(name), np.dtype(column.h5_dtype)
+        if s is None or s.offset is None or s.shape != (rows, *column.shape) or s.dtype.str != dtype.str:
+            wrong.append(name)
+    if wrong:
+        raise ArtefactError(
+            f"{old.path} is unfinished and has not the columns that are written now: {', '.join(wrong)}",
+            "add --overwrite to start again",
+        )
 
 
 def _lay_out(partial: Path, kind, columns, known, params, inputs, classes, info) -> None:
