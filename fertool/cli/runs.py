@@ -122,6 +122,9 @@ def evaluate(
     folds: Annotated[
         bool, typer.Option("--folds", help="score each run together with the other folds of its cross-validation")
     ] = False,
+    average: Annotated[
+        bool, typer.Option("--average", help="the mean accuracy of runs on several datasets, one run on each")
+    ] = False,
     fuse: Annotated[bool, typer.Option("--fuse", help="also score the mean of the runs' probabilities")] = False,
     latency: Annotated[bool, typer.Option("--latency", help="also measure the time per face at batch 1")] = False,
     classes: Annotated[
@@ -146,6 +149,12 @@ def evaluate(
     devices = choose(gpus)
     faces = space.faces(data) if data else None
     names = tuple(subset or ())
+    if average:
+        if subset or fuse or latency or data or folds or regions or csv or split:
+            raise UsageError("--average scores every run on its own split", "of the options of eval add --run only")
+        facts = scores.average(space, folders, settings=settings, devices=devices)
+        scores.report_average(facts)
+        return facts
     if folds:
         if subset or fuse or latency or data:
             raise UsageError("--folds scores whole folds", "leave out --subset, --fuse, --latency and --data")

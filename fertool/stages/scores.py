@@ -1,6 +1,7 @@
 """eval, second half: predictions → scores, comparison, fusion, beside the paper's numbers."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,59 @@ def cross_validation(
         tables.write_csv(csv, [row for name, result in systems.items() for row in tables.fold_rows(result, name)])
         facts["csv"] = [str(csv)]
     return facts
+
+
+def average(workspace: Workspace, folders: list[Path], *, settings: Evaluate, devices: Devices) -> dict:
+    """Score runs on several datasets and take the mean of their accuracies, as LNLAttenNet's Table IV does.
+
+    Every run is scored on the split that was watched in its training; a fold together with its siblings, by the mean
+    over folds.
+
+    Returns:
+        {"datasets": {name in the workspace: {run, accuracy, paper}}, "accuracy": their mean, "paper": the paper's
+        number, where each of ours has one of the paper's beside it, else None}
+
+    Raises:
+        UsageError: fewer than two datasets, or two runs on one.
+    """
+    names = [folder.resolve().parent.parent.name for folder in folders]
+    if len(set(names)) < 2 or len(set(names)) < len(names):
+        raise UsageError(
+            f"--average takes one run on each of several datasets, not runs on {', '.join(names)}",
+            "e.g. --run artefacts/raf/runs/lnlattennet-1 --run artefacts/sfew/runs/lnlattennet-1",
+        )
+    found, papers, variants = {}, set(), set()
+    for name, folder in zip(names, folders, strict=True):
+        params = artefact.read(folder / "run.h5", "run").params
+        if params["train"].get("fold") is None:
+            watched = replace(settings, split=params["train"]["val_split"])
+            made = {folder.name: evaluate.run(folder, settings=watched, devices=devices)}
+            result = run(made, names=(), confidence=settings.confidence, fuse=(), csv=None)["runs"][folder.name]
+            accuracy, paper = (result["subsets"][score.ALL][k] for k in ("accuracy", "paper"))
+        else:
+            crossed = cross_validation(workspace, [folder], settings=settings, devices=devices)
+            (result,) = crossed["systems"].values()
+            accuracy, paper = result["fold_mean"]["accuracy"], result["paper"]
+        papers.add((result.get("paper") or {}).get("name"))
+        variants.add(params["variant"] or params["model"]["name"])
+        found[name] = {"run": str(folder), "accuracy": accuracy, "paper": (paper or {}).get("value")}
+    mean = sum(d["accuracy"] for d in found.values()) / len(found)
+    comparable = all(d["paper"] is not None for d in found.values()) and len(papers) == len(variants) == 1
+    return {"datasets": found, "accuracy": mean, "paper": _papers_average(*papers, *variants) if comparable else None}
+
+
+def _papers_average(paper: str, variant: str) -> float | None:
+    """Return the mean over datasets that a paper prints for a system."""
+    rows = [r for r in paper_results.load(paper).results if r.dataset == "average" and variant in r.variants]
+    return rows[0].value if rows else None
+
+
+def report_average(facts: dict) -> None:
+    """Print the accuracy on every dataset, and their mean."""
+    rows = [(name, d["accuracy"], d["paper"]) for name, d in facts["datasets"].items()]
+    rows.append(("average", facts["accuracy"], facts["paper"]))
+    shown = [(name, *("–" if v is None else f"{v:.2f}" for v in values)) for name, *values in rows]
+    console.show(console.table("accuracy in %", ("dataset", "ours", "paper"), shown))
 
 
 def siblings(workspace: Workspace, folder: Path) -> tuple[str, list[Path]]:
