@@ -66,12 +66,12 @@ def unfinish(whole: artefact.Artefact, out: Path, pending) -> Path:
     "settings",
     [
         {"detector": "mtcnn", "landmarks": "ert68", "align": "similarity", "pose": "learned"},
-        {"detector": "dlib-hog", "landmarks": "mtcnn5", "align": "affine", "pose": "learned"},
+        {"detector": "dlib-cnn", "landmarks": "mtcnn5", "align": "affine", "pose": "learned", "upsample": 0},
     ],
-    ids=["mtcnn", "dlib-hog"],
+    ids=["mtcnn", "dlib-cnn"],
 )
 def test_resumed_faces_are_those_of_an_uninterrupted_run(photos, tmp_path, settings):
-    """MTCNN sees pictures of one size together; its boxes of one alone are others in their last bits."""
+    """Detectors see pictures of one size together; boxes of one alone are others in their last bits."""
     whole = align(photos, tmp_path / "whole.h5", workers=2, **settings)
     assert (whole["status"] == OK).sum() > ROWS // 2
     for workers, pending in ((1, range(3, ROWS)), (2, range(0, ROWS, 2))):
