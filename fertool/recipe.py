@@ -6,6 +6,7 @@ Precedence: defaults < recipe < command-line option < `--set section.key=value`.
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -20,8 +21,7 @@ _LONGEST_CHAIN = 8  # recipes that extend one another
 
 #: keys of a recipe that are not stage sections
 HEADER = (
-    "extends", "about", "paper", "dataset", "combine", "stages", "after", "pretraining", "variants", "fuse", "compare",
-    "sweeps",
+    "extends", "about", "paper", "dataset", "combine", "stages", "after", "pretraining", "variants", "fuse", "sweeps",
 )  # fmt: skip
 _LISTS = ("stages", "after", "variants", "fuse")
 
@@ -43,7 +43,6 @@ class Recipe:
         variants: baselines and ablations `fertool run` trains one after the other; empty for the system itself.
         fuse: variants, and recipes on the same faces, of which `fertool run` also scores the mean of the probabilities.
         sweeps: series of trainings for `fertool sweep`, by name: "section.key" -> the values it takes.
-        compare: settings that pick the paper's rows, see `evaluation.paper_results`.
         sections: stage name -> raw settings.
         text: the file itself, with its comments.
     """
@@ -60,7 +59,6 @@ class Recipe:
     variants: tuple[str, ...] = ()
     fuse: tuple[str, ...] = ()
     sweeps: Mapping[str, Mapping[str, list]] = field(default_factory=dict)
-    compare: Mapping[str, Any] = field(default_factory=dict)
     sections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     text: str = ""
 
@@ -128,9 +126,16 @@ def parse_sets(sets: Iterable[str]) -> list[tuple[str, list[str], Any]]:
     return out
 
 
+@cache
+def _adapter(cls: type):
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(cls)
+
+
 def build(cls: type, values: Mapping[str, Any], where: str) -> Any:
     """Make a settings object; every problem becomes one line that names the key."""
-    from pydantic import TypeAdapter, ValidationError  # slow to import, and `fertool --help` imports this module
+    from pydantic import ValidationError  # slow to import, and `fertool --help` imports this module
 
     known = [f.name for f in fields(cls)]
     _check_size(values, "", where)
@@ -141,7 +146,7 @@ def build(cls: type, values: Mapping[str, Any], where: str) -> Any:
                 f"{where}: {name} is a number, not {said}", "YAML takes yes, no, on and off for true and false"
             )
     try:
-        return TypeAdapter(cls).validate_python(values)
+        return _adapter(cls).validate_python(values)
     except ValidationError as e:
         problems, hint = [], None
         for error in e.errors():

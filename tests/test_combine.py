@@ -6,7 +6,6 @@ import toy
 from commands import tell
 
 from fertool import artefact
-from fertool.evaluation import paper_results
 
 
 @pytest.fixture(scope="module")
@@ -103,17 +102,6 @@ def test_again_it_is_up_to_date_and_other_parts_are_refused(space, both):
     told = tell("combine", "one", "two:train", "--name", "one-two", space=space, ok=False)
     assert told["code"] == 3
     assert "combined" in told["error"]
-
-
-@pytest.mark.parametrize(("extra", "value"), [({}, 40.0), ({"extra_data": "fer2013"}, 48.3)])
-def test_the_paper_has_numbers_with_extra_data(tmp_path, extra, value):
-    params = {"dataset": "sfew", "align": "similarity", **extra}
-    old = toy.write_faces(tmp_path)
-    arrays = {k: np.asarray(old[k]) for k in old.columns}
-    faces = artefact.save(tmp_path / "faces.h5", "faces", arrays, params=params)
-    about = {"recipe": "va-cnn-sfew", "variant": "", "train": {"train_splits": ["train"]}, "model": {"name": "va-cnn"}}
-    run = artefact.save(tmp_path / "run.h5", "run", {"x": np.zeros(1)}, params=about, inputs=[faces.as_parent()])
-    assert paper_results.compare(paper_results.setup_of(run, faces, "val")).reported.value == value
 
 
 @pytest.mark.parametrize(

@@ -219,7 +219,8 @@ def test_concatenation_keeps_its_number_of_regions(faces, tmp_path):
 
 def test_latency(run):
     facts = evaluate.latency(run, settings=Recipe().settings("eval"), devices=toy.CPU, measured=5, warm_up=1)
-    assert facts.keys() == {"median_ms", "p90_ms", "faces", "device"}
+    assert facts.keys() == {"median_ms", "p90_ms", "faces", "device", "paper"}
+    assert facts["paper"] == "the paper: 25 ms on a GTX 1080 Ti"
     assert 0 < facts["median_ms"] <= facts["p90_ms"]
     assert facts["faces"] == 5
     assert facts["device"].startswith("CPU")

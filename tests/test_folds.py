@@ -17,7 +17,6 @@ from commands import call, tell
 from fertool import artefact
 from fertool.errors import DataError, RecipeError
 from fertool.evaluation import folds as adding
-from fertool.evaluation.paper_results import Setup, beside_folds
 from fertool.subsets import folds
 
 
@@ -194,18 +193,6 @@ def test_three_ways_to_add_folds_up(tmp_path):
     assert total["fold_mean"]["sd_population"] == pytest.approx(12.5)
     assert total["confusion"] == [[3, 1], [1, 1]]
     assert np.allclose(total["confusion_mean"], [[75, 25], [25, 25]]), "the row of fear sums to 50"
-
-
-def test_the_papers_own_way_is_the_one_compared(tmp_path):
-    total = adding.score([predictions(tmp_path / "a.h5", [0, 0, 1, 1], [0, 0, 1, 0])] * 2)
-    pooled = beside_folds(total, Setup("ws-lgrn", "ckplus", "ws-lgrn"))["paper"]
-    assert (pooled["value"], pooled["aggregation"]) == (98.37, "pooled")
-    assert pooled["difference"] == pytest.approx(75 - 98.37)
-    mean = beside_folds(total, Setup("man", "ckplus", "man"))["paper"]
-    assert (mean["value"], mean["aggregation"]) == (96.28, "fold mean")
-    front = beside_folds(total, Setup("va-cnn", "rafd", "gap", {"views": "front"}))["paper"]
-    assert (front["value"], front["sd"]) == (96.3, 1.7)
-    assert beside_folds(total, Setup("va-cnn", "rafd", "gap", {"views": "pose"}))["paper"]["value"] == 92.8
 
 
 # ------------------------------------------------------------------------------------- folds on several devices

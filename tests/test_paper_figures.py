@@ -1,11 +1,15 @@
 """The numbers behind the papers' figures: means, soft boxes, windows, covered parts, printed matrices."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from paper_runs import Workbench
 
 from fertool.evaluation import paper_results
-from fertool.evaluation.paper_results import Setup
+from fertool.evaluation.cells import cells
+from fertool.evaluation.comparison import beside_matrix
 from fertool.faces.illumination import normalise
 from fertool.faces.windows import normalise_windows
 from fertool.figures import attention, confusion, gradcam, group, mean_attention, style, weights
@@ -168,13 +172,25 @@ def test_attention_by_class_has_a_box_for_every_expression(random):
 
 
 def test_the_papers_matrices_that_belong_to_a_run():
-    found = paper_results.confusions_of(Setup("va-cnn", "rafd", "va-cnn", {"views": "pose"}))
+    def made(paper, value):
+        (found,) = [c for c in cells(paper) if c.row.value == value]
+        return Workbench(found.row).carry_out(found.commands)
+
+    fold = replace(made("va-cnn", 93.1), fold=0)
+    found = beside_matrix(fold)
     assert list(found) == ["Table 6, pose-attention"]
-    classes, matrix = found["Table 6, pose-attention"]
+    classes, matrix, differing = found["Table 6, pose-attention"]
+    assert differing == ""
     assert np.isnan(matrix[classes.index("surprise")]).all()
     assert matrix[classes.index("happiness"), classes.index("happiness")] == 100
-    assert list(paper_results.confusions_of(Setup("man", "rafdb", "man", {}))) == ["Table 4, rafdb"]
-    assert not paper_results.confusions_of(Setup("man", "ferplus", "man", {}))
+    assert not beside_matrix(replace(fold, fold=1)), "it is of the first fold"
+    assert list(beside_matrix(made("man", 85.69))) == ["Table 4, rafdb"]
+    man = made("man", 85.69)
+    (network,) = man.networks
+    short = {**network, "train": {**network["train"], "iterations": 100}}
+    _, _, differing = beside_matrix(replace(man, networks=(short,)))["Table 4, rafdb"]
+    assert differing == "training 100 iterations instead of 20,000 iterations"
+    assert not beside_matrix(replace(man, dataset="ferplus"))
 
 
 def test_rows_that_a_paper_does_not_print_are_grey():

@@ -104,6 +104,16 @@ def show_recipes(name: Annotated[str | None, typer.Argument(help="one recipe: it
     return {"recipes": {r.name: r.about for r in loaded}}
 
 
+@command("papers", TOOLS)
+def papers(name: Annotated[str | None, typer.Argument(help="one paper; default: all")] = None):
+    """The papers' numbers, and the commands that put yours beside them."""
+    from fertool.stages import papers as stage
+
+    facts = stage.summary(name)
+    stage.report(facts)
+    return {"papers": facts}
+
+
 @command("doctor", TOOLS)
 def doctor(workspace: Space = None):
     """Versions, devices, and what is missing."""

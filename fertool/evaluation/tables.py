@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.table import Table
 
 from fertool import console, files
+from fertool.evaluation.comparison import called
 from fertool.evaluation.score import ALL
 
 Results = Mapping[str, Mapping]  # run name -> result of `score.score`, with the paper's numbers if they are in it
@@ -16,7 +17,8 @@ def scores(results: Results, title: str) -> Table:
     """One line per subset, under the name of its run if there are several, with the paper's numbers."""
     confidence = next(iter(results.values()))["confidence"]
     columns = ["subset", "faces", "right", "accuracy", f"{100 * confidence:g} % interval", "macro"]
-    with_paper = any(s.get("paper") for r in results.values() for s in r["subsets"].values())
+    subsets = [s for r in results.values() for s in r["subsets"].values()]
+    with_paper = any(s.get("paper") and s["paper"]["value"] is not None for s in subsets)
     if with_paper:
         columns += ["paper", "diff."]
     several, rows = len(results) > 1, []
@@ -24,8 +26,14 @@ def scores(results: Results, title: str) -> Table:
         if several:
             rows.append([run, *[""] * (len(columns) - 1)])
         for name, s in result["subsets"].items():
-            called = "  " * several + _called(name)
-            row = [called, s["n_total"], s["n_correct"], s["accuracy"], _interval(s), s["macro_accuracy"]]
+            row = [
+                "  " * several + called(name),
+                s["n_total"],
+                s["n_correct"],
+                s["accuracy"],
+                _interval(s),
+                s["macro_accuracy"],
+            ]
             if with_paper:
                 paper = s.get("paper") or {"value": None, "difference": None}
                 row += [paper["value"], _signed(paper["difference"])]
@@ -37,9 +45,10 @@ def notes(results: Results) -> list[str]:
     """What has to be said below the table of scores, one line each; what holds for all runs is said once."""
     runs_of: dict[str, list[str]] = {}
     for run, result in results.items():
-        for line in [*_counts(result, rates=len(results) == 1), *_paper_lines(result)]:
+        says = result["paper"]["says"] if result.get("paper") else ()
+        for line in [*_counts(result, rates=len(results) == 1), *says]:
             runs_of.setdefault(line, []).append(run)
-    compared = [r["paper"] for r in results.values() if any(s.get("paper") for s in r["subsets"].values())]
+    compared = [r["paper"] for r in results.values() if r.get("paper") and r["paper"]["says"]]
     papers = dict.fromkeys(f"{p['title']} ({p['venue']})" for p in compared)
     lines = [line if len(runs) == len(results) else f"{', '.join(runs)}: {line}" for line, runs in runs_of.items()]
     return [*lines, *(f"paper: {p}" for p in papers)]
@@ -59,30 +68,6 @@ def _counts(result: Mapping, rates: bool) -> list[str]:
     return lines
 
 
-def _paper_lines(result: Mapping) -> list[str]:
-    where: dict[str, list[str]] = {}
-    lines = []
-    for name, s in result["subsets"].items():
-        if not (paper := s.get("paper")):
-            continue
-        if paper["source"]:
-            said = paper["source"] + (f", {paper['note']}" if paper["note"] else "")
-            where.setdefault(said, []).append(_called(name))
-        if others := _others(paper):
-            only = "also" if paper["source"] else "for these settings nothing, but"
-            lines.append(f"{_called(name)}: the paper has {only} {others}")
-    return [*(f"{', '.join(subsets)}: {said}" for said, subsets in where.items()), *lines]
-
-
-def _others(paper: Mapping) -> str:
-    """The paper's other numbers, and what is otherwise here than where they were obtained."""
-    said = []
-    for o in paper["others"]:
-        differs = ", ".join(f"{k} {pair['here']} instead of {pair['paper']}" for k, pair in o["differs"].items())
-        said.append(f"{o['value']:.2f} in {o['source']}" + (f": here {differs}" if differs else ""))
-    return "; ".join(said)
-
-
 def classes(result: Mapping, subset: str = ALL) -> Table:
     """One line per class."""
     columns = ["class", "faces", "predicted", "recall", "precision", "F1"]
@@ -90,7 +75,7 @@ def classes(result: Mapping, subset: str = ALL) -> Table:
         [name, c["support"], c["n_predicted"], c["recall"], c["precision"], c["f1"]]
         for name, c in result["subsets"][subset]["classes"].items()
     ]
-    return console.table(f"Classes, {_called(subset)}", columns, rows)
+    return console.table(f"Classes, {called(subset)}", columns, rows)
 
 
 def confusion(result: Mapping, subset: str = ALL) -> Table:
@@ -98,7 +83,7 @@ def confusion(result: Mapping, subset: str = ALL) -> Table:
     names = result["classes"]
     rows = [[n, *counts] for n, counts in zip(names, result["subsets"][subset]["confusion"], strict=True)]
     return console.table(
-        f"True class (lines) and predicted class (columns), {_called(subset)}", ["", *_short(names)], rows
+        f"True class (lines) and predicted class (columns), {called(subset)}", ["", *_short(names)], rows
     )
 
 
@@ -112,7 +97,7 @@ def comparison(result: Mapping) -> Table:
     for subset, s in result["subsets"].items():
         if not s["n_total"]:
             continue
-        rows.append([f"{_called(subset)}, {s['n_total']:,} faces", *[""] * 5])
+        rows.append([f"{called(subset)}, {s['n_total']:,} faces", *[""] * 5])
         for name, r in s["runs"].items():
             compared = [""] * 4
             if name != reference:
@@ -138,14 +123,13 @@ def folds(result: Mapping, name: str) -> Table:
 
 
 def fold_notes(result: Mapping) -> list[str]:
-    """What has to be said below it."""
+    """Return what has to be said below it."""
     m = result["fold_mean"]
     lines = [f"sd over folds: {m['sd_sample']:.2f} (n - 1), {m['sd_population']:.2f} (n)"]
+    if lasts := result["last_epochs"]:
+        lines.append(f"over the last {lasts['epochs']} epochs {lasts['mean']:.2f} % on average, mean of the folds")
     if paper := result["paper"]:
-        if paper["source"]:
-            lines.append(f"paper: {paper['title']} ({paper['venue']}), {paper['source']}, {paper['aggregation']}")
-        if others := _others(paper):
-            lines.append(f"the paper has {'also' if paper['source'] else 'for these settings nothing, but'} {others}")
+        lines += [*paper["says"], f"paper: {paper['title']} ({paper['venue']})"]
     return lines
 
 
@@ -210,10 +194,6 @@ def _numbers_right(table: Table) -> Table:
     for column in table.columns[1:]:
         column.justify = "right"
     return table
-
-
-def _called(subset: str) -> str:
-    return "whole split" if subset == ALL else subset
 
 
 def _interval(s: Mapping) -> str:

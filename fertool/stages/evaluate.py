@@ -9,6 +9,7 @@ import torch
 from fertool import artefact, console, locks
 from fertool.artefact import Artefact
 from fertool.errors import ArtefactError, DataError, UsageError
+from fertool.evaluation.comparison import latency as paper_latency
 from fertool.faces.status import HAS_IMAGE
 from fertool.models.registry import build_model, model_class, model_settings
 from fertool.regions.crops import random_boxes
@@ -252,7 +253,7 @@ def latency(
         measured, warm_up: how many faces are timed, and how many go before them.
 
     Returns:
-        {"median_ms", "p90_ms", "faces", "device"}.
+        {"median_ms", "p90_ms", "faces", "device", "paper": what the network's paper says, or ""}.
     """
     trained = artefact.read(folder / "run.h5", "run")
     source = _faces(trained, folder, faces)
@@ -275,4 +276,5 @@ def latency(
         "p90_ms": float(np.percentile(counted, 90)),
         "faces": measured,
         "device": describe(device),
+        "paper": paper_latency(trained.params["model"]["name"], trained.params["variant"]),
     }

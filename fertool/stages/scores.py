@@ -9,7 +9,7 @@ import numpy as np
 from fertool import artefact, console
 from fertool.artefact import Artefact
 from fertool.errors import ArtefactError, UsageError
-from fertool.evaluation import folds, paper_results, score, tables
+from fertool.evaluation import comparison, folds, paper_results, score, setups, tables
 from fertool.settings import Evaluate
 from fertool.stages import evaluate
 from fertool.stages.train import LAST_EPOCHS
@@ -47,29 +47,26 @@ def run(
     files = {name: artefact.read(path, "predictions") for name, path in predictions.items()}
     trained = {name: artefact.read(path.parent / "run.h5", "run") for name, path in predictions.items()}
     faces = {name: _faces(path, files[name]) for name, path in predictions.items()}
-    setups = [
-        paper_results.setup_of(trained[n], faces[n], files[n].params["split"]) if faces[n] else None for n in files
-    ]
     first = next(iter(files))
     subsets = {name: _subsets(f) if names else None for name, f in faces.items()}
+    made = {n: setups.setup_of(trained[n], files[n], faces[n], subsets[n]) for n in files}
     facts: dict = {
         "runs": {
             name: {
-                **paper_results.beside(score.score(file, subsets[name], names, confidence=confidence), setup),
+                **comparison.beside(score.score(file, subsets[name], names, confidence=confidence), made[name]),
                 "select_on": trained[name].params["train"]["select_on"],
-                "last_epochs": _last_epochs(trained[name], file),
+                "last_epochs": last_epochs(trained[name], file),
                 "draws": _over_draws((draws or {}).get(name, ()), subsets[name], names),
                 "predictions": str(file.path),
             }
-            for (name, file), setup in zip(files.items(), setups, strict=True)
+            for name, file in files.items()
         }
     }
     if len(files) > 1:
         facts["comparison"] = score.compare(files, subsets[first], names)
     if fuse:
         fused = score.score([files[n] for n in fuse], subsets[first], names, confidence=confidence)
-        parts = [setup for n, setup in zip(files, setups, strict=True) if n in fuse]
-        facts["fused"] = paper_results.beside(fused, paper_results.fused(parts))
+        facts["fused"] = comparison.beside(fused, setups.fused([made[n] for n in fuse]))
     if csv:
         results = {**facts["runs"], **({"fused": facts["fused"]} if fuse else {})}
         tables.write_csv(csv, [row for name, r in results.items() for row in tables.score_rows(r, name)])
@@ -105,11 +102,11 @@ def cross_validation(
         predictions = [
             artefact.read(evaluate.run(r, settings=settings, devices=devices, overwrite=overwrite)) for r in runs
         ]
-        trained = artefact.read(runs[0] / "run.h5", "run")
-        faces = _faces(predictions[0].path, predictions[0])
-        setup = paper_results.setup_of(trained, faces, "test") if faces else None
-        result = folds.score(predictions, settings.confidence)
-        systems[name] = {**paper_results.beside_folds(result, setup), "runs": [str(r) for r in runs]}
+        trained = [artefact.read(r / "run.h5", "run") for r in runs]
+        systems[name] = {
+            **crossed(trained, predictions, _faces(predictions[0].path, predictions[0]), settings.confidence),
+            "runs": [str(r) for r in runs],
+        }
     facts = {"systems": systems}
     if csv:
         tables.write_csv(csv, [row for name, result in systems.items() for row in tables.fold_rows(result, name)])
@@ -143,7 +140,7 @@ def average(workspace: Workspace, folders: list[Path], *, settings: Evaluate, de
             watched = replace(settings, split=params["train"]["val_split"])
             made = {folder.name: evaluate.run(folder, settings=watched, devices=devices)}
             result = run(made, names=(), confidence=settings.confidence, fuse=(), csv=None)["runs"][folder.name]
-            accuracy, paper = (result["subsets"][score.ALL][k] for k in ("accuracy", "paper"))
+            accuracy, paper = (result["subsets"][score.ALL].get(k) for k in ("accuracy", "paper"))
         else:
             crossed = cross_validation(workspace, [folder], settings=settings, devices=devices)
             (result,) = crossed["systems"].values()
@@ -158,7 +155,11 @@ def average(workspace: Workspace, folders: list[Path], *, settings: Evaluate, de
 
 def _papers_average(paper: str, variant: str) -> float | None:
     """Return the mean over datasets that a paper prints for a system."""
-    rows = [r for r in paper_results.load(paper).results if r.dataset == "average" and variant in r.variants]
+    rows = [
+        r
+        for r in paper_results.load(paper).results
+        if r.dataset == "average" and any(variant in m.variants for m in r.members)
+    ]
     return rows[0].value if rows else None
 
 
@@ -168,6 +169,25 @@ def report_average(facts: dict) -> None:
     rows.append(("average", facts["accuracy"], facts["paper"]))
     shown = [(name, *("–" if v is None else f"{v:.2f}" for v in values)) for name, *values in rows]
     console.show(console.table("accuracy in %", ("dataset", "ours", "paper"), shown))
+
+
+def crossed(runs: list[Artefact], predictions: list[Artefact], faces: Artefact | None, confidence: float) -> dict:
+    """Score the folds of one system together, beside the paper's number.
+
+    Returns:
+        the result of `evaluation.folds.score` with the paper's number, and "last_epochs" as of a single run, the mean
+        over folds; None where a fold has none
+    """
+    result = folds.score(predictions, confidence)
+    lasts = [last_epochs(r, p) for r, p in zip(runs, predictions, strict=True)]
+    for fold, last in zip(result["folds"], lasts, strict=True):
+        fold["last_epochs"] = last and last["mean"]
+    means = [last["mean"] for last in lasts if last]
+    result["last_epochs"] = None
+    if len(means) == len(lasts):
+        result["last_epochs"] = {"epochs": LAST_EPOCHS, "mean": sum(means) / len(means)}
+    each = [setups.setup_of(r, p, faces, crossed=True) for r, p in zip(runs, predictions, strict=True)]
+    return comparison.beside_folds(result, each)
 
 
 def siblings(workspace: Workspace, folder: Path) -> tuple[str, list[Path]]:
@@ -202,7 +222,7 @@ def report_cross_validation(facts: dict, *, every_class: bool = False) -> None:
         console.say(f"→ {file}")
 
 
-def _last_epochs(run: Artefact, predictions: Artefact) -> dict | None:
+def last_epochs(run: Artefact, predictions: Artefact) -> dict | None:
     """Accuracy on the scored split over a run's last epochs, as LNLAttenNet reports it: mean, best, how many. None if
     another split was watched in training, or there were fewer epochs."""
     watched = run.params["train"]["val_split"] if run.params["train"].get("fold") is None else "test"
@@ -286,7 +306,7 @@ def report(facts: dict, *, every_class: bool = False) -> None:
     for name, time in facts.get("latency", {}).items():
         console.say(
             f"{name}: {time['median_ms']:.1f} ms per face at batch 1 (median of {time['faces']}; 90 % below "
-            f"{time['p90_ms']:.1f} ms; {time['device']})"
+            f"{time['p90_ms']:.1f} ms; {time['device']})" + (f"; {time['paper']}" if time["paper"] else "")
         )
     for file in facts.get("csv", []):
         console.say(f"→ {file}")

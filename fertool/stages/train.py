@@ -16,6 +16,7 @@ from fertool.models.weight_files import read_tensors
 from fertool.models.weights import init_weights
 from fertool.settings import Train
 from fertool.stages.train_job import Job, gather, tracked_rows, train_rows, val_rows
+from fertool.training import lineage
 from fertool.training.batchnorm import synchronise
 from fertool.training.devices import Devices, start
 from fertool.training.faces import (
@@ -227,8 +228,10 @@ def train_process(fabric, job: Job) -> tuple[bool, Path]:
     crops = random_crops(used.get("regions"))
     data = Data(train, val, pixels, boxes, given, tracked, constant, crops)
     prepared = preparation(faces, used.get("regions"))
-    out = RunFile(job.run, job.params, job.inputs, faces.classes or (), s.seed, prepared)
     previous = artefact.read(job.run, "run") if job.resume else None
+    init = previous and previous.info.get("lineage", {}).get("init")
+    made_from = lineage.record(s, len(train), used, job.part, init)
+    out = RunFile(job.run, job.params, job.inputs, faces.classes or (), s.seed, prepared, made_from)
     return fit(fabric, net, data, s, out, previous), job.run
 
 

@@ -79,6 +79,7 @@ class RunFile:
     Attributes:
         prepared: how its faces came to be, see `training.trained.preparation`. It follows from the inputs, and is kept
             beside them, so that the run can be used where they are not.
+        lineage: what the run was made from, see `training.lineage.record`.
     """
 
     path: Path
@@ -87,6 +88,7 @@ class RunFile:
     classes: tuple[str, ...]
     seed: int
     prepared: Mapping
+    lineage: Mapping
 
     def save(
         self, net: nn.Module, optimizer: Optimizer, progress: Progress, best: Mapping[str, Tensor], scaler: Mapping
@@ -116,7 +118,7 @@ class RunFile:
             arrays["state/rng/cuda"] = torch.cuda.get_rng_state().numpy()
         info = artefact.make_info(self.seed) | {"seconds": progress.seconds, "waited": progress.waited}
         info["device"] = describe(next(net.parameters()).device)
-        info["prepared"] = self.prepared
+        info |= {"prepared": self.prepared, "lineage": self.lineage}
         artefact.save(self.path, "run", arrays, params=self.params, inputs=self.inputs, classes=self.classes, info=info)
 
 

@@ -5,7 +5,7 @@ import numpy as np
 from fertool import artefact
 from fertool.artefact import Artefact
 from fertool.errors import ArtefactError, FertoolError
-from fertool.evaluation import folds, metrics, paper_results, score
+from fertool.evaluation import metrics, score
 from fertool.models.registry import model_class
 from fertool.settings import Report
 from fertool.stages import scores
@@ -209,6 +209,5 @@ def _all_folds(run: Run, confidence: float) -> dict:
         raise ArtefactError(
             f"{', '.join(without)} have no predictions", f"run: fertool eval --folds --run {run.folder}"
         )
-    result = folds.score([r.predictions(faces) for r in each], confidence)
-    setup = paper_results.setup_of(each[0].run(), faces, "test")
-    return {"runs": [r.name for r in each], "result": paper_results.beside_folds(result, setup)}
+    result = scores.crossed([r.run() for r in each], [r.predictions(faces) for r in each], faces, confidence)
+    return {"runs": [r.name for r in each], "result": result}

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from fertool import console
 from fertool.errors import DataError, UsageError
-from fertool.evaluation import paper_results
+from fertool.evaluation import comparison, setups
 from fertool.evaluation.score import ALL, score
 from fertool.figures import confusion, curves
 from fertool.settings import Visualize
@@ -40,8 +41,11 @@ def _printed(runs: list[Run], classes: tuple[str, ...], subset: str | None) -> d
     """What the papers of the runs' networks print for this data set, in the order of these classes."""
     found = {}
     for r in runs:
-        setup = paper_results.setup_of(r.run(), r.faces(), "test")
-        for name, (theirs, matrix) in (paper_results.confusions_of(setup) if setup else {}).items():
+        faces = r.faces()
+        setup = setups.setup_of(r.run(), r.predictions(faces), faces)
+        for name, (theirs, matrix, differing) in (comparison.beside_matrix(setup) if setup else {}).items():
+            if differing:
+                console.say(f"note: {name} belongs to another training than {r.name}; here: {differing}")
             if set(theirs) == set(classes):
                 order = [theirs.index(c) for c in classes]
                 found[f"{setup.paper}, {name}"] = matrix[np.ix_(order, order)]
