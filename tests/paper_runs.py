@@ -3,6 +3,7 @@ predictions and the faces keep them."""
 
 import json
 import shlex
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -11,16 +12,16 @@ import typer
 
 from fertool import artefact, cli
 from fertool.datasets import DATASETS
-from fertool.evaluation import cells
+from fertool.evaluation.cells import _required
 from fertool.evaluation.paper_results import Reported
 from fertool.evaluation.setups import Setup, fused
 from fertool.faces.status import OK
 from fertool.labels import PROTOCOLS
 from fertool.models.registry import model_settings
 from fertool.recipe import load as load_recipe
-from fertool.recipe import names
-from fertool.stages import detect_align, walk
-from fertool.training.lineage import starting_weights
+from fertool.stages import detect_align
+from fertool.stages.plan import make_plan
+from fertool.workspace import Workspace
 
 
 def options(command: str) -> tuple[str, dict]:
@@ -42,122 +43,100 @@ class Workbench:
     """Carries commands out on paper.
 
     Args:
-        row: the number they lead to, which says how many faces the data sets have.
+        row: the number they lead to, which says how many faces the datasets have.
     """
 
     def __init__(self, row: Reported):
         self.row = row
-        self.faces: dict[str, dict] = {}
-        self.regions: dict[str, dict] = {}
-        self.runs: list[Setup] = []
-        self.recipes: list[str] = []
+        self.runs: dict[str, Setup] = {}  # as paths of theirs in the workspace
 
     def carry_out(self, commands) -> Setup:
         """Give what stands there at the end to be scored."""
+        last = None
         for command in commands:
             name, told = options(command)
-            getattr(self, name.replace("-", "_"))(told)
-        return self.runs[-1]
+            last = getattr(self, name)(told)
+        return last
 
-    def _prepare(self, settings, path: Path) -> None:
-        data_set = next(c for c in DATASETS if c.name == path.name)
-        own = {o: settings.dataset_options[o] for o in data_set.options}
-        made = {**detect_align._deciding(settings), **own, "dataset": path.name, "limit": None}
-        self.faces[path.name] = plain(made)
+    def run(self, told: dict) -> Setup:
+        others = {d: Path(folder) for d, _, folder in (o.partition("=") for o in told["others"] or ())}
+        variants, sets = tuple(told["variant"] or ()), tuple(told["sets"] or ())
+        plan = make_plan(load(told["recipe"]), variants, sets, others, Workspace("no workspace"))
+        *_, last = self._walk(plan, told["name"]).values()
+        return last
 
-    def detect_align(self, told: dict) -> None:
-        self._prepare(load(told["recipe"]).settings("detect-align"), told["path"])
+    def eval(self, told: dict) -> Setup:
+        made = [self.runs[run] for run in told["run"]]
+        return replace(fused(made) if told["fuse"] else made[0], split=told["split"] or "test")
 
-    def crop_regions(self, told: dict) -> None:
-        self.regions[told["data"]] = plain(load(None).settings("crop-regions").as_dict())
+    def _walk(self, plan, name: str) -> dict[str, Setup]:
+        trained = {e.recipe.name: self._walk(e, e.recipe.name) for e in plan.elsewhere}
+        recipe, stages = plan.recipe, plan.stages
+        faces = prepared(stages.get("detect-align") or recipe.settings("detect-align"), recipe.dataset)
+        datasets = [recipe.dataset]
+        if plan.joining:
+            others = [other.recipe.dataset for other, _ in plan.joining]
+            faces |= {"extra_data": "+".join(others)}
+            datasets = sorted({*others, *([recipe.dataset] if self.row.dataset in self.row.trained_on else [])})
+        made = {}
+        for variant in plan.variants:
+            settings = stages["train"]
+            init = {"name": Path(settings.init or "none").name, "run": None}
+            if plan.pretraining:
+                init = {"name": "run.h5", "run": trained[plan.pretraining][variant].networks[0]}
+            parts = [p for p in plan.parts if p.recipe.name in recipe.after and _required(recipe.name, variant)]
+            part = [self._walk(p, name)[""].networks[0] for p in parts]
+            if elsewhere := plan.part_of(variant):
+                part = [trained[elsewhere][""].networks[0]]
+            made[variant] = self._trained(plan, variant, faces, datasets, init, part[0] if part else None)
+            network = settings.model["name"] + (f"-{variant}" if variant else "")
+            count = sum(run.startswith(f"artefacts/{name}/runs/{network}-") for run in self.runs) + 1
+            self.runs[f"artefacts/{name}/runs/{network}-{count}"] = made[variant]
+        return made
 
-    def combine(self, told: dict) -> None:
-        parts = [s.partition(":")[0] for s in told["data"]]
-        extra = {"extra_data": "+".join(parts[1:]), "combined": [{"name": p} for p in parts]}
-        self.faces["-".join(parts)] = self.faces[parts[0]] | extra
-
-    def run(self, told: dict) -> None:
-        recipe = load(told["recipe"])
-        plan = walk._settings(recipe, tuple(told["variant"] or recipe.variants[:1] or ("",)), tuple(told["sets"] or ()))
-        data = told["path"].name
-        self._prepare(plan["detect-align"], told["path"])
-        for stage in ("crop-regions",):
-            if stage in plan:
-                self.regions[data] = plain(plan[stage].as_dict())
-        for variant in told["variant"] or [""]:
-            self._train(recipe, plan["train"], variant, data, plan.get("build-subsets"), plan.get("eval"))
-
-    def train(self, told: dict) -> None:
-        recipe = load(told["model"])
-        settings = recipe.settings("train", {}, told["sets"] or ())
-        self._train(recipe, settings, told["variant"] or "", told["data"], None, None)
-
-    def _train(self, recipe, settings, variant: str, data: str, subsets, scoring) -> None:
-        model = model_settings(settings.model, variant or None).as_dict()
-        part = None
-        if cells._part(recipe.name, variant):
-            (found,) = [
-                r
-                for r in map(load, names())
-                if r.paper == recipe.paper
-                and r.sections["train"]["model"]["name"] in ("amg", "rasnet")
-                and r.dataset in (recipe.dataset, "celeba")
-            ]
-            part = self._described(found, found.settings("train"), "", found.dataset, None, None)
+    def _trained(self, plan, variant: str, faces: dict, datasets: list[str], init: dict, part: dict | None) -> Setup:
+        recipe, stages = plan.recipe, plan.stages
+        model = plain(model_settings(stages["train"].model, variant or None).as_dict())
+        if part:
             model["part"] = part["model"]
-        network = self._described(recipe, settings, variant, data, subsets, part) | {"model": plain(model)}
-        crossed = subsets is not None and subsets.folds
-        dataset = self.faces[data]["dataset"]
-        made = Setup(
-            paper=recipe.paper,
-            dataset=dataset,
-            variant=variant,
-            networks=(network,),
-            split=(scoring or recipe.settings("eval")).split,
-            faces=self.faces[data],
-            regions=self.regions.get(data),
-            folds=f"{subsets.folds} folds ({subsets.fold_scheme})" if crossed else "",
-            subset_sources=dict.fromkeys(("occlusion", "pose30", "pose45"), "list"),
-        )
-        self.runs.append(made)
-        self.recipes.append(recipe.name)
-
-    def _described(self, recipe, settings, variant: str, data: str, subsets, part) -> dict:
-        if data not in self.faces:
-            self._prepare(recipe.settings("detect-align"), Path(data))
-        train = {k: v for k, v in settings.as_dict().items() if k != "model"}
-        crossed = subsets is not None and subsets.folds
-        train["fold"] = 0 if crossed else None
-        init = starting_weights(settings.init)
-        if settings.init.endswith("run.h5"):
-            dataset = Path(settings.init).parts[1]
-            (of,) = [s for s in self.runs if s.dataset == dataset]
-            init["run"] = of.networks[0]
-        return {
-            "model": plain(model_settings(settings.model, variant or None).as_dict()),
-            "train": plain(train),
+        subsets = stages.get("build-subsets")
+        crossed = {"number": subsets.folds, "scheme": subsets.fold_scheme} if subsets and subsets.folds else None
+        regions = plain(stages["crop-regions"].as_dict()) if "crop-regions" in stages else None
+        network = {
+            "model": model,
+            "train": plain({k: v for k, v in stages["train"].as_dict().items() if k != "model"})
+            | {"fold": 0 if crossed else None, "init": init["name"]},
             "classes": self.row.data.classes,
             "finished": True,
             "epochs": None,
-            "prepared": {"faces": self.faces[data], "regions": self.regions.get(data)},
+            "prepared": {"faces": faces, "regions": regions},
             "lineage": {
                 "faces": self.row.data.train,
-                "folds": {"number": subsets.folds, "scheme": subsets.fold_scheme} if crossed else None,
+                "datasets": datasets,
+                "folds": crossed,
                 "masks": None,
                 "init": init,
                 "part": part,
             },
         }
+        return Setup(
+            paper=recipe.paper,
+            dataset=recipe.dataset,
+            variant=variant,
+            networks=(network,),
+            split=(stages.get("eval") or recipe.settings("eval")).split,
+            faces=faces,
+            regions=regions,
+            folds=f"{crossed['number']} folds ({crossed['scheme']})" if crossed else "",
+            subset_sources=dict.fromkeys(("occlusion", "pose30", "pose45"), "list"),
+        )
 
-    def eval(self, told: dict) -> None:
-        last = self.runs[-1]
-        if told["fuse"]:
-            last = fused(self.runs[-len(told["run"]) :])
-        if told["data"]:
-            faces = self.faces[told["data"]]
-            last = Setup(**{**vars(last), "faces": faces, "dataset": faces["dataset"]})
-        split = told["split"] or "test"
-        self.runs.append(Setup(**{**vars(last), "split": split}))
+
+def prepared(settings, dataset: str) -> dict:
+    """The settings that a faces file keeps."""
+    data_set = next(c for c in DATASETS if c.name == dataset)
+    own = {o: settings.dataset_options[o] for o in data_set.options}
+    return plain({**detect_align._deciding(settings), **own, "dataset": dataset, "limit": None})
 
 
 def write_faces(

@@ -135,7 +135,7 @@ def test_every_number_of_a_paper_has_commands_after_which_ours_stands_beside_it(
 
 def test_papers_lists_them():
     told = printed("papers", "man")
-    assert "fertool run man-rafdb data/rafdb --variant man --set train.model.pixels=imagenet" in told
+    assert "fertool run man-rafdb data/rafdb --name man-rafdb --variant man --set train.model.pixels=imagenet" in told
     assert "75.59 MAN, Table 3" in told
 
 
@@ -356,10 +356,10 @@ def test_a_run_on_foreign_faces_has_no_number_of_theirs():
 
 def test_more_training_data_than_the_paper_has_no_number():
     made = setup("va-cnn", 40.0)
-    more = {**made.faces, "extra_data": "fer2013"}
-    found = compare(replace(changed(made, prepared={"faces": more}), faces=more), n_total=400)
+    found = compare(changed(made, lineage={"datasets": ["fer2013", "sfew"], "faces": 36752}), n_total=400)
     assert found.reported is None
-    assert "sfew and fer2013" not in [d.paper for d in found.found]
+    assert [d.name for d in found.found] == ["training"], "closest is the number with FER2013, of 300 epochs"
+    assert [o.value for o in found.others] == [48.3]
 
 
 # ------------------------------------------------------------------------------- what a network stands on, fusions

@@ -57,6 +57,7 @@ class _Info(TypedDict, total=False):
     waited: list[float]
     device: str
     prepared: "_Prepared"
+    lineage: "_Lineage"
     report: dict[str, Any]
 
 
@@ -64,6 +65,15 @@ class _Prepared(TypedDict, total=False):
     faces: "_Faces"
     regions: "_Regions | None"
     sdm: str | None
+
+
+class _Lineage(TypedDict, total=False):
+    faces: int | None
+    datasets: list[str]
+    folds: dict[str, Any] | None
+    masks: dict[str, Any] | None
+    init: dict[str, Any]
+    part: dict[str, Any] | None
 
 
 class _Faces(TypedDict, total=False):

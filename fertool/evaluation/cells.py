@@ -1,6 +1,7 @@
 """The commands that lead to every number of a paper, made from what the comparison asks for."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -10,7 +11,7 @@ from fertool.evaluation import differences, paper_results
 from fertool.evaluation.differences import cached_recipe
 from fertool.evaluation.paper_results import Member, Reported, recipe_names
 from fertool.models.registry import build_model, model_settings
-from fertool.recipe import set_to
+from fertool.recipe import Recipe, set_to
 
 
 @dataclass(frozen=True)
@@ -32,81 +33,76 @@ def cells(paper: str) -> list[Cell]:
 def _cell(row: Reported) -> Cell:
     if reason := paper_results.unreachable(row):
         return Cell(row, (), "", reason)
-    if len(row.trained_on) > 1:
-        commands = _combined(row)
-    elif len(row.members) > 1:
-        commands = _fused(row)
-    else:
-        commands = (*_before(row.members[0]), _run(row, [row.members[0]]))
-    return Cell(row, tuple(dict.fromkeys(commands)), _needs(row), "")
-
-
-def _run(row: Reported, members: list[Member]) -> str:
-    """The command that walks a recipe; the members have one recipe and the same settings."""
-    variants = [f"--variant {m.variants[0]}" for m in members]
-    lists = ["--lists RAN_LISTS"] if row.subset in row.data.subsets and row.data.subset_source == "list" else []
-    first = members[0]
-    return " ".join(["fertool run", first.recipe, f"data/{row.dataset}", *variants, *lists, *_sets(first)])
-
-
-def _fused(row: Reported) -> tuple[str, ...]:
+    if len(row.members) == 1:
+        return Cell(row, (_run(row, row.members),), _needs(row), "")
     each: dict[tuple, list[Member]] = {}
     for m in row.members:
         each.setdefault((m.recipe, json.dumps(m.given)), []).append(m)
     runs = [_run(row, members) for members in each.values()]
-    before = [c for m in row.members for c in _before(m)]
+    return Cell(row, (*runs, _fuse(row)), _needs(row), "")
+
+
+def _run(row: Reported, members: Sequence[Member]) -> str:
+    """The command that walks a recipe; the members have one recipe and the same settings."""
+    variants = [f"--variant {m.variants[0]}" for m in members]
+    others = [f"--with {d}=data/{d}" for d in _others(members[0])]
+    lists = ["--lists RAN_LISTS"] if row.subset in row.data.subsets and row.data.subset_source == "list" else []
+    first = members[0]
+    named = [f"--name {_name(first, row)}"]
+    return " ".join(
+        ["fertool run", first.recipe, f"data/{row.dataset}", *named, *others, *variants, *lists, *_sets(first)]
+    )
+
+
+def _name(member: Member, row: Reported) -> str:
+    """The name of the faces in the workspace: that of the usual recipe, if it makes the same."""
+    usual, mine = f"{row.paper}-{row.dataset}", cached_recipe(member.recipe)
+    if usual not in recipe_names() or mine.combine:
+        return member.recipe
+    stages = ("detect-align", "build-subsets")
+    same = all(mine.settings(s) == cached_recipe(usual).settings(s) for s in stages)
+    return usual if same else member.recipe
+
+
+def _fuse(row: Reported) -> str:
+    """The command that scores the mean of the members' probabilities."""
     count: dict[str, int] = {}
     names = []
     for m in row.members:
         network = differences.train_settings(m).model["name"]
         name = network + (f"-{m.variants[0]}" if m.variants[0] != network else "")
         count[name] = count.get(name, 0) + 1
-        names.append(f"--run {name}-{count[name]}")
+        names.append(f"--run artefacts/{_name(m, row)}/runs/{name}-{count[name]}")
     subset = [] if row.subset == "all" else ["--subset all"]
     split = differences.test_split(row.members[0])
-    return (*before, *runs, " ".join(["fertool eval", *names, "--fuse", *subset, f"--split {split}"]))
+    return " ".join(["fertool eval", *names, "--fuse", *subset, f"--split {split}"])
 
 
-def _combined(row: Reported) -> tuple[str, ...]:
-    """The commands that join data sets to train on them together."""
-    (member,) = row.members
-    commands = list(_before(member))
-    for name in dict.fromkeys([*row.trained_on, row.dataset]):
-        own = f"{row.paper}-{name}"
-        recipe = own if own in recipe_names() and cached_recipe(own).stages == ("detect-align",) else member.recipe
-        commands.append(f"fertool detect-align data/{name} --recipe {recipe}")
-    parts = [f"{name}:{splits}" if splits else name for name, splits in row.trained_on.items()]
-    joined = "-".join(row.trained_on)
-    commands.append(f"fertool combine {' '.join(parts)}")
-    tested = row.dataset if row.dataset not in row.trained_on else joined
-    if "crop-regions" in cached_recipe(member.recipe).stages:
-        commands += [f"fertool crop-regions --data {d}" for d in dict.fromkeys((joined, tested))]
-    variant = [f"--variant {member.variants[0]}"]
-    commands.append(" ".join(["fertool train", member.recipe, f"--data {joined}", *variant, *_sets(member)]))
-    elsewhere = [f"--data {tested}"] if tested != joined else []
-    commands.append(" ".join(["fertool eval", *elsewhere, f"--split {differences.test_split(member)}"]))
-    return tuple(commands)
+def _others(member: Member) -> list[str]:
+    """The other data sets that a recipe needs: to pretrain on, or to join."""
+    found: dict[str, None] = {}
 
+    def walk(recipe: Recipe, variant: str) -> None:
+        required = _required(recipe.name, variant)
+        for earlier in (r for r in map(cached_recipe, recipe.after) if _trains(r.name) == required):
+            found.update(dict.fromkeys([earlier.dataset]))
+        if recipe.pretraining:
+            earlier = cached_recipe(recipe.pretraining)
+            found.update(dict.fromkeys([earlier.dataset]))
+            walk(earlier, variant)
+        found.update(dict.fromkeys(recipe.combine))
 
-def _before(member: Member) -> list[str]:
-    """The commands that train what the network starts from, on other data sets."""
-    found = []
-    init = member.given.get("train.init", "none")
-    part = _part(member.recipe, member.variants[0])
     mine = cached_recipe(member.recipe)
-    if part and not mine.after:
-        found += [n for n in sorted(recipe_names()) if _trains(n) == part and cached_recipe(n).paper == mine.paper]
-    found += [init] if init in recipe_names() else []
-    return [f"fertool run {name} data/{cached_recipe(name).dataset}" for name in found]
+    walk(mine, member.variants[0])
+    return [d for d in found if d != mine.dataset]
 
 
-@cache
 def _trains(recipe: str) -> str:
-    return cached_recipe(recipe).sections.get("train", {}).get("model", {}).get("name", "")
+    return cached_recipe(recipe).sections["train"]["model"]["name"]
 
 
 @cache
-def _part(recipe: str, variant: str) -> str:
+def _required(recipe: str, variant: str) -> str:
     """The network that has to be trained before a variant of a recipe's."""
     settings = model_settings(cached_recipe(recipe).settings("train").model, variant)
     with torch.device("meta"):
@@ -123,18 +119,16 @@ def _sets(member: Member) -> list[str]:
         if name.startswith("model."):
             there, name = model_settings(there["model"], member.variants[0]).as_dict(), name.removeprefix("model.")
         if key == "train.init":
-            wanted = _weights(wanted)
+            wanted, there["init"] = _weights(wanted), recipe.pretraining or there["init"] or "none"
         if there.get(name) != wanted:
             options.append(f"--set {set_to(key, wanted) if not isinstance(wanted, str) else f'{key}={wanted}'}")
     return options
 
 
 def _weights(name: str) -> str:
-    """The words for starting weights: a word that train knows, the run of a recipe, or a file of the user's."""
+    """The words for starting weights: a word that train knows, or a file of the user's."""
     if name in ("none", "imagenet"):
         return name
-    if name in recipe_names():
-        return f"artefacts/{cached_recipe(name).dataset}/runs/{_trains(name)}-1/run.h5"
     return f"{name.upper()}.pth"
 
 

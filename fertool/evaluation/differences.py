@@ -108,8 +108,14 @@ def of_faces(member: Member, faces: Mapping) -> Iterator[Difference]:
 
 def wanted_weights(member: Member) -> str | None:
     """Return the name of starting weights that come from elsewhere, which nobody can check; None if there are none."""
-    init = member.given.get("train.init") or _asked(member.recipe, _frozen(member.given))["train"].init
+    init = _wanted_init(member.recipe, member.given)
     return None if init in ("none", "imagenet") or init in recipe_names() else init
+
+
+def _wanted_init(recipe: str, given: Mapping[str, Any]) -> str:
+    """Return the starting weights of a paper's network, as in `paper_results`."""
+    loaded = cached_recipe(recipe)
+    return str(given.get("train.init") or loaded.pretraining or loaded.settings("train").init or "none")
 
 
 def crossed(member: Member) -> str:
@@ -146,8 +152,10 @@ def _of_run(
         yield Difference("training", _length(train), f"stopped after epoch {here['epochs']} of {_length(mine)}")
     elif not _as_long(train, mine, data and data.train, lineage.get("faces")):
         yield Difference("training", _length(train), _length(mine))
-    yield from _weights(train.init, variant, lineage.get("init") or {"name": Path(mine.init).name, "run": None})
-    theirs_on, mine_on = sorted(trained_on or [cached_recipe(recipe).dataset]), _data_sets(prepared.get("faces") or {})
+    init = _wanted_init(recipe, given)
+    yield from _weights(init, variant, lineage.get("init") or {"name": "not recorded", "run": None})
+    theirs_on = sorted(trained_on or [cached_recipe(recipe).dataset])
+    mine_on = lineage.get("datasets") or ["unknown"]
     if theirs_on != mine_on:
         yield Difference("trained on", " and ".join(theirs_on), " and ".join(mine_on))
     if data and data.train and mine.fold is None:
@@ -222,12 +230,6 @@ def _weights(init: str, variant: str, mine: Mapping) -> Iterator[Difference]:
         yield Difference("starting weights", init, f"a run of {run['model']['name']}")
     elif not Path(name).suffix:  # a word, as imagenet, and no file
         yield Difference("starting weights", init, name)
-
-
-def _data_sets(faces: Mapping) -> list[str]:
-    """Return the data sets that faces come from, several where `combine` joined them."""
-    extra = faces.get("extra_data", "")
-    return sorted({str(faces.get("dataset", "unknown")), *(extra.split("+") if extra else ())})
 
 
 def _part(part: Mapping | None, paper: str, recipe: str) -> Iterator[Difference]:

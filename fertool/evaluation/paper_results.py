@@ -20,13 +20,13 @@ so, and what its system was:
     recipe       whose settings are the paper's; default: <paper>-<dataset>
     given        settings in which the number departs from the recipe: "init", "model.alpha", "detect-align.missed" ...;
                  a list means any of these
-    trained_on   data set -> its splits that were trained on, where it is not the row's data set alone
+    trained_on   the data sets that were trained on, where it is not the row's data set alone
     data         entry of `data` that says how many faces there are; default: the row's data set
     fold         of a matrix: the only fold it is of
     unreachable  why no command of fertool's gives a number to compare with this one
 
-`init` says which weights a training starts from: `none`, the name of a recipe (the weights of its run), or the name of
-weights that come from elsewhere, in a file of the user's.
+`init` says which weights a training starts from: `none`, the name of a recipe (the weights of its run; default: the
+recipe's pretraining), or the name of weights that come from elsewhere, in a file of the user's.
 """
 
 from collections.abc import Mapping
@@ -93,7 +93,7 @@ class Reported:
     why: str = ""
     own: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
-    trained_on: Mapping[str, str] = field(default_factory=dict)
+    trained_on: tuple[str, ...] = ()
     data: Data = Data()
     fold: int | None = None
     unreachable: str = ""
@@ -185,7 +185,7 @@ def _row(raw: Mapping, group: Mapping, row: Mapping) -> Reported:
     data = raw.get("data", {}).get(merged.get("data", dataset), {})
     kept = {f.name for f in fields(Reported)} - {"members", "data", "settings", "paper"}
     values = {k: v for k, v in merged.items() if k in kept}
-    trained_on = merged.get("trained_on", {dataset: ""})
+    trained_on = tuple(merged.get("trained_on", (dataset,)))
     return Reported(
         **{**values, "trained_on": trained_on}, paper=paper, members=members, settings=settings, data=Data(**data)
     )

@@ -230,7 +230,7 @@ def train_process(fabric, job: Job) -> tuple[bool, Path]:
     prepared = preparation(faces, used.get("regions"))
     previous = artefact.read(job.run, "run") if job.resume else None
     init = previous and previous.info.get("lineage", {}).get("init")
-    made_from = lineage.record(s, len(train), used, job.part, init)
+    made_from = lineage.record(s, faces, train.index.numpy(), used, job.part, init)
     out = RunFile(job.run, job.params, job.inputs, faces.classes or (), s.seed, prepared, made_from)
     return fit(fabric, net, data, s, out, previous), job.run
 

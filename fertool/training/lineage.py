@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fertool import artefact
 from fertool.artefact import Artefact
 from fertool.errors import FertoolError
@@ -14,29 +16,46 @@ from fertool.training.faces import fold_count
 
 
 def record(
-    settings: Train, rows: int, used: Mapping[str, Artefact], part: Path | None, init: Mapping | None
+    settings: Train,
+    faces: Artefact,
+    rows: np.ndarray,
+    used: Mapping[str, Artefact],
+    part: Path | None,
+    init: Mapping | None,
 ) -> dict[str, Any]:
     """Return what a run keeps of its origin.
 
     Args:
         settings: of the training.
-        rows: number of training faces.
+        faces: faces file, and the `rows` of it that are trained on.
         used: regions, subsets and masks that the run reads.
         part: the run.h5 of its pretrained part.
         init: the starting weights as an earlier record has them, for a run that goes on; None to read them.
 
     Returns:
-        {"faces": rows, "folds": {"number", "scheme"} or None, "masks": settings of make-masks or None, "init": {"name",
-        "run": see `describe`, or None}, "part": see `describe`, or None}
+        {"faces": how many, "datasets": they come from, "folds": {"number", "scheme"} or None, "masks": settings of
+        make-masks or None, "init": {"name", "run": see `describe`, or None}, "part": see `describe`, or None}
     """
     crossed = used["subsets"] if settings.fold is not None and "subsets" in used else None
     return {
-        "faces": rows,
+        "faces": len(rows),
+        "datasets": _datasets(faces, rows),
         "folds": crossed and {"number": fold_count(crossed), "scheme": crossed.params.get("fold_scheme")},
         "masks": used["masks"].params if "masks" in used else None,
         "init": init or starting_weights(settings.init),
         "part": describe(artefact.read(part, "run")) if part else None,
     }
+
+
+def _datasets(faces: Artefact, rows: np.ndarray) -> list[str]:
+    """Return the datasets of some rows; `combine` joins several, and puts their names before the ids."""
+    extra = str(faces.params.get("extra_data", ""))
+    datasets = [str(faces.params.get("dataset", "")), *(extra.split("+") if extra else ())]
+    if len(datasets) == 1:
+        return datasets
+    parts = [str(part["name"]) for part in faces.params["combined"]]
+    trained_on = {str(name).partition("/")[0] for name in faces.ids[rows]}
+    return sorted({d for part, d in zip(parts, datasets, strict=True) if part in trained_on})
 
 
 def describe(run: Artefact) -> dict[str, Any]:
