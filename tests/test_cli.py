@@ -309,12 +309,12 @@ def test_recipes():
 
 
 def test_models():
-    facts = json.loads(call("models", "papers", "--json").stdout)["models"]
+    facts = json.loads(call("models", "--json").stdout)["models"]
     counts = {m["network"]: m["parameters"] for m in facts}
     assert counts["RAN, ResNet-18"] == 11_186_248
     assert counts["RAN, ResNet-18, with attention biases"] == 11_185_225
     assert "11,186,248" in call("models").stderr
-    ran = call("models", "papers", "ran").stderr
+    ran = call("models", "ran").stderr
     for word in ("rank_margin = 0.02", "none | softmax", "baseline", "region-5"):
         assert word in ran
 
