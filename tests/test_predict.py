@@ -285,7 +285,7 @@ def test_ctrl_c_keeps_the_rows(alone, faces, tmp_path):
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # also in a shell's background
     )
-    table = tmp_path / "out/predictions.csv"
+    table = tmp_path / "out/predictions.csv.partial"
     while process.poll() is None and not (table.exists() and table.read_text().count("\n") > 3):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
@@ -295,6 +295,23 @@ def test_ctrl_c_keeps_the_rows(alone, faces, tmp_path):
     assert "stopped after" in told
     assert 3 <= len(rows) < 800
     assert rows[-1]["weight_centre-85"]
+    assert not (tmp_path / "out/predictions.csv").exists()
+
+
+def test_a_killed_call_is_repeated_as_if_nothing_had_happened(alone, faces, tmp_path):
+    for i in range(3):
+        Image.fromarray(faces[i]).save(tmp_path / f"{i}.png")
+    words = ("predict", *(tmp_path / f"{i}.png" for i in range(3)), "--run", alone, "--gpus", 0, "--draw")
+    tell(*words, "--out", tmp_path / "whole", space=tmp_path)
+    shutil.copytree(tmp_path / "whole", tmp_path / "out")
+    whole = (tmp_path / "out/predictions.csv").read_text()
+    (tmp_path / "out/predictions.csv").unlink()
+    (tmp_path / "out/predictions.csv.partial").write_text(whole[: len(whole) // 2])  # killed inside a row
+    (tmp_path / "out/2.jpg").unlink()
+    tell(*words, "--out", tmp_path / "out", space=tmp_path)
+    assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == {
+        p.name: p.read_bytes() for p in (tmp_path / "whole").iterdir()
+    }
 
 
 def test_only_a_few_pictures_are_in_memory(film, tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fertool import console, pool
+from fertool.artefact import partial_path
 from fertool.datasets.base import some
 from fertool.errors import ArtefactError, DataError, Stopped, UsageError
 from fertool.faces.sources import count, named, pictures
@@ -49,7 +50,8 @@ def run(
             the sources, or that fertool did not write.
         ArtefactError: a file of an earlier call that is there already, or one that another process is writing.
         DataError: nothing can be read, or there is no face in anything.
-        Stopped: Ctrl-C; rows so far are kept. A camera is ended by it.
+        Stopped: Ctrl-C; rows so far are kept in predictions.csv.partial. A camera is ended by it. The same call, after
+            this or a kill, begins again and ends as if nothing had happened.
     """
     _check(trained, out, draw)
     sources = named(words, lambda message: console.say(f"note: {message}"))
@@ -59,7 +61,8 @@ def run(
         check_output(out / Table.NAME, sources=inodes(s.at for s in sources if not s.is_camera))
         if (out / Table.NAME).exists() and not overwrite:
             raise ArtefactError(f"{out / Table.NAME} is already there", "add --overwrite, or choose another --out")
-    drawings = Drawings(out, trained, sources, overwrite) if draw else None
+    stopped = bool(out) and partial_path(out / Table.NAME).exists()  # an earlier call; it may have drawn some
+    drawings = Drawings(out, trained, sources, overwrite or stopped) if draw else None
     live = any(s.is_camera for s in sources)
     looker = Looker(trained, settings, devices, live)
     tally = Tally(trained)
@@ -88,7 +91,7 @@ def run(
                 advance(note=seen.picture.source.name)
         except KeyboardInterrupt:
             if not live:
-                kept = f"; their rows are in {table.path}" if table and table.path else ""
+                kept = f"; their rows are in {table.partial}" if table and table.path else ""
                 raise Stopped(f"stopped after {tally.pictures:,} pictures{kept}") from None
     facts = tally.facts()
     if not tally.faces:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fertool import console, locks
+from fertool.artefact import partial_path
 from fertool.datasets.tabular import escape_formula
 from fertool.errors import DataError
 from fertool.models.base import FerModel
@@ -76,6 +77,8 @@ def rows_of(seen: Seen, classes: Sequence[str]) -> list[dict]:
 class Table:
     """Rows as CSV, in a file or on stdout; on a terminal, as one short line per face. Maps have no place in it.
 
+    Until the last row the file is called NAME.partial: what has its final name is whole.
+
     Args:
         out: folder of the file; None for stdout.
         shapes: of what the network pays attention to, by name.
@@ -95,6 +98,7 @@ class Table:
         parts: Callable[[str, int], Sequence[str]],
     ):
         self.path = None if out is None else out / self.NAME
+        self.partial = self.path and partial_path(self.path)
         self._classes = trained.classes
         self._short = out is None and sys.stdout.isatty()
         #: names of attention -> columns of their entries
@@ -106,7 +110,7 @@ class Table:
         self._file = sys.stdout
         if self.path:
             self._held.enter_context(locks.exclusive(self.path))
-            self._file = self._held.enter_context(open(self.path, "w", newline="", encoding="utf-8"))
+            self._file = self._held.enter_context(open(self.partial, "w", newline="", encoding="utf-8"))
         self._csv = csv.writer(self._file, lineterminator="\n")
         if not self._short:
             boxes = ("x0", "y0", "x1", "y1", "score", "expression", "probability")
@@ -114,8 +118,11 @@ class Table:
             self._csv.writerow((*PREDICTIONS, *boxes, *(f"p_{name}" for name in self._classes), *attention, "problem"))
         return self
 
-    def __exit__(self, *_) -> None:
-        self._held.close()
+    def __exit__(self, kind, *_) -> None:
+        with self._held:
+            if self.path and kind is None:
+                self._file.flush()
+                self.partial.replace(self.path)
 
     def write(self, rows: list[dict]) -> None:
         """Write the rows of an image or frame."""
