@@ -9,7 +9,7 @@ These are plain dataclasses because `fertool --help` imports them; `fertool.reci
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 #: what the random generators of all libraries take
 LARGEST_SEED = 2**63 - 1
@@ -275,7 +275,7 @@ class Train(Settings):
         default_factory=lambda: {"name": "ran"}
     )
     init: Annotated[
-        str | None,
+        Annotated[str, MinLen(1)] | None,
         "initial weights: `none`, `imagenet`, `dlib`, or a .safetensors, .pth or run.h5 file (default: `dlib` for the "
         "backbone dlib-resnet29, `none` for others)",
     ] = None

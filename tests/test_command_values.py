@@ -2,8 +2,10 @@
 
 import re
 
+import numpy as np
 import pytest
 import toy
+from made_faces import FIVE
 from typer.testing import CliRunner
 
 from fertool import cli
@@ -56,6 +58,11 @@ OPTIONS = [
     ("train", "ran", "--folds", "٣x"),
     ("train", "ran", "--folds", ""),
     ("train", "ran", "--folds", "-1"),
+    ("train", "ran", "--init", ""),
+    ("inspect", "."),
+    ("inspect", "/"),
+    ("crop-regions", "--out", "."),
+    ("eval", "--csv", "."),
     ("train", "ran", "--folds", "9" * 30),
     ("train", "ran", "--gpus", "²"),
     ("sweep", "ran", "--vary", "train.lr="),
@@ -86,3 +93,16 @@ def test_a_number_of_another_script_is_that_number_or_none(space):
         result = CliRunner().invoke(cli.app, ["train", "ran", "--folds", number, "--workspace", str(space)])
         assert result.exit_code == 2
         assert re.search("neither all nor the number of a fold", result.stderr)
+
+
+def test_an_epoch_without_a_single_step(tmp_path):
+    """A network that learns without labels may be given one face."""
+    split = np.array(["one"] + ["train"] * 47 + ["test"] * 24)
+    marks = np.broadcast_to(FIVE * 32 - 0.5, (72, 5, 2)).astype("f4")
+    toy.write_faces(tmp_path / "toy", split=split, landmarks=marks)
+    space = ["--workspace", str(tmp_path)]
+    assert CliRunner().invoke(cli.app, ["make-masks", *space]).exit_code == 0
+    sets = ["--set", "train.train_splits=[one]", "--set", "train.flip=0", "--gpus", "0"]
+    result = CliRunner().invoke(cli.app, ["train", "rasnet", *sets, *space])
+    assert result.exit_code == 3
+    assert "an epoch of 1 samples is too short" in result.stderr

@@ -52,7 +52,7 @@ def text(values: Iterable[str]) -> np.ndarray:
 
 
 def partial_path(path: Path) -> Path:
-    return path.with_name(path.name + ".partial")
+    return path.parent / (path.name + ".partial")  # a folder such as . has no name
 
 
 def one_line(e: Exception) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fertool import console
 from fertool.artefact import Artefact
-from fertool.errors import ArtefactError
+from fertool.errors import ArtefactError, DataError
 from fertool.models.base import FerModel, Targets
 from fertool.models.weight_files import require_finite
 from fertool.settings import Train
@@ -110,6 +110,7 @@ def fit(fabric: Fabric, net: FerModel, data: Data, s: Train, run: RunFile, resum
         True if all epochs are done, False if it was asked to stop; the state is saved either way.
 
     Raises:
+        DataError: there are too few faces for a single step.
         NotFiniteError: the loss, or the state that would be saved, is NaN or infinite. What was saved before stays.
     """
     net, inner, model, optimizer = set_up(fabric, net, s)
@@ -126,6 +127,11 @@ def fit(fabric: Fabric, net: FerModel, data: Data, s: Train, run: RunFile, resum
 
     epochs = make_epochs(net, data, s)
     steps = steps_per_epoch(len(epochs), s.global_batch, fabric.world_size)
+    if not steps:
+        raise DataError(
+            f"an epoch of {len(epochs)} samples is too short: batch statistics need two for each process",
+            "train on more faces, or in fewer processes",
+        )
     total = s.iterations or max(1, round(s.epochs * steps))
     watch = Watch(fabric, net, inner, s, steps, total, run.path)
     if resume:
