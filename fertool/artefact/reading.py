@@ -11,7 +11,7 @@ from fertool import __version__
 from fertool.artefact import digests
 from fertool.artefact.layout import SCHEMA, Parent, one_line, partial_path
 from fertool.artefact.schema import Facts, Header, Newer, check_arrays, check_values, read_header
-from fertool.artefact.storage import Stored, load, open_h5, survey
+from fertool.artefact.storage import Stored, load, open_h5, state_of, survey
 from fertool.errors import ArtefactError
 
 _CHEAP = 1 << 26  # bytes: an array up to this size is checked whenever it is read; a larger one when all of it is used
@@ -62,7 +62,9 @@ class Artefact:
         s = self._find(name)
         if s.nbytes <= _CHEAP:
             self._check(name)
-        return self._values(name)
+        values = self._values(name)
+        self._find(name)  # again: what was mapped meanwhile may belong to another file
+        return values
 
     def _find(self, name: str) -> Stored:
         if name not in self.stored:
@@ -132,6 +134,7 @@ class Artefact:
         return written is not None and self._reading(digests.of_array, name, self.stored[name]) != written
 
     def _refuse(self, changed: list[str]) -> None:
+        self._find(changed[0])  # another file in its place is no damage
         names = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
         raise ArtefactError(
             f"{self.path}: changed or damaged after it was written, by the digest of: {names}", _damage_hint(self.path)
@@ -186,8 +189,7 @@ def read(path: str | Path, kind: str | tuple[str, ...] | None = None, *, partial
         ArtefactError: missing, not HDF5, foreign, newer, of another kind, incomplete, or with links out of the file.
     """
     path = Path(path)
-    state = _state_of(path, True) if path.is_file() else None
-    if state is None:
+    if not path.is_file():
         raise ArtefactError(f"there is no file {path}", _partial_hint(path))
     try:
         with open_h5(path) as h5:
@@ -195,6 +197,7 @@ def read(path: str | Path, kind: str | tuple[str, ...] | None = None, *, partial
                 raise ArtefactError(f"{path} is an HDF5 file, but not one of fertool's")
             header = read_header(h5, str(path))
             stored = survey(h5, path)
+            state = h5.state
     except FileNotFoundError:
         raise ArtefactError(f"there is no file {path}", _partial_hint(path)) from None
     except Newer as e:
@@ -244,10 +247,10 @@ def read(path: str | Path, kind: str | tuple[str, ...] | None = None, *, partial
 def _state_of(path: Path, complete: bool) -> tuple[int, ...] | None:
     """What changes when a file is replaced or written to; of an unfinished one, only when it is replaced."""
     try:
-        found = path.stat()
+        state = state_of(path.stat())
     except OSError:
         return None
-    return (found.st_ino, found.st_size, found.st_mtime_ns) if complete else (found.st_ino,)
+    return state if complete else state[:1]
 
 
 def find(parent: Parent, paths: Iterable[Path]) -> Artefact | None:

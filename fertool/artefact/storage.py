@@ -87,6 +87,11 @@ class _File(h5py.File):
             os.close(self._driver.fd)
             raise
 
+    @property
+    def state(self) -> tuple[int, ...]:
+        """What changes when the file is replaced or written to."""
+        return state_of(os.fstat(self._driver.fd))
+
     def close(self) -> None:
         if self._driver.fd < 0:
             return
@@ -97,6 +102,11 @@ class _File(h5py.File):
             self._driver.fd = -1
         if self._driver.error:
             raise self._driver.error
+
+
+def state_of(found: os.stat_result) -> tuple[int, ...]:
+    """Return what changes when a file is replaced (the first of them) or written to."""
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def open_h5(path: Path, mode: str = "r") -> h5py.File:
