@@ -3,11 +3,13 @@
 import os
 
 import pytest
+import small_runs
 import toy
 from typer.testing import CliRunner
 
 from fertool import artefact, cli, files
 from fertool.errors import UsageError
+from fertool.evaluation import tables
 
 OWN = b"not one of fertool's files"
 
@@ -89,3 +91,21 @@ def test_a_link_stays_a_link_and_a_device_a_device(tmp_path):
     os.close(reader)
     with pytest.raises(UsageError, match="is a folder"):
         files.write(tmp_path, "x")
+
+
+def test_cells_of_tables_are_no_formulas_and_are_read_as_they_were(tmp_path):
+    names = ["=1+1.png", "'=2.png", "-3.png", "@4.png", "plain.png"]
+    small_runs.make_faces(tmp_path / "x", [0, 1, 2, 3, 4], ids=names)
+    table = tmp_path / "occlusion.csv"
+    said = call(tmp_path, "suggest-occlusion", "--data", "x", "--set", "suggest-occlusion.least=0", "--out", table)
+    assert said.exit_code == 0, said.output
+    header, *lines = table.read_text().splitlines()
+    cells = {line.split(",")[0] for line in lines}
+    assert cells == {"'=1+1.png", "''=2.png", "'-3.png", "'@4.png", "plain.png"}
+    table.write_text("\n".join([header, *(line + "upper" for line in lines)]) + "\n")
+    words = ("build-subsets", "--data", "x", "--occlusion-table", table, "--set", "build-subsets.pose_source=none")
+    made = call(tmp_path, *words)
+    assert made.exit_code == 0, made.output
+    assert artefact.read(tmp_path / "x/subsets.h5")["occlusion"].all()
+    rows = [{"run": "=run", "subset": "all", "value": -1.5}]
+    assert tables.write_csv(tmp_path / "s.csv", rows).read_text().splitlines()[1] == "'=run,all,-1.5"

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.table import Table
 
 from fertool import console, files
+from fertool.datasets.tabular import escape_formula
 from fertool.evaluation.comparison import called
 from fertool.evaluation.score import ALL
 
@@ -176,7 +177,7 @@ def class_rows(result: Mapping, run: str) -> list[dict]:
 
 
 def write_csv(path: Path, rows: Iterable[Mapping]) -> Path:
-    """Rows with the keys of the first as header; None becomes an empty cell.
+    """Write rows with the keys of the first as header; None becomes an empty cell, and no text a formula.
 
     Raises:
         DataError: the file cannot be written.
@@ -185,7 +186,7 @@ def write_csv(path: Path, rows: Iterable[Mapping]) -> Path:
     with files.replacing(path) as part, open(part, "w", newline="", encoding="utf-8") as f:
         writer = csv.DictWriter(f, fieldnames=list(rows[0]), restval="")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({k: escape_formula(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows)
     return path
 
 

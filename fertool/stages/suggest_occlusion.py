@@ -14,6 +14,7 @@ import numpy as np
 
 from fertool import artefact, console, files, locks, pool
 from fertool.artefact import Artefact
+from fertool.datasets.tabular import escape_formula
 from fertool.errors import DataError, UsageError
 from fertool.evaluation import review
 from fertool.faces.status import HAS_IMAGE
@@ -67,7 +68,7 @@ def run(
     with files.replacing(out) as part, open(part, "w", newline="", encoding="utf-8") as f:
         table = csv.writer(f)
         table.writerow(SUGGESTED)
-        table.writerows((e["id"], e["type"], f"{e['confidence']:.3f}", "") for e in entries)
+        table.writerows((escape_formula(e["id"]), e["type"], f"{e['confidence']:.3f}", "") for e in entries)
     return out
 
 

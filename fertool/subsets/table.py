@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fertool.artefact import Parent
+from fertool.datasets.tabular import unescape_formula
 from fertool.errors import DataError, nearest
 from fertool.subsets import OCCLUSIONS
 from fertool.subsets.names import Ids
@@ -83,4 +84,4 @@ def _entry(path: Path, line: int, cells: list[str], header: list[str]) -> tuple[
         return None
     if kind not in _TYPES:
         raise DataError(f"{path}, line {line}: {cells[-1]!r} is no type of occlusion", nearest(kind, _TYPES))
-    return cells[0].strip(), kind.removeprefix("none")
+    return unescape_formula(cells[0].strip()), kind.removeprefix("none")

@@ -1,5 +1,6 @@
 "use strict";
 const faces = [...document.querySelectorAll("[data-id]")];
+const plain = (text) => (/^'*[=+\-@\t\r]/.test(text) ? `'${text}` : text); // no formula, see escape_formula
 const quoted = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
 
 function count() {
@@ -28,7 +29,7 @@ for (const button of document.querySelectorAll("[data-accept]")) {
 
 document.getElementById("save").addEventListener("click", () => {
   const rows = faces.map((face) =>
-    [face.dataset.id, face.dataset.suggested, face.dataset.confidence, face.querySelector("select").value].map(quoted)
+    [face.dataset.id, face.dataset.suggested, face.dataset.confidence, face.querySelector("select").value].map(plain).map(quoted)
   );
   const text = [["id", "suggested", "confidence", "type"], ...rows].map((row) => row.join(",")).join("\r\n") + "\r\n";
   const link = document.createElement("a");
