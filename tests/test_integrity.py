@@ -366,3 +366,22 @@ def test_a_selection_of_mutations_is_refused_or_changes_nothing(tmp_path, kind):
             continue
         assert mutations.content(path) == expected or number % 2 == 0 or not sealed, (number, said)
     assert refused > 20
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        (lambda a, name: a.pop(name), "Missing key"),
+        (lambda a, name: a.update({name: a[name].reshape(-1)}), "size mismatch"),
+        (lambda a, name: a.update({"state/rng/cpu": a["state/rng/cpu"][:9]}), "no state to go on from"),
+        (lambda a, name: a.pop("state/epoch"), "no column 'state/epoch'"),
+    ],
+)
+def test_a_run_that_cannot_be_gone_on_with(space, harm, says):
+    path = space / "toy/runs/ran-1/run.h5"
+    run = artefact.read(path)
+    arrays = {name: np.array(run[name]) for name in run.stored}
+    harm(arrays, next(n for n in arrays if n.startswith("weights/last/") and arrays[n].ndim == 4))
+    artefact.save(path, "run", arrays, params=run.params, inputs=run.inputs, classes=run.classes, info=run.info)
+    words = [*SMALL[:2], "--epochs", 2, *SMALL[4:]]
+    assert says in refusal("train", "ran", *words, "--resume", space=space)

@@ -212,7 +212,10 @@ def train_process(fabric, job: Job) -> tuple[bool, Path]:
     model = model_settings(job.params["model"])
     net = build_model(model, len(faces.classes or ()), regions=boxes.shape[1])
     if job.part:
-        net.frozen.load_state_dict(read_tensors(job.part))
+        try:
+            net.frozen.load_state_dict(read_tensors(job.part))
+        except RuntimeError as e:
+            raise ArtefactError(f"{job.part}: its weights are not those of its network", "train it again") from e
     if not job.resume and (match := init_weights(net, s.init)):
         console.say(f"weights from {match}")
     net = synchronise(net, fabric.device)

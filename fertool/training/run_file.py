@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from fertool import artefact
 from fertool.artefact import Artefact, Parent
+from fertool.errors import ArtefactError
 from fertool.training.devices import describe
 
 #: sums over an epoch's faces that are no terms of the loss
@@ -131,12 +132,28 @@ def restore(run: Artefact, net: nn.Module, optimizer: Optimizer) -> tuple[Progre
 
     Returns:
         the progress, the best weights, and the loss scaler's state.
+
+    Raises:
+        ArtefactError: the state is that of another network, or incomplete.
     """
+    try:
+        return _restore(run, net, optimizer)
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except (RuntimeError, TypeError, ValueError) as e:  # torch's, about names, shapes and sizes
+        raise ArtefactError(
+            f"{run.path} holds no state to go on from: {artefact.one_line(e)[:200]}", "start again without --resume"
+        ) from e
+
+
+def _restore(run: Artefact, net: nn.Module, optimizer: Optimizer) -> tuple[Progress, dict[str, Tensor], dict]:
     weights = {k: torch.from_numpy(v.copy()) for k, v in run.group("weights/last").items()}
     net.load_state_dict(weights)
     for name, parameter in net.named_parameters():
         state = {k: torch.from_numpy(np.array(v)) for k, v in run.group(f"optimizer/{name}").items()}
         if state:
+            if odd := [k for k, v in state.items() if v.shape not in ((), parameter.shape)]:
+                raise ValueError(f"{odd[0]} of {name} has another shape than {name}")
             # Adam counts its steps in a CPU tensor; everything else lives with the parameter
             optimizer.state[parameter] = {k: v if k == "step" else v.to(parameter.device) for k, v in state.items()}
     torch.set_rng_state(torch.from_numpy(run["state/rng/cpu"].copy()))
