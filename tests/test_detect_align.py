@@ -25,9 +25,9 @@ from fertool.settings import CropRegions, DetectAlign, MakeMasks
 from fertool.stages import crop_regions, detect_align, make_masks
 
 FERTOOL = (sys.executable, "-m", "fertool")
-PLAIN = {"detector": "none", "landmarks": "none", "align": "none"}
+PLAIN = {"detector": "none", "landmarks": "none", "align": "none", "pose": "landmarks"}  # without torch
 HOG = {**PLAIN, "detector": "dlib-hog"}
-BOXES = ("--detector", "dlib-hog", "--landmarks", "none", "--align", "none", "--size", "48")
+BOXES = ("--detector", "dlib-hog", "--landmarks", "none", "--align", "none", "--pose", "landmarks", "--size", "48")
 
 
 def fertool(*arguments, code=0):
