@@ -239,6 +239,8 @@ class Trials:
                 faults.append("hang")
                 _end(pid, False)
                 code = -signal.SIGKILL
+        if code == 3 and "is already there" in log.read_text(errors="replace").strip().splitlines()[-2:][0]:
+            code = 0  # killed when all was done: predict repeats nothing
         if code:
             faults.append("exit 1" if code == 1 else f"exit {code}")
         if "Traceback" in log.read_text(errors="replace"):
