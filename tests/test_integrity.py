@@ -385,3 +385,23 @@ def test_a_run_that_cannot_be_gone_on_with(space, harm, says):
     artefact.save(path, "run", arrays, params=run.params, inputs=run.inputs, classes=run.classes, info=run.info)
     words = [*SMALL[:2], "--epochs", 2, *SMALL[4:]]
     assert says in refusal("train", "ran", *words, "--resume", space=space)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [(("--subset", "nosuch"), 2), (("--set", "train.init=/no/such.pth"), 5), (("--epochs", "nan"), 4)],
+)
+def test_a_sweep_that_cannot_start_leaves_nothing_behind(space, words, code):
+    before = sorted(space.rglob("*"))
+    small = (*SMALL[:4], *SMALL[6:])
+    said = refusal("sweep", "ran", "--vary", "train.lr=[0.1,0.2]", *small, *words, space=space, code=code)
+    assert "No such option" not in said
+    assert sorted(space.rglob("*")) == before
+
+
+def test_synthesise_is_repeated_after_success(tmp_path):
+    marks = np.random.default_rng(0).uniform(8, 24, (6, 68, 2)).astype("f4")
+    toy.write_faces(tmp_path / "toy", 4, 2, landmarks=marks)
+    words = ("build-subsets", "--synthesise", "--severity", 0.2, "--limit", 1)
+    first = tell(*words, space=tmp_path)
+    assert tell(*words, space=tmp_path) == first
