@@ -11,8 +11,7 @@ shift 2
 
 # aligned faces, and the pictures as they are ("align off" in Table IV)
 fertool detect-align "$ferplus" --name ferplus --recipe ran-ferplus
-fertool detect-align "$ferplus" --name ferplus-unaligned --recipe ran-ferplus \
-    --detector none --landmarks none --align none --size 48
+fertool detect-align "$ferplus" --name ferplus-unaligned --recipe ran-ferplus-unaligned
 
 for data in ferplus ferplus-unaligned; do
     fertool crop-regions --data $data

@@ -84,10 +84,12 @@ def test_stopping_in_between_changes_nothing(tmp_path):
 
 
 def test_two_processes_draw_the_same_crops(tmp_path):
+    """Also with the batch statistics of every region by itself."""
     faces = toy.write_faces(tmp_path / "toy", train=32, test=8)
     options = {"regions": random_regions(faces)}
-    one = toy.train_toy(faces, out=tmp_path / "one", options=options)
-    two = toy.train_toy(faces, out=tmp_path / "two", options=options, devices=Devices("cpu", 2))
+    model = toy.SMALL["model"] | {"batch_stats": "region"}
+    one = toy.train_toy(faces, out=tmp_path / "one", options=options, model=model)
+    two = toy.train_toy(faces, out=tmp_path / "two", options=options, model=model, devices=Devices("cpu", 2))
     assert two.group("history")["loss"] == pytest.approx(one.group("history")["loss"], rel=1e-4)
 
 

@@ -60,6 +60,8 @@ def train(
         "precision": precision, "seed": seed,
     }  # fmt: skip
     settings = chosen.settings("train", options, sets or ())
+    if chosen.pretraining and not resume and settings.init is None:
+        console.say(f"note: in the paper this starts from a run of {chosen.pretraining}: --init RUN, or fertool run")
     each = stage.each_fold(settings, folds, space.beside(faces, "subsets"))
     made = train_folds.run(
         faces,
