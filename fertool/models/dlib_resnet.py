@@ -32,9 +32,11 @@ class DlibResNet29(Backbone):
     """dlib's ResNet up to its global average pooling: D = 256, 5,574,720 parameters. Input 80×80 or larger, 150×150 as
     it was trained.
 
-    The file holds an affine layer after every convolution, which is folded into it: the function is the same, and
-    training is stable at usual learning rates. With the scales apart (4 to 20, over filters of 0.001 to 0.01) a step
-    moves the function about a hundred times as far.
+    The file holds an affine layer after every convolution, which is folded into it: the function is the same. With the
+    scales apart (2 to 23, over filters as small as 0.0005) a step moves it up to a hundred times as far. In a short
+    trial (2,000 training faces of FERPlus at 112 pixels, 2 epochs, accuracy on 1,200 others of the training split) the
+    folded network reached 47.2 % at a learning rate of 0.01 and 47.0 % at 0.003; with the layers apart it diverged at
+    0.01, the rate of RAN's recipes, and reached 54.7 % at 0.001 and 37.2 % at 0.0001.
 
     The last block halves the map, of 4×4 at 150 pixels. Below 103 pixels the map is 2×2, of which its convolution would
     leave nothing: then the block passes it on as it is.
