@@ -30,6 +30,7 @@ def visualize(
     photos: setting(Visualize, "photos") = None,
     target: setting(Visualize, "target") = None,
     layer: setting(Visualize, "layer") = None,
+    region_weights: setting(Visualize, "region_weights") = None,
     weights: setting(Visualize, "weights") = None,
     patch: Annotated[
         list[int] | None, typer.Option(help="obscure: number of a patch that is obscured, from 1; repeatable")
@@ -62,6 +63,7 @@ def visualize(
         "photos": photos,
         "target": target,
         "layer": layer,
+        "region_weights": region_weights,
         "weights": weights,
         "patches": tuple(patch) if patch else None,
         "counts": counts,

@@ -64,9 +64,7 @@ def _region_weights(predictions: Artefact, at: np.ndarray, settings: Visualize, 
     if settings.region_weights == "share":
         return np.asarray(predictions["attention_weight"])[at], f"{product} / Σ{product}"
     if not gates:
-        raise UsageError(
-            f"{name} kept no µ and ν, of which the softmax would be", "leave out --set visualize.region_weights=softmax"
-        )
+        raise UsageError(f"{name} kept no µ and ν, of which the softmax would be", "leave out --region-weights softmax")
     weights = np.prod([np.asarray(predictions[f"attention_{n}"])[at] for n in gates], axis=0)
     return softmax(weights), f"softmax({product})"
 
