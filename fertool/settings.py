@@ -118,6 +118,10 @@ class DetectAlign(Settings):
         Literal["front", "pose"], "RaFD only: the photographs of the frontal camera, or those of all five"
     ] = "front"
     contempt: Annotated[Literal["keep", "drop"], "AffectNet only: eight classes, or seven without contempt"] = "keep"
+    folders: Annotated[
+        Literal["emotions", "subjects"],
+        "dataset `folder` only: folders are named by emotion, or each holds the images of one person",
+    ] = "emotions"
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -134,7 +138,7 @@ class DetectAlign(Settings):
         """What the data set's adapter has to know."""
         return {
             name: getattr(self, name)
-            for name in ("label_rule", "votes", "images", "points", "frames", "views", "contempt")
+            for name in ("label_rule", "votes", "images", "points", "frames", "views", "contempt", "folders")
         }
 
 
@@ -276,7 +280,7 @@ class Train(Settings):
     )
     init: Annotated[
         Annotated[str, MinLen(1)] | None,
-        "initial weights: `none`, `imagenet`, `dlib`, or a .safetensors, .pth or run.h5 file (default: `dlib` for the "
+        "initial weights: `none`, `imagenet`, `dlib`, a run, or a .safetensors or .pth file (default: `dlib` for the "
         "backbone dlib-resnet29, `none` for others)",
     ] = None
     labels: Annotated[
@@ -347,6 +351,8 @@ class Evaluate(Settings):
     draws: Annotated[
         int, Gt(0), "how often random crops are drawn for the test: mean and standard deviation over the draws"
     ] = 1
+    pairs: Annotated[int, Ge(20), "identity: pairs of faces that are verified, half of them of one person"] = 6000
+    pair_seed: Annotated[int, Ge(0), "identity: decides the pairs"] = 0
 
 
 @dataclass(frozen=True, kw_only=True)

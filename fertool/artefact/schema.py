@@ -413,6 +413,7 @@ _ARRAYS: dict[str, dict[str, Array]] = {
         "row": Array("iu", low=0),
         "status": _STATUS,
         "label": _LABEL,
+        "subject": Array("S"),
         "logits": Array("f", ("N", "classes"), finite=True),
         "attention_*": Array("f", ("N", "*")),
     },

@@ -141,7 +141,7 @@ def evaluate(
 ):
     """Score runs, beside the paper's numbers."""
     from fertool.stages import evaluate as stage
-    from fertool.stages import scores
+    from fertool.stages import scores, verify
     from fertool.training.devices import choose
 
     space = Workspace(workspace)
@@ -151,6 +151,12 @@ def evaluate(
     devices = choose(gpus)
     faces = space.faces(data) if data else None
     names = tuple(subset or ())
+    verified = verify.applies(folders)
+    asked = {"subset": subset, "folds": folds, "average": average, "fuse": fuse, "classes": classes, "draws": draws}
+    if verified and (odd := [name for name, value in asked.items() if value]):
+        raise UsageError(
+            f"--{odd[0]} is for networks that learn expressions, and {folders[0].name} learnt subjects", "leave it out"
+        )
     if average:
         if subset or fuse or latency or data or folds or regions or csv or split:
             raise UsageError("--average scores every run on its own split", "of the options of eval add --run only")
@@ -178,13 +184,19 @@ def evaluate(
         )
     predictions = {name: paths[0] for name, paths in every.items()}
     fused = tuple(predictions) if fuse else ()
-    facts = scores.run(predictions, names=names, confidence=settings.confidence, fuse=fused, csv=csv, draws=every)
+    if verified:
+        facts = verify.run(predictions, settings=settings, csv=csv)
+    else:
+        facts = scores.run(predictions, names=names, confidence=settings.confidence, fuse=fused, csv=csv, draws=every)
     if latency:
         facts["latency"] = {
             name: stage.latency(folder, settings=settings, devices=devices, faces=faces, regions=regions)
             for name, folder in _named(folders).items()
         }
-    scores.report(facts, every_class=classes)
+    if verified:
+        verify.report(facts)
+    else:
+        scores.report(facts, every_class=classes)
     return facts
 
 

@@ -1,4 +1,5 @@
-"""Any images in folders: split/class/image, class/split/image, class/image, or images without labels."""
+"""Any images in folders: split/class/image, class/split/image, class/image, split/person/image, person/image, or images
+without labels."""
 
 import os
 from collections import Counter
@@ -33,13 +34,17 @@ happy/train/anna 1.jpg ...       class/split/image, or
 happy/anna 1.jpg ...             class/image, or
 anna 1.jpg ...                   images without labels, in folders of any other name if you say --dataset folder
 Classes in any usual name (happy, Happiness, 3_joy), or numbers if classes.txt beside them says which is which (a line
-for each: 3 happy); folders inside a class folder are read too."""
+for each: 3 happy); folders inside a class folder are read too.
+train/n000001/1.jpg ...          split/person/image, or
+n000001/1.jpg ...                person/image, without expressions, with --set detect-align.folders=subjects"""
+    options = {"folders": ("emotions", "subjects")}
 
     def __init__(self, root: Path | str, **options: str):
         super().__init__(root, **options)
-        self.top = _top(self.root)
-        #: folder below `top` -> split, label
-        self._places: dict[str, tuple[str, str | None]] = {}
+        self.by_person = self.chosen["folders"] == "subjects"
+        self.top = _top_of_people(self.root) if self.by_person else _top(self.root)
+        #: folder below `top` -> split, label, subject
+        self._places: dict[str, tuple[str, str | None, str]] = {}
         self.problems()  # the folders say which classes there are
 
     @classmethod
@@ -66,16 +71,16 @@ for each: 3 happy); folders inside a class folder are read too."""
             problems.append(Problem(message, str(path), fatal))
 
         try:
-            numbered = class_names(self.top)
+            numbered = {} if self.by_person else class_names(self.top)
         except DataError as e:
             return [], [Problem(e.message)]
         rows: list[str] = []
         strangers: Counter[str] = Counter()
         others: Counter[str] = Counter()
-        unlabelled = drawn = 0
+        unlabelled = nobody = drawn = 0
         for below, files in walk(
             self.top,
-            apart=lambda below: _place(below, numbered)[0],
+            apart=lambda below: self._place(below, numbered)[0],
             onerror=lambda e: note(f"cannot be read: {e.strerror}", e.filename),
             skipped=lambda below, first: note(f"{printable(below)} is left out, it is a link to {printable(first)}"),
         ):
@@ -85,11 +90,12 @@ for each: 3 happy); folders inside a class folder are read too."""
             drawn += len(images) - len(names)
             if not names:
                 continue
-            split, label, stranger = _place(below, numbered)
+            split, label, subject, stranger = self._place(below, numbered)
             if stranger:
                 strangers[stranger] += len(names)
             unlabelled += len(names) if label is None else 0
-            self._places[below] = split, label
+            nobody += len(names) if not subject else 0
+            self._places[below] = split, label, subject
             rows += [os.path.join(below, name) for name in names]
 
         if not rows:
@@ -101,14 +107,16 @@ for each: 3 happy); folders inside a class folder are read too."""
             note(f"tables beside the folders are not read: {some(tables)}")
         if drawn:
             note(f"{drawn:,} images that fertool drew are left out")
-        self.classes = ordered({label for _, label in self._places.values() if label})
-        split = any(split for split, _ in self._places.values())
+        self.classes = ordered({label for _, label, _ in self._places.values() if label})
+        split = any(split for split, _, _ in self._places.values())
         if strangers and (self.classes or split or any(name.isdecimal() for name in strangers)):
             folders = some((f"{printable(name)} ({n:,} images)" for name, n in sorted(strangers.items())), 20)
             say = f"name them in {CLASSES} (lines such as: 3 happy)" if _numbers(strangers) else "rename them"
             note(f"folders that are named by no emotion: {folders}; {say}, or list the images in a CSV", fatal=True)
         elif self.classes and unlabelled:
             note(f"{unlabelled:,} images lie outside the class folders and have no label")
+        if self.by_person and nobody:
+            note(f"{nobody:,} images lie in no person's folder", fatal=nobody == len(rows))
         if again := [name for name, n in Counter(map(_id, rows)).items() if n > 1]:
             note(f"names that differ only in the form of their characters: {some(again)}; rename one", fatal=True)
         problems += self._linked_splits()
@@ -125,8 +133,16 @@ for each: 3 happy); folders inside a class folder are read too."""
         ]
 
     def _sample(self, name: str) -> Sample:
-        split, label = self._places.get(os.path.dirname(name), ("", None))
-        return Sample(_id(name), self.top / name, label=label, split=split)
+        split, label, subject = self._places.get(os.path.dirname(name), ("", None, ""))
+        return Sample(_id(name), self.top / name, label=label, split=split, subject=subject)
+
+    def _place(self, below: str, numbered: dict[int, str]) -> tuple[str, str | None, str, str]:
+        """Split, label and subject of the images in a folder, and its name if it should be a class and is none."""
+        if self.by_person:
+            split, parts = _split(below)
+            return split, None, printable(parts[0]) if parts else "", ""
+        split, label, stranger = _place(below, numbered)
+        return split, label, "", stranger
 
 
 def _id(name: str) -> str:
@@ -135,15 +151,19 @@ def _id(name: str) -> str:
 
 def _place(below: str, numbered: dict[int, str]) -> tuple[str, str | None, str]:
     """Split and label of the images in a folder, and the name of the folder if it should be a class and is none."""
-    parts = below.split(os.sep) if below else []
-    label = None
-    split = SPLITS.get(parts[0].lower(), "") if parts else ""
-    parts = parts[1:] if split else parts
+    label, (split, parts) = None, _split(below)
     if parts:
         label = _class(parts[0], numbered)
         if label and not split and len(parts) > 1:
             split = SPLITS.get(parts[1].lower(), "")
     return split, label, parts[0] if parts and label is None else ""
+
+
+def _split(below: str) -> tuple[str, list[str]]:
+    """The split that a folder begins with, and the names after it."""
+    parts = below.split(os.sep) if below else []
+    split = SPLITS.get(parts[0].lower(), "") if parts else ""
+    return split, parts[1:] if split else parts
 
 
 def _class(name: str, numbered: dict[int, str]) -> str | None:
@@ -163,6 +183,12 @@ def _advice(others: Counter[str]) -> str:
     held = some((f"{n:,} {ending}" for ending, n in others.most_common()), 8)
     unpack = "; unpack the archive first" if ARCHIVES & others.keys() else ""
     return f", only files of other kinds: {held}{unpack}"
+
+
+def _top_of_people(root: Path) -> Path:
+    """As `_top`, but a folder that holds images is a person's."""
+    top = _top(root)
+    return top.parent if root.is_dir() and top != root and any(is_picture(child.name) for child in few(top)) else top
 
 
 def _top(root: Path) -> Path:

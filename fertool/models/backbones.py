@@ -3,9 +3,13 @@
 Parameter names of ResNet-18 and VGG-16 follow torchvision, so that published weights load by name.
 """
 
+from dataclasses import replace
+from typing import Annotated, Literal
+
 from torch import Tensor, nn
 from torchvision.models import resnet18, vgg16
 
+from fertool.errors import RecipeError
 from fertool.models.base import Backbone, InputSpec
 from fertool.models.dlib_resnet import DLIB, DlibResNet29
 
@@ -110,3 +114,32 @@ BACKBONES: dict[str, type[Backbone]] = {
     "dlib-resnet29": DlibResNet29,
     "tiny": Tiny,
 }
+
+BackboneName = Literal["resnet18", "vgg16", "dlib-resnet29", "tiny"]
+Pixels = Annotated[
+    Literal["auto", "imagenet", "vgg-face", "dlib", "unit"],
+    "how pixels are normalised; `auto` as for the backbone's pretrained weights, `unit` from 0 to 1, no further, "
+    "as in the authors' released code",
+]
+
+
+def build_backbone(model: str, name: str, pixels: str, size: int) -> tuple[Backbone, InputSpec]:
+    """Return a backbone and what it wants to see.
+
+    Args:
+        model: whose backbone it is, for the message.
+        name: one of `BACKBONES`.
+        pixels: "auto", or one of `PIXELS`.
+        size: side of its input.
+
+    Raises:
+        RecipeError: the size is too small for it.
+    """
+    backbone = BACKBONES[name]()
+    if size < backbone.smallest:
+        raise RecipeError(
+            f"model {model}: size {size} is too small for the backbone {name}, whose images have at least "
+            f"{backbone.smallest} pixels a side",
+            f"--set train.model.size={backbone.pixels.size[0]}",
+        )
+    return backbone, replace(backbone.pixels if pixels == "auto" else PIXELS[pixels], size=(size, size))

@@ -106,6 +106,8 @@ class FerModel(nn.Module, ABC):
         stands_on: the network that has to be trained before this one, which holds it, frozen, as an attribute of that
             name; "" for none. The settings of its run are passed in as the setting `part`.
         classifies: whether the logits are expressions, which `eval` can score.
+        labels: what the label of a face is, its expression or its subject. A network that learns subjects gives
+            embeddings (N, backbone.features) for logits outside training, by which pairs of unseen people are verified.
         metric: what `score` measures.
         gates: which outputs come out of a sigmoid or softmax and can saturate: names of attention, or "logits".
         head: how the names of the parameters begin that never come from another run: what depends on the classes.
@@ -121,6 +123,7 @@ class FerModel(nn.Module, ABC):
     pairs: float | None = None
     stands_on: str = ""
     classifies: bool = True
+    labels: Literal["expression", "subject"] = "expression"
     metric: str = "accuracy"
     gates: tuple[str, ...] = ()
     head: tuple[str, ...] = ("classifier.",)

@@ -7,15 +7,14 @@ linear layer classifies. The region-biased loss asks that some crop weighs more 
 The paper's baselines and ablations are the same class with other settings, see `VARIANTS`.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
-from fertool.errors import RecipeError
-from fertool.models.backbones import BACKBONES, PIXELS
+from fertool.models.backbones import BackboneName, Pixels, build_backbone
 from fertool.models.base import FerModel, Output, Targets, classification_loss
 from fertool.settings import Settings
 
@@ -25,12 +24,8 @@ class RanSettings(Settings):
     """Settings of RAN."""
 
     name: Literal["ran"] = "ran"
-    backbone: Literal["resnet18", "vgg16", "dlib-resnet29", "tiny"] = "resnet18"
-    pixels: Annotated[
-        Literal["auto", "imagenet", "vgg-face", "dlib", "unit"],
-        "how pixels are normalised; `auto` as for the backbone's pretrained weights, `unit` from 0 to 1, no further, "
-        "as in the authors' released code",
-    ] = "auto"
+    backbone: BackboneName = "resnet18"
+    pixels: Pixels = "auto"
     batch_stats: Annotated[
         Literal["shared", "region"],
         "what batch normalisation takes together in training: all regions of a batch, or the batch of every region by "
@@ -94,15 +89,7 @@ class Ran(FerModel):
     def __init__(self, settings: RanSettings, classes: int, regions: int = 6):
         super().__init__()
         self.settings = s = settings
-        self.backbone = BACKBONES[s.backbone]()
-        if s.size < self.backbone.smallest:
-            raise RecipeError(
-                f"model ran: size {s.size} is too small for the backbone {s.backbone}, whose images have at least "
-                f"{self.backbone.smallest} pixels a side",
-                f"--set train.model.size={self.backbone.pixels.size[0]}",
-            )
-        spec = self.backbone.pixels if s.pixels == "auto" else PIXELS[s.pixels]
-        self.input = replace(spec, size=(s.size, s.size))
+        self.backbone, self.input = build_backbone(s.name, s.backbone, s.pixels, s.size)
         d = self.backbone.features
         width = d
         if s.fusion == "attention":

@@ -13,6 +13,7 @@ MODELS = {
     "amg": ("fertool.models.amg", "Amg"),
     "va-cnn": ("fertool.models.va_cnn", "VaCnn"),
     "man": ("fertool.models.man", "Man"),
+    "identity": ("fertool.models.identity", "Identity"),
     "rasnet": ("fertool.models.rasnet", "RasNet"),
 }
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fertool import artefact
 from fertool.errors import DeviceError
 from fertool.models import dlib_dat, dlib_resnet
+from fertool.models.backbones import BACKBONES
 from fertool.models.base import FerModel
 from fertool.models.weight_files import check_kind, read_metadata, read_tensors, require_finite
 
@@ -22,6 +23,9 @@ _VGG_FACE = {
     "17": "conv4_1", "19": "conv4_2", "21": "conv4_3", "24": "conv5_1", "26": "conv5_2", "28": "conv5_3",
 }  # fmt: skip
 _CHILDREN = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")  # of torchvision's ResNets
+
+#: initial weights that are no file of the user's
+NAMED = ("none", "imagenet", "dlib")
 
 _OTHER = "these weights belong to another network; train with --init none to start fresh"
 
@@ -49,7 +53,7 @@ def init_source(net: FerModel, init: str) -> artefact.Parent | None:
     """Return the file of initial weights as an input of the run, with its digest; None where there is none of its own.
 
     Raises:
-        DeviceError: the file is missing or damaged, or is for another backbone.
+        DeviceError: the file is missing or damaged, or its weights are another backbone's.
     """
     if init in ("none", "imagenet"):
         return None
@@ -57,6 +61,7 @@ def init_source(net: FerModel, init: str) -> artefact.Parent | None:
         return artefact.Parent("init", "weights", dlib_resnet.FILE, "", _dlib(net).sha256)
     path = Path(init)
     check_kind(path)
+    _check_backbone(net, path)
     if path.suffix == ".h5":
         return artefact.read(path, "run").as_parent("init")
     with path.open("rb") as file:
@@ -173,15 +178,35 @@ def _first(names: Sequence[str]) -> str:
     return ", ".join(names[:4]) + (" …" if len(names) > 4 else "")
 
 
-def _run_of_same_network(net: FerModel, path: Path) -> dict[str, Tensor] | None:
+def _check_backbone(net: FerModel, path: Path) -> None:
+    """Refuse a run of fertool's, or a file exported from one, with another backbone than the network's."""
+    theirs, trunk = _model_of(path).get("backbone"), getattr(net, "backbone", None)
+    if theirs not in BACKBONES or trunk is None:
+        return
+    mine = getattr(net.settings, "backbone", trunk.layout)
+    if mine not in (theirs, BACKBONES[theirs].layout):
+        name = net.settings.name
+        raise DeviceError(
+            f"{path} was trained with the backbone {theirs}, and {name} has {mine} here",
+            f"--set train.model.backbone={theirs}, or initial weights of {mine}"
+            if hasattr(net.settings, "backbone")
+            else f"start {name} from a run with the backbone {mine}, or with --init none",
+        )
+
+
+def _model_of(path: Path) -> Mapping:
+    """The settings of the network in a run, or in a file exported from one; empty for other files."""
     model = {}
     if path.suffix == ".h5" and path.is_file():
         model = artefact.read(path, "run").params.get("model", {})
     elif path.suffix == ".safetensors" and path.is_file():
         with suppress(ValueError):
             model = json.loads(read_metadata(path).get("model", "{}"))
-    name = model.get("name") if isinstance(model, dict) else None
-    return read_tensors(path) if name == net.settings.name else None
+    return model if isinstance(model, dict) else {}
+
+
+def _run_of_same_network(net: FerModel, path: Path) -> dict[str, Tensor] | None:
+    return read_tensors(path) if _model_of(path).get("name") == net.settings.name else None
 
 
 def _as_own(names: Iterable[str], tensors: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:

@@ -25,7 +25,7 @@ def every_network() -> list[dict]:
             with torch.device("meta"):
                 net = build_model(model_settings({"name": name, **values}), classes)
                 parts = net.parts()
-            paper = _cited(paper_results.load(cls.paper))
+            paper = _cited(paper_results.load(cls.paper)) if cls.paper else ""
             learnt = [m for m in net.children() if m is not net.frozen]
             found.append(
                 {
@@ -60,10 +60,10 @@ def _cited(paper: paper_results.Paper) -> str:
 def describe(name: str) -> dict:
     """A network's settings (type, default, help) and its variants."""
     cls = model_class(name)
-    paper = paper_results.load(cls.paper)
+    paper = paper_results.load(cls.paper) if cls.paper else None
     return {
         "network": name,
-        "paper": f"{paper.authors}: {paper.title}. {paper.venue}",
+        "paper": f"{paper.authors}: {paper.title}. {paper.venue}" if paper else (cls.__doc__ or "").split("\n")[0],
         "settings": {
             f.name: {
                 "default": None if f.default is MISSING else f.default,

@@ -71,7 +71,7 @@ def run(
     if limit is not None and limit < len(samples):
         samples = Samples(np.linspace(0, len(samples) - 1, limit).round().astype(int).tolist(), samples.__getitem__)
     listing = _Listing(dataset, samples, settings)
-    params = {**_deciding(settings), **dataset.chosen, "dataset": dataset.name, "limit": limit}
+    params = {**_deciding(settings, dataset), "dataset": dataset.name, "limit": limit}
     parents = [Parent("dataset", dataset.name, dataset.root.resolve().name, "", listing.digest)]
     if settings.landmarks == "sdm":
         parents.append(artefact.read(landmarks.sdm_file(settings.sdm), "landmarks").as_parent("sdm"))
@@ -95,12 +95,14 @@ def run(
     return out
 
 
-def _deciding(settings: DetectAlign) -> dict:
-    """The settings that decide the faces, as a file names them.
+def _deciding(settings: DetectAlign, dataset: Dataset) -> dict:
+    """The settings that decide the faces, and how the dataset is read, as a file names them.
 
     What came later is named only where it is used: files made before are still up to date.
     """
-    params = {k: v for k, v in settings.as_dict().items() if k not in settings.dataset_options}
+    params = {k: v for k, v in settings.as_dict().items() if k not in settings.dataset_options} | dataset.chosen
+    if dataset.chosen.get("folders") == "emotions":
+        del params["folders"]
     del params["sdm"]  # whatever its name: it is one of the inputs
     if settings.height in (None, settings.size):
         del params["height"]

@@ -14,6 +14,7 @@ from fertool.faces.status import HAS_IMAGE
 from fertool.models.registry import build_model, model_class, model_settings
 from fertool.regions.crops import random_boxes
 from fertool.settings import Evaluate
+from fertool.training import people
 from fertool.training.devices import Devices, describe, one_device
 from fertool.training.faces import Pixels, fold_splits, random_crops, region_boxes
 from fertool.training.infer import infer, network_boxes, require_finite_outputs
@@ -43,7 +44,8 @@ def run(
 
     Returns:
         predictions.h5 in the folder; its name also says what is not the default (other faces, split, ...). Rows are
-        those of the split that have a picture; labels that the run does not know count as unlabelled.
+        those of the split that have a picture; labels that the run does not know count as unlabelled. Of a network
+        that learns subjects: the embeddings (as `logits`) and subjects of people that it was not trained on.
     """
     trained = artefact.read(folder / "run.h5", "run")
     _check_classifies(trained, folder)
@@ -87,7 +89,12 @@ def _predict(trained, folder, source, boxes_file, subsets, inputs, params, out, 
     for parent in (source, boxes_file, subsets):
         if parent:
             parent.verify()
-    rows, labels = _rows(trained, source, subsets, settings.split)
+    subjects = None
+    if model_class(trained.params["model"]["name"]).labels == "subject":
+        rows, subjects = _unseen(trained, source, subsets, settings.split)
+        labels = np.full(len(rows), -1, np.int16)
+    else:
+        rows, labels = _rows(trained, source, subsets, settings.split)
     net, forward, device = load_network(trained, settings, devices, _region_count(boxes_file))
     boxes = _boxes(source, boxes_file, params.get("draw", 0))
     pixels = Pixels(source["images"], rows, device)
@@ -104,6 +111,7 @@ def _predict(trained, folder, source, boxes_file, subsets, inputs, params, out, 
         "row": index.astype(np.int32),
         "status": np.asarray(source["status"])[index],
         "label": labels,
+        **({} if subjects is None else {"subject": subjects}),
         "logits": np.concatenate(logits),
         **{name: np.concatenate(parts) for name, parts in attention.items()},
     }
@@ -131,7 +139,7 @@ def predictions_of(folder: Path) -> Path | None:
 def _check_classifies(trained: Artefact, folder: Path) -> None:
     name = trained.params["model"]["name"]
     cls = model_class(name)
-    if not cls.classifies:
+    if not cls.classifies and cls.labels == "expression":
         history = trained.group("history")
         scores, constant = (history.get(f"{k}_{cls.metric}", ()) for k in ("val", "constant"))
         beside = f" (a constant output reaches {100 * constant[-1]:.1f} %)" if len(constant) else ""
@@ -149,7 +157,7 @@ def load_network(trained: Artefact, settings: Evaluate, devices: Devices, region
         (network, what to call [the network in the asked precision], device)
     """
     model = model_settings(trained.params["model"])
-    net = build_model(model, len(trained.classes), regions=regions)
+    net = build_model(model, len(trained.classes or ()), regions=regions)
     _, weights = checkpoint(trained, settings.weights)
     try:
         net.load_state_dict(weights)
@@ -223,6 +231,29 @@ def _rows(trained: Artefact, source: Artefact, subsets: Artefact | None, split: 
         there = ", ".join(sorted({n for n in names if n})) or "none"
         raise DataError(f"{source.path} has no faces with a picture in split {split!r}", f"it has: {there}")
     return torch.from_numpy(index), place[label[index]].astype(np.int16)
+
+
+def _unseen(
+    trained: Artefact, source: Artefact, subsets: Artefact | None, split: str
+) -> tuple[torch.Tensor, np.ndarray]:
+    """Rows of the split that show people whom the run was not trained on, and their subjects.
+
+    Raises:
+        DataError: there are none.
+    """
+    if trained.parent("faces").digest == source.digest:
+        s = trained.params["train"]
+        found = people.people(source, s, trained.params["model"]["held_out"], split, subsets)
+        rows, known = found.test.index, found.known
+    else:
+        names, known = np.asarray(source["split"]), 0
+        keep = np.isin(np.asarray(source["status"]), HAS_IMAGE) & (people.subjects(source) != "")
+        keep &= (names == split) | (names == "").all()  # a dataset without splits is verified whole
+        rows = torch.from_numpy(np.flatnonzero(keep))
+    if not len(rows):
+        why = f": its {known:,} people are trained on" if known else ""
+        raise DataError(f"{source.path} has no faces of unseen people in split {split!r}{why}", "see: fertool inspect")
+    return rows, np.asarray(source["subject"])[rows.numpy()]
 
 
 def _name(settings: Evaluate, faces: Path | None, regions: Path | None, draw: int) -> str:

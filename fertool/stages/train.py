@@ -234,7 +234,8 @@ def train_process(fabric, job: Job) -> tuple[bool, Path]:
     previous = artefact.read(job.run, "run") if job.resume else None
     init = previous and previous.info.get("lineage", {}).get("init")
     made_from = lineage.record(s, faces, train.index.numpy(), used, job.part, init)
-    out = RunFile(job.run, job.params, job.inputs, faces.classes or (), s.seed, prepared, made_from)
+    classes = faces.classes or () if net.labels == "expression" else ()  # people are counted, not named
+    out = RunFile(job.run, job.params, job.inputs, classes, s.seed, prepared, made_from)
     return fit(fabric, net, data, s, out, previous), job.run
 
 

@@ -1,6 +1,7 @@
 """What a training depends on, gathered and checked before anything heavy starts: files of other stages, the rows they
 allow, and the run of the network that this one stands on."""
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from fertool.artefact import Artefact
 from fertool.errors import ArtefactError, DataError, RecipeError, nearest
 from fertool.faces.status import HAS_IMAGE
 from fertool.models.registry import build_model, model_class
-from fertool.models.weights import init_source
+from fertool.models.weights import NAMED, init_source
 from fertool.settings import Train
+from fertool.training import people
 from fertool.training.devices import Devices
 from fertool.training.faces import Rows, check_classes, check_some, drawn, masked, select
 from fertool.workspace import Workspace
@@ -60,7 +62,7 @@ def gather(
         network = build_model_meta(model, len(source.classes or ()))
     elif part:
         raise RecipeError(f"{model.name}{variant and f' ({variant})'} stands on no other run", "leave out --part")
-    settings = replace(settings, init=settings.init or network.pretrained)
+    settings = replace(settings, init=_weights_file(workspace, settings.init or network.pretrained))
     init = init_source(network, settings.init)
     used = {
         kind: _beside(source, files[kind], network, settings, kind)
@@ -82,6 +84,10 @@ def gather(
                 f"{model.name} learns masks of {_times(network.mask_shape)}, and {files['masks']} has {_times(grid)}",
                 f"run: fertool make-masks --grid {network.mask_shape[-1]} --overwrite",
             )
+    if network.labels == "subject":
+        found = _people(network, source, settings, used)
+        people.say(found, _watched(settings))
+        model = replace(model, subjects=len(found.train.labels.unique()))
     rows = train_rows(network, source, settings, used)
     what = f"in split {', '.join(settings.train_splits)}" if settings.fold is None else f"outside fold {settings.fold}"
     (check_classes if network.classifies else check_some)(source, rows, what)
@@ -115,6 +121,14 @@ def gather(
         inputs=(*inputs, trained.as_parent("part")) if stands_on else tuple(inputs),
         resume=False,
     )
+
+
+def _weights_file(workspace: Workspace, init: str) -> str:
+    """The file that initial weights are in; they may be named by their run, or its folder."""
+    if init not in NAMED and not Path(init).is_file():
+        with suppress(ArtefactError):
+            return str(workspace.run(init) / "run.h5")
+    return init
 
 
 def _uses(network, settings: Train, kind: str) -> bool:
@@ -207,6 +221,8 @@ def _finished(folder: Path, name: str, stands_on: str) -> Artefact:
 
 def train_rows(network, faces: Artefact, s: Train, used: dict[str, Artefact]) -> Rows:
     """The faces that are trained on."""
+    if network.labels == "subject":
+        return _people(network, faces, s, used).train
     if "groups" in network.needs:
         return drawn(faces, used["masks"], "train")
     splits = s.train_splits if s.fold is None else ("train",)
@@ -217,13 +233,23 @@ def train_rows(network, faces: Artefact, s: Train, used: dict[str, Artefact]) ->
 
 def val_rows(network, faces: Artefact, s: Train, used: dict[str, Artefact]) -> Rows:
     """The faces whose score is shown after every epoch; may be none."""
+    if network.labels == "subject":
+        return people.enough_to_verify(_people(network, faces, s, used).test)
     if "groups" in network.needs:
         return drawn(faces, used["masks"], "val")
-    splits = [s.val_split if s.fold is None else "test"]
+    splits = [_watched(s)]
     if "masks" in network.needs:
         return masked(faces, used["masks"], splits, subsets=used.get("subsets"), fold=s.fold)
     labels = "list" if s.labels == "list" else "majority"
     return select(faces, splits, labels=labels, subsets=used.get("subsets"), fold=s.fold)
+
+
+def _people(network, faces: Artefact, s: Train, used: dict[str, Artefact]) -> people.People:
+    return people.people(faces, s.as_dict(), network.settings.held_out, _watched(s), used.get("subsets"))
+
+
+def _watched(s: Train) -> str:
+    return s.val_split if s.fold is None else "test"
 
 
 def tracked_rows(faces: Artefact, s: Train) -> torch.Tensor:

@@ -18,9 +18,10 @@ from torch import Tensor
 from fertool import console
 from fertool.artefact import Artefact
 from fertool.errors import ArtefactError, DataError
+from fertool.evaluation.verification import draw_pairs, verify
 from fertool.models.base import FerModel, Targets
 from fertool.models.weight_files import require_finite
-from fertool.settings import Train
+from fertool.settings import Evaluate, Train
 from fertool.training.devices import on_any
 from fertool.training.divergence import Watch
 from fertool.training.faces import Pixels, Rows
@@ -308,12 +309,16 @@ def _end_epoch(fabric, net, data: Data, s: Train, progress: Progress, best: dict
 def validate(fabric: Fabric, net: FerModel, data: Data, batch: int, progress: Progress, watch: Watch) -> float:
     """Mean score of the validation rows, each counted once whatever the number of devices.
 
+    A network that learns subjects is scored by verifying pairs of these rows, the same after every epoch.
+
     The network itself is called and not its wrapper for several devices, whose processes must all call it equally
     often: here one may have no row at all.
 
     Raises:
         NotFiniteError: an output is NaN or infinite.
     """
+    if net.labels == "subject":
+        return _verification(fabric, net, data, batch, progress, watch)
     mine = torch.arange(fabric.global_rank, len(data.val), fabric.world_size)
     counts = torch.zeros(2, device=fabric.device)  # scores, and outputs that are not finite
     size = max(1, batch // fabric.world_size)
@@ -327,6 +332,22 @@ def validate(fabric: Fabric, net: FerModel, data: Data, batch: int, progress: Pr
     right, wrong = fabric.all_reduce(counts, reduce_op="sum")
     watch.check_outputs(wrong, progress)
     return float(right) / len(data.val)
+
+
+def _verification(fabric: Fabric, net: FerModel, data: Data, batch: int, progress: Progress, watch: Watch) -> float:
+    """Accuracy of verifying pairs of the validation rows by their embeddings, each computed by one device."""
+    pairs, same = draw_pairs(data.val.labels.numpy(), Evaluate.pairs)
+    used, places = np.unique(pairs, return_inverse=True)
+    mine = torch.arange(fabric.global_rank, len(used), fabric.world_size)
+    size = max(1, batch // fabric.world_size)
+    embeddings = torch.zeros(len(used), net.backbone.features, device=fabric.device)
+    parts = iter(mine.split(size))
+    with fabric.autocast():
+        for _, output in infer(net, net, data.pixels, data.boxes, data.val.index[used][mine], size):
+            embeddings[next(parts)] = output.logits.float()
+    embeddings = fabric.all_reduce(embeddings, reduce_op="sum")
+    watch.check_outputs((~embeddings.isfinite()).any(), progress)
+    return verify(embeddings.cpu().numpy(), places.reshape(pairs.shape), same).accuracy
 
 
 def _say_epoch(fabric: Fabric, progress: Progress, s: Train) -> None:

@@ -7,8 +7,8 @@ from fertool.artefact import Artefact
 from fertool.errors import ArtefactError, FertoolError
 from fertool.evaluation import metrics, score
 from fertool.models.registry import model_class
-from fertool.settings import Report
-from fertool.stages import scores
+from fertool.settings import Evaluate, Report
+from fertool.stages import scores, verify
 from fertool.stages.evaluate import predictions_of
 from fertool.stages.report import origin, seen
 from fertool.stages.visualize.sources import Run, named, subsets_of
@@ -32,6 +32,7 @@ def facts(run: Run, settings: Report) -> dict:
         "recipe": trained.params["recipe"],
         "fold": trained.params["train"].get("fold"),
         "classifies": model_class(model).classifies,
+        "verification": None,
         "training": _training(trained, model_class(model).metric),
         "settings": artefact.flatten({k: trained.params[k] for k in ("model", "train")}),
         "scores": None,
@@ -41,6 +42,13 @@ def facts(run: Run, settings: Report) -> dict:
     last = trained
     if about["classifies"]:
         last = _scored(about, run, trained, settings)
+    elif model_class(model).labels == "subject":
+        if path := predictions_of(run.folder):
+            last = artefact.read(path, "predictions")
+            last.require_parent(trained)
+            found = verify.run({run.name: path}, settings=Evaluate())["runs"][run.name]
+            about["verification"] = found | {"split": last.params["split"]}
+        about["silent"].append(f"how well expressions are recognised: {model} learns subjects, others start from it")
     else:
         about["silent"].append(
             f"how well faces are recognised: {model} predicts no expressions, other networks stand on it"

@@ -11,6 +11,7 @@ from fertool import artefact
 from fertool.artefact import Artefact
 from fertool.errors import ArtefactError, DataError, UsageError
 from fertool.evaluation.score import members
+from fertool.models.registry import model_class
 from fertool.settings import Visualize
 from fertool.stages.evaluate import predictions_of, regions_of
 
@@ -34,6 +35,11 @@ class Run:
         return artefact.read(self.folder.parent.parent / "faces.h5", "faces")
 
     def predictions(self, faces: Artefact) -> Artefact:
+        if model_class(self.run().params["model"]["name"]).labels == "subject":
+            raise UsageError(
+                f"{self.name} learnt subjects: there are no predictions of expressions to draw",
+                f"run: fertool eval --run {self.folder}; or draw its curves",
+            )
         path = predictions_of(self.folder)
         if path is None:
             raise ArtefactError(f"{self.name} has no predictions", f"run: fertool eval --run {self.folder}")
