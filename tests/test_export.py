@@ -30,6 +30,7 @@ NETWORKS = {
     "va-cnn": {"width": 32, "height": 32},
     "man": {"channels": 4, "part": {"channels": 4}},
     "rasnet": {"channels": 4},
+    "identity": {"backbone": "tiny", "size": 24},
 }
 
 

@@ -233,7 +233,9 @@ def test_a_model_section_that_cannot_be_meant():
     )
     refused(lambda: model_settings({"name": "ran"}, "bseline"), "ran has no variant 'bseline'", "'baseline'?")
     refused(lambda: model_settings({"name": "rna"}), "no model 'rna'", "did you mean 'ran'?")
-    refused(lambda: model_settings({"size": 48}), "model section has no name", "known: amg, lnlattennet, man, ran")
+    refused(
+        lambda: model_settings({"size": 48}), "model section has no name", "known: amg, identity, lnlattennet, man, ran"
+    )
 
 
 def test_another_model_keeps_the_rest_of_a_recipe(write):

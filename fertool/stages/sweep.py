@@ -121,17 +121,18 @@ def run(
         `high` one sd away; likewise the draws of random crops and the mean over folds.
 
     Raises:
-        UsageError: a network that learns subjects; `trained` with settings of the training varied, or folds of it; subsets of folds.
+        UsageError: a network that learns subjects; `trained` with settings of the training varied, or folds of it;
+            subsets of folds.
     """
     if folds == "all" and (subsets or trained):
         raise UsageError("cross-validation scores whole folds, and trains them", "leave out --subset and --run")
     if trained and not all(p.regions and not any(k.startswith("train.") for k in p.values) for p in series):
         raise UsageError("a finished run can only be scored on other regions", "vary crop-regions, or leave out --run")
-    models = [artefact.read(trained / "run.h5", "run").params["model"]] if trained else [p.train.model for p in series]
+    models = [read(trained / "run.h5", "run").params["model"]] if trained else [p.train.model for p in series]
     if learnt := [m["name"] for m in models if model_class(m["name"]).labels == "subject"]:
         raise UsageError(
             f"{learnt[0]} learns subjects, and a sweep scores expressions",
-            "train each value: fertool train, and eval them",
+            "train each value with fertool train, and eval the runs together",
         )
     scores.check_subsets(faces, subsets)
     out = faces.parent / "sweeps" / slug(name)
