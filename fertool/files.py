@@ -84,7 +84,7 @@ def writing(path: Path | str) -> Iterator[None]:
             raise
         raise DataError(
             f"cannot write {path}: {os.strerror(number)}",
-            "make room and run the same command again: it goes on where it stopped"
+            "make room and run the same command again"
             if number in FULL
             else "choose another place with --workspace or --out",
         ) from e

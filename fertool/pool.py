@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from fertool.errors import DataError, OutOfMemoryError
+from fertool.errors import DataError, FertoolError, OutOfMemoryError
 
 #: what numpy's libraries ask for the number of their threads. Workers share the cores already: threads of theirs only
 #: wait for one another, which made the head pose five times as dear
@@ -60,6 +60,11 @@ class WorkerDied(DataError):
         )
         self.exit_code = OutOfMemoryError.exit_code if out_of_memory else DataError.exit_code
         self.items, self.how, self.out_of_memory = items, how, out_of_memory
+
+    def named(self, items: str, hint: str) -> FertoolError:
+        """Return the same error with the names of the items, and a hint of the stage's own."""
+        kind = OutOfMemoryError if self.out_of_memory else DataError
+        return kind(f"{self.message}, at {items}", hint)
 
 
 def process(
@@ -105,10 +110,11 @@ def process(
             crew.give(pipe, given)
         busy = set(crew.unanswered)
         while busy:
-            for pipe in wait([crew.control, *busy]):
-                if pipe is crew.control:
-                    crew.hear()
-                    continue
+            ready = wait([crew.control, *busy])
+            if ready == [crew.control]:  # results that came before a death are yielded first; a dead worker's pipe ends
+                crew.hear()
+                continue
+            for pipe in (p for p in ready if p is not crew.control):
                 try:
                     kind, value = pipe.recv()
                 except (EOFError, OSError):

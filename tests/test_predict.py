@@ -298,6 +298,14 @@ def test_ctrl_c_keeps_the_rows(alone, faces, tmp_path):
     assert not (tmp_path / "out/predictions.csv").exists()
 
 
+def test_a_full_disk_names_the_table(alone, faces, tmp_path):
+    Image.fromarray(faces[0]).save(tmp_path / "0.png")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/predictions.csv.partial").symlink_to("/dev/full")
+    said = refusal("predict", tmp_path / "0.png", "--run", alone, "--out", tmp_path / "out", space=tmp_path)
+    assert said == f"error: cannot write {tmp_path / 'out/predictions.csv'}: No space left on device"
+
+
 def test_a_killed_call_is_repeated_as_if_nothing_had_happened(alone, faces, tmp_path):
     for i in range(3):
         Image.fromarray(faces[i]).save(tmp_path / f"{i}.png")

@@ -107,7 +107,7 @@ class Writer:
 
     Every column lies contiguously in `<name>.partial`. Rows go straight to their place with `pwrite`; the `status`
     of a row is written after its data, so a row whose status is not PENDING is whole. `finish` seals the file and
-    renames it.
+    renames it; a `with` block that is left before leaves the file to be resumed.
     """
 
     def __init__(self, path: Path, artefact: Artefact, held: ExitStack):
@@ -119,6 +119,12 @@ class Writer:
         self._held = held
         self._fd = os.open(self.partial, os.O_RDWR)
         held.callback(os.close, self._fd)
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
 
     @property
     def pending(self) -> np.ndarray:

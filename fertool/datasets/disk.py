@@ -10,6 +10,7 @@ from pathlib import Path
 from fertool.datasets.tabular import text
 from fertool.errors import DataError
 from fertool.labels import canonical, is_emotion
+from fertool.outputs import Inode, inode
 
 #: endings of the files that are taken for images
 PICTURES = frozenset(
@@ -53,9 +54,8 @@ SPLITS = {
 #: the folders of a release hold few entries; a folder of 300,000 pictures is not searched for a release's names
 FEW = 1000
 
-
-#: folders of fertool's own output, as (device, inode): never read as data
-_left_out: set[tuple[int, int]] = set()
+#: folders of fertool's own output: never read as data
+_left_out: set[Inode] = set()
 
 
 def leave_out(*folders: Path | None) -> None:
@@ -63,16 +63,8 @@ def leave_out(*folders: Path | None) -> None:
     for its workspace and `--out`."""
     _left_out.clear()
     for folder in folders:
-        if folder is not None and (inode := _inode(folder)):
-            _left_out.add(inode)
-
-
-def _inode(path: Path | str) -> tuple[int, int] | None:
-    try:
-        found = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    return found.st_dev, found.st_ino
+        if folder is not None and (found := inode(folder)):
+            _left_out.add(found)
 
 
 def ignored(name: str) -> bool:
@@ -153,10 +145,10 @@ def walk(
     while stack:
         below, above = stack.pop()
         folder = os.path.join(root, below)
-        inode = _inode(folder)
-        first = visited.setdefault((inode or below, apart(below)), below)
-        if inode in above or first != below:
-            skipped(below, "a folder that it lies in" if inode in above else first or str(root))
+        place = inode(folder)
+        first = visited.setdefault((place or below, apart(below)), below)
+        if place in above or first != below:
+            skipped(below, "a folder that it lies in" if place in above else first or str(root))
             continue
         try:
             with os.scandir(folder) as found:
@@ -168,7 +160,7 @@ def walk(
             continue
         yield below, sorted(name for name, is_folder in entries if not is_folder)
         folders = (os.path.join(below, name) for name, is_folder in sorted(entries, reverse=True) if is_folder)
-        stack += [(name, above | {inode}) for name in folders if not _is_left_out(os.path.join(root, name))]
+        stack += [(name, above | {place}) for name in folders if not _is_left_out(os.path.join(root, name))]
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
@@ -228,7 +220,7 @@ def called(root: Path, word: str) -> Path | None:
 
 
 def _is_left_out(path: str) -> bool:
-    return bool(_left_out) and _inode(path) in _left_out
+    return bool(_left_out) and inode(path) in _left_out
 
 
 def few(folder: Path | str) -> list[Path]:

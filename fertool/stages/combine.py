@@ -70,7 +70,7 @@ def run(sources: list[Source], *, out: Path, overwrite: bool = False) -> Path:
             console.say(f"note: faces of {name} were made with other settings than those of {names[0]}: {differing}")
     rows = [_rows(f, s) for f, s in zip(files, sources, strict=True)]
     classes = tuple(dict.fromkeys(c for f in files for c in f.classes or ()))
-    writer = artefact.begin(
+    with artefact.begin(
         out,
         "faces",
         columns={"images": Column("u1", first["images"].shape[1:])},
@@ -79,13 +79,9 @@ def run(sources: list[Source], *, out: Path, overwrite: bool = False) -> Path:
         inputs=parents,
         classes=classes,
         overwrite=overwrite,
-    )
-    try:
+    ) as writer:
         _fill(writer, files, rows)
-    except BaseException:
-        writer.close()
-        raise
-    writer.finish()
+        writer.finish()
     return out
 
 

@@ -78,26 +78,22 @@ def _materialize(source: artefact.Artefact, out: Path, known: dict, made: dict, 
     """Store the pixels too, row by row: each crop enlarged back to the size of the face."""
     import cv2
 
-    images = source["images"]
+    images, status = source["images"], source["status"]
     height, width, channels = images.shape[1:]
     boxes = crops.pixel_boxes(known["boxes"], width, height)
     shape = (boxes.shape[1], height, width, channels)
     columns = {"pixels": artefact.Column("u1", shape)}
-    writer = artefact.begin(out, "regions", columns=columns, known=known, overwrite=overwrite, **made)
-    pending = writer.pending
-    try:
+    with artefact.begin(out, "regions", columns=columns, known=known, overwrite=overwrite, **made) as writer:
+        pending = writer.pending
         with console.progress("crop-regions", len(pending), "face") as advance:
             for row in pending:
                 views = [
                     cv2.resize(images[row, y0:y1, x0:x1], (width, height), interpolation=cv2.INTER_LINEAR)
                     for x0, y0, x1, y1 in boxes[row]
                 ]
-                writer.write(row, int(source["status"][row]), pixels=np.stack(views).reshape(shape))
+                writer.write(row, int(status[row]), pixels=np.stack(views).reshape(shape))
                 advance()
-    except BaseException:
-        writer.close()
-        raise
-    writer.finish()
+        writer.finish()
 
 
 def _draw(source: artefact.Artefact, made: artefact.Artefact, path: Path) -> None:

@@ -3,8 +3,8 @@
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from glob import glob
 from pathlib import Path
 
@@ -31,6 +31,9 @@ from fertool.settings import DetectAlign
 _CHUNK = 16
 _GPU_WORKERS = 4  # processes that share a GPU
 _NAMED = 20  # files named in the report
+
+_FEWER = "the same command goes on; use fewer --workers, or close other programs"
+_WITHOUT = "the same command goes on; if it dies there again, take that photograph out, or use fewer --workers"
 
 # how long this process worked on a file, in seconds, and on how many photographs
 _worked: dict[Path, tuple[float, int]] = {}
@@ -81,17 +84,13 @@ def run(
     else:
         classes, columns = dataset.classes, _columns(settings, listing.landmarks)
         made = {"params": params, "inputs": parents, "classes": classes, "known": listing.columns, "columns": columns}
-        writer = artefact.begin(out, "faces", overwrite=overwrite, **made)
-        try:
+        with artefact.begin(out, "faces", overwrite=overwrite, **made) as writer:
             begun = artefact.read(writer.partial, "faces", partial=True)
             writer.reopen(_changed_files(begun, samples, listing.stats))
             _fill(writer, dataset, samples, listing, settings, workers)
             if settings.missed == "refuse":
                 _refuse(writer, samples)
-        except BaseException:
-            writer.close()
-            raise
-        writer.finish()
+            writer.finish()
     return out
 
 
@@ -289,55 +288,51 @@ def _fill(
     tasks = (aligner.Task(row, samples[row], tuple(listing.stats[row].tolist())) for row in rows)
     began = time.monotonic()
     done = 0
+    with (
+        _explained(writer, dataset),
+        pool.stoppable(),
+        console.progress("detect-align", len(pending), "photos") as advance,
+        closing(
+            pool.process(
+                aligner.make,
+                (dataset, settings, listing.landmarks, device),
+                tasks,
+                workers=min(workers or min(most, pool.cores()), len(chunks)),
+                chunk=_CHUNK,
+                fork=device == "cpu",
+            )
+        ) as results,
+    ):
+        for task, columns in results:
+            is_new = writer.status[task.row] == PENDING
+            writer.write(task.row, columns.pop("status"), **columns)
+            done += is_new
+            advance(is_new, note=task.sample.id)
+    _worked[writer.path] = time.monotonic() - began, done
+
+
+@contextmanager
+def _explained(writer: artefact.Writer, dataset: Dataset) -> Iterator[None]:
+    """Turn whatever ends the work early into an error that says how to go on."""
     try:
-        with (
-            pool.stoppable(),
-            console.progress("detect-align", len(pending), "photos") as advance,
-            closing(
-                pool.process(
-                    aligner.make,
-                    (dataset, settings, listing.landmarks, device),
-                    tasks,
-                    workers=min(workers or min(most, pool.cores()), len(chunks)),
-                    chunk=_CHUNK,
-                    fork=device == "cpu",
-                )
-            ) as results,
-        ):
-            for task, columns in results:
-                is_new = writer.status[task.row] == PENDING
-                writer.write(task.row, columns.pop("status"), **columns)
-                done += is_new
-                advance(is_new, note=task.sample.id)
+        yield
     except pool.WorkerDied as e:
-        at = some((task.sample.id for task in e.items), 3)
-        if e.out_of_memory:
-            raise OutOfMemoryError(f"memory ran out at {at}", _FEWER) from e
-        raise DataError(
-            f"a worker died ({e.how}) at {at}",
-            "the same command goes on; if it dies there again, take that photograph out, "
-            "or use fewer --workers if memory ran out",
-        ) from e
+        items = some((task.sample.id for task in e.items), 3)
+        raise e.named(items, _FEWER if e.out_of_memory else _WITHOUT) from e
     except KeyboardInterrupt as e:
-        left = len(writer.pending)
-        raise Stopped(
-            f"stopped after {writer.rows - left:,} of {writer.rows:,} photographs", "the same command goes on"
-        ) from e
+        done = writer.rows - len(writer.pending)
+        raise Stopped(f"stopped after {done:,} of {writer.rows:,} photographs", "the same command goes on") from e
     except FertoolError:
         raise
     except Exception as e:
-        if out_of_memory(e):
-            raise OutOfMemoryError(f"memory ran out: {artefact.one_line(e)}", _FEWER) from e
+        if problem := out_of_memory(e):
+            raise OutOfMemoryError(problem.message, _FEWER) from e
         if isinstance(e, OSError):
             raise DataError(
                 f"{e.filename or dataset.root} cannot be read: {e.strerror or e}",
                 "what was done is kept: once it can be read again, the same command goes on",
             ) from e
         raise
-    _worked[writer.path] = time.monotonic() - began, done
-
-
-_FEWER = "the same command goes on; use fewer --workers, or close other programs"
 
 
 def _device(settings: DetectAlign) -> str:
@@ -374,7 +369,7 @@ def summary(path: Path) -> dict:
     status, split, label = np.asarray(faces["status"]), faces["split"], np.asarray(faces["label"])
     found = np.isin(status, HAS_IMAGE)
     unreadable = np.flatnonzero(status == UNREADABLE)
-    error = np.asarray(faces["pose_error"])
+    error, problems = np.asarray(faces["pose_error"]), faces["problem"]
     facts = {
         "path": str(path),
         "dataset": faces.params["dataset"],
@@ -394,7 +389,7 @@ def summary(path: Path) -> dict:
             for k in ("detector", "landmarks", "align", "template", "missed", "illumination", "diffusion")
             if k in faces.params
         },
-        "unreadable": [{"id": faces.ids[r], "problem": faces["problem"][r]} for r in unreadable[:_NAMED]],
+        "unreadable": [{"id": faces.ids[r], "problem": problems[r]} for r in unreadable[:_NAMED]],
         "pose": faces.params.get("pose", "landmarks"),
         "pose_known": int(np.isfinite(faces["pose"]).all(axis=1).sum()),
         "median_pose_error": float(np.nanmedian(error)) if np.isfinite(error).any() else None,

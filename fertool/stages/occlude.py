@@ -61,7 +61,7 @@ def run(faces: Path, *, settings: Synthesise, out: Path, overwrite: bool = False
     else:
         source.verify()
         report_facts = {**left_out, "landmarks": landmarks.shape[1], "drawn_on": len(rows)}
-        writer = artefact.begin(
+        with artefact.begin(
             out,
             "faces",
             columns={
@@ -75,8 +75,9 @@ def run(faces: Path, *, settings: Synthesise, out: Path, overwrite: bool = False
             classes=source.classes,
             info={**artefact.make_info(settings.seed), "report": report_facts},
             overwrite=overwrite,
-        )
-        _fill(writer, source, rows, degrees, settings)
+        ) as writer:
+            _fill(writer, source, rows, degrees, settings)
+            writer.finish()
     made = artefact.read(out, "faces")
     _write_subsets(made, settings, overwrite)
     _write_regions(source, made, overwrite)
@@ -224,18 +225,14 @@ def _fill(writer, source: Artefact, rows: np.ndarray, degrees: list[tuple[float,
     else:
         work = make(source, degrees, settings.seed)
         drawn = (answer for item in items for answer in [(item, next(work([item])))])
-    try:
-        with console.progress("draw", len(faces), "face") as advance, closing(drawn):
-            for (i, row), pictures in drawn:
-                for j, (image, covered, thing) in enumerate(pictures):
-                    if writer.status[i * n + j] == artefact.PENDING:
-                        values = {"images": image, "covered": covered, "thing": thing}
-                        writer.write(i * n + j, int(source["status"][row]), **values)
-                advance()
-    except BaseException:
-        writer.close()
-        raise
-    writer.finish()
+    status = source["status"]
+    with console.progress("draw", len(faces), "face") as advance, closing(drawn):
+        for (i, row), pictures in drawn:
+            for j, (image, covered, thing) in enumerate(pictures):
+                if writer.status[i * n + j] == artefact.PENDING:
+                    values = {"images": image, "covered": covered, "thing": thing}
+                    writer.write(i * n + j, int(status[row]), **values)
+            advance()
 
 
 def make(source: Artefact, degrees: list[tuple[float, str]], seed: int):

@@ -12,7 +12,7 @@ import numpy as np
 from fertool import console, files, locks, pool
 from fertool.datasets.rendered import COLUMNS, LANDMARKS, TABLE
 from fertool.datasets.tabular import header
-from fertool.errors import DataError, OutOfMemoryError, UsageError
+from fertool.errors import DataError, UsageError
 
 SETTINGS = "rendered.json"
 
@@ -188,10 +188,7 @@ def _render_people(out_dir: Path, planned: list) -> None:
             for _, count in pool.process(_renderer, (out_dir,), todo, workers=pool.cores(), chunk=1):
                 advance(count)
         except pool.WorkerDied as e:
-            raise (OutOfMemoryError if e.out_of_memory else DataError)(
-                f"a process ended while it rendered {e.items[0][0].subject} ({e.how})",
-                "the same command goes on with what is not rendered yet",
-            ) from None
+            raise e.named(e.items[0][0].subject, "the same command goes on with what is not rendered yet") from None
 
 
 def _is_done(out_dir: Path, faces: list) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fertool import console, locks
+from fertool import console, files, locks
 from fertool.artefact import partial_path
 from fertool.datasets.tabular import escape_formula
 from fertool.errors import DataError
@@ -110,7 +110,8 @@ class Table:
         self._file = sys.stdout
         if self.path:
             self._held.enter_context(locks.exclusive(self.path))
-            self._file = self._held.enter_context(open(self.partial, "w", newline="", encoding="utf-8"))
+            with files.writing(self.path):
+                self._file = self._held.enter_context(open(self.partial, "w", newline="", encoding="utf-8"))
         self._csv = csv.writer(self._file, lineterminator="\n")
         if not self._short:
             boxes = ("x0", "y0", "x1", "y1", "score", "expression", "probability")
@@ -119,19 +120,24 @@ class Table:
         return self
 
     def __exit__(self, kind, *_) -> None:
-        with self._held:
+        with files.writing(self.path or "standard output"), self._held:
             if self.path and kind is None:
                 self._file.flush()
                 self.partial.replace(self.path)
 
     def write(self, rows: list[dict]) -> None:
-        """Write the rows of an image or frame."""
-        for row in rows:
-            if not self._short:
-                self._csv.writerow("" if cell is None else cell for cell in self._cells(row))
-            elif row["face"]:
-                print(_line(row), file=self._file)
-        self._file.flush()
+        """Write the rows of an image or frame.
+
+        Raises:
+            DataError: there is no room for them.
+        """
+        with files.writing(self.path or "standard output"):
+            for row in rows:
+                if not self._short:
+                    self._csv.writerow("" if cell is None else cell for cell in self._cells(row))
+                elif row["face"]:
+                    print(_line(row), file=self._file)
+            self._file.flush()
 
     def _cells(self, row: dict) -> Iterator:
         yield escape_formula(row["file"])
