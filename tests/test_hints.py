@@ -6,6 +6,7 @@ Messages are taken from the source: all texts but docstrings. What a program fil
 import ast
 import re
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
@@ -27,7 +28,11 @@ PHRASES = {"is", "and", "or", "needs", "takes", "for", "to", "of", "with", "alwa
 FOREIGN = {"--upgrade", "--force-reinstall"}
 
 
-def texts() -> list[tuple[str, str]]:
+#: (where, text)
+Texts = list[tuple[str, str]]
+
+
+def texts() -> Texts:
     """(where, text) of all strings of the source that are no docstrings, f-strings with X for what they fill in."""
     found = []
     for path in sorted(SOURCE.rglob("*.py")):
@@ -49,6 +54,7 @@ TEXTS = texts()
 COMMANDS = typer.main.get_command(cli.app).commands
 
 
+@cache
 def parameters(name: str) -> set[str]:
     """The options of a command, and of those below it."""
     command = COMMANDS[name]
@@ -78,6 +84,7 @@ def choices(kind) -> set[str]:
     return set().union(*(choices(part) for part in get_args(kind)))
 
 
+@cache
 def allowed(flag: str) -> set[str]:
     """The words that an option takes, by the settings of that name; none where one of them takes any."""
     sets = [choices(kind) for (_, key), kind in STAGE_FIELDS.items() if key == flag[2:].replace("-", "_")]
@@ -89,10 +96,14 @@ def test_there_are_texts_to_check():
     assert sum("--" in text for _, text in TEXTS) > 80
 
 
-def test_commands_and_their_options_exist():
+#: what a check gives: what does not exist, where it is named; and how many names were checked
+Checked = tuple[list[tuple], int]
+
+
+def commands(texts: Texts) -> Checked:
     """What follows `fertool NAME` up to the end of the phrase is parsed as that command parses it."""
     wrong, seen = [], 0
-    for where, text in TEXTS:
+    for where, text in texts:
         for name, rest in re.findall(r"\bfertool ([A-Za-z][a-z-]*)((?:[ =][^\s;,()]+)*)", text):
             if name in PROSE or name.isupper():
                 continue
@@ -102,13 +113,13 @@ def test_commands_and_their_options_exist():
             seen += 1
             flags = re.findall(r"(?<!\S)--[a-z][a-z-]*", rest)
             wrong += [(where, flag, text) for flag in flags if flag not in parameters(name)]
-    assert not wrong
-    assert seen > 30
+    return wrong, seen
 
 
-def test_options_exist_and_take_the_value_beside_them():
+def options(texts: Texts) -> Checked:
+    """Options exist, and take the word beside them."""
     wrong, seen = [], 0
-    for where, text in TEXTS:
+    for where, text in texts:
         if "pip install" in text:
             continue
         for flag, value in re.findall(r"(?<![\w-])(--[a-z][a-z-]*)(?:[ =]([a-z][a-z0-9-]*))?", text):
@@ -117,16 +128,16 @@ def test_options_exist_and_take_the_value_beside_them():
                 wrong.append((where, flag, text))
             elif value and (known := allowed(flag)) and value not in known | PHRASES:
                 wrong.append((where, f"{flag} {value}", text))
-    assert not wrong
-    assert seen > 80
+    return wrong, seen
 
 
 SETTING = re.compile(r"(?:--set|--vary|set) ([a-z-]+)\.([a-z_.]*[a-z_])(?![A-Za-z_.])(?:=([a-z][a-z0-9-]*))?")
 
 
-def test_settings_exist():
+def settings(texts: Texts) -> Checked:
+    """Settings exist, and take the word beside them."""
     wrong, seen = [], 0
-    for where, text in TEXTS:
+    for where, text in texts:
         for stage, key, value in SETTING.findall(text):
             if stage not in STAGES:
                 continue
@@ -136,56 +147,54 @@ def test_settings_exist():
             words = set().union(*map(choices, kinds))
             if not kinds or (value and words and value not in words):
                 wrong.append((where, f"{stage}.{key}={value}", text))
-    assert not wrong
-    assert seen > 10
+    return wrong, seen
 
 
-def test_values_of_settings_exist():
+def values(texts: Texts) -> Checked:
     """`key: value` in a message, where the key is a setting of a few words."""
     words: dict[str, set[str]] = {}
     for (_, key), kind in STAGE_FIELDS.items():
         words.setdefault(key, set()).update(choices(kind))
     wrong, seen = [], 0
-    for where, text in TEXTS:
+    for where, text in texts:
         for key, value in re.findall(r"\b(?:write|with|to|or|needs) ([a-z_]+): ([a-z][a-z0-9-]*)", text):
             if words.get(key) and value != "fertool":
                 seen += 1
                 if value not in words[key]:
                     wrong.append((where, f"{key}: {value}", text))
-    assert not wrong
-    assert seen >= 5
+    return wrong, seen
 
 
-def test_variants_exist():
+def variants(texts: Texts) -> Checked:
+    """Variants exist in one of the networks."""
     known = {variant for name in MODELS for variant in model_class(name).VARIANTS}
-    named = [(where, v, text) for where, text in TEXTS for v in re.findall(r"--variant[ =]([a-z][\w-]*)", text)]
-    assert not [n for n in named if n[1] not in known]
-
-
-def check_all() -> None:
-    test_commands_and_their_options_exist()
-    test_options_exist_and_take_the_value_beside_them()
-    test_settings_exist()
-    test_values_of_settings_exist()
-    test_variants_exist()
+    named = [(where, v, text) for where, text in texts for v in re.findall(r"--variant[ =]([a-z][\w-]*)", text)]
+    return [n for n in named if n[1] not in known], len(named)
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("check", "at_least"), [(commands, 31), (options, 81), (settings, 11), (values, 5), (variants, 0)]
+)
+def test_what_messages_name_exists(check, at_least):
+    wrong, seen = check(TEXTS)
+    assert not wrong
+    assert seen >= at_least
+
+
+@pytest.mark.parametrize(
+    ("check", "text"),
     [
-        "run: fertool trian ran",
-        "run: fertool train --subset x",
-        "see --reusme",
-        "try --landmarks ert86",
-        "add --set train.lrr=3",
-        "use --set train.model.backbone=resnet19",
-        "write select_on: best",
-        "train --variant attention",
+        (commands, "run: fertool trian ran"),
+        (commands, "run: fertool train --subset x"),
+        (options, "see --reusme"),
+        (options, "try --landmarks ert86"),
+        (settings, "add --set train.lrr=3"),
+        (settings, "use --set train.model.backbone=resnet19"),
+        (values, "write select_on: best"),
+        (variants, "train --variant attention"),
     ],
 )
-def test_what_does_not_exist_is_found(monkeypatch, text):
-    """That these tests can fail."""
-    check_all()
-    monkeypatch.setattr(f"{__name__}.TEXTS", [*TEXTS, ("here", text)])
-    with pytest.raises(AssertionError):
-        check_all()
+def test_what_does_not_exist_is_found(check, text):
+    """That these checks can fail."""
+    wrong, _ = check([("here", text)])
+    assert [(where, whole) for where, _, whole in wrong] == [("here", text)]
