@@ -15,7 +15,7 @@ import torch
 
 from fertool import artefact
 from fertool.errors import ArtefactError, DeviceError, NotFiniteError
-from fertool.models.backbones import BACKBONES
+from fertool.models.backbones import BACKBONES, VggBlocks
 from fertool.models.registry import build_model, model_settings
 from fertool.models.weight_files import read_tensors
 from fertool.models.weights import _as_own, _fill, init_weights
@@ -311,6 +311,41 @@ def test_a_deeper_network_of_the_same_names_is_refused(depth, says, prefix):
         _fill(net, tensors, "w.pth", skip=("fc.",))
     assert "another network" in e.value.hint
     assert _fill(net, _as_own(own, prefixed(resnet(18), prefix), "resnet18"), "w.pth", skip=("fc.",)).unused == ()
+
+
+def sequential(depth: int) -> dict[str, torch.Tensor]:
+    """Tensors of a ResNet as nn.Sequential names them."""
+    children = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4", "avgpool", "fc")
+    split = ((*k.partition("."), v) for k, v in resnet(depth).items())
+    return {f"{children.index(child)}.{rest}": v for child, _, rest, v in split}
+
+
+def caffe_vgg(*convolutions: int) -> dict[str, torch.Tensor]:
+    """Tensors of a VGG as converted from Caffe, with so many convolutions in its blocks."""
+    tensors, before = {}, 3
+    for block, (wide, n) in enumerate(zip((64, 128, 256, 512, 512), convolutions, strict=True), 1):
+        for i in range(1, n + 1):
+            tensors[f"conv{block}_{i}.weight"] = torch.zeros(()).expand(wide, before, 3, 3)
+            tensors[f"conv{block}_{i}.bias"], before = torch.zeros(()).expand(wide), wide
+    return tensors
+
+
+@pytest.mark.parametrize(
+    ("layout", "right", "deeper", "says"),
+    [
+        ("resnet18", sequential(18), sequential(34), "layer1.2.conv1.weight"),
+        ("vgg16", caffe_vgg(2, 2, 3, 3, 3), caffe_vgg(2, 2, 4, 4, 4), "features_.conv3_4.weight"),
+    ],
+    ids=["ResNet-34 in a Sequential", "VGG-19 from Caffe"],
+)
+def test_a_deeper_network_under_names_of_others_is_refused(layout, right, deeper, says):
+    """All tensors of the shallower network are among those of the deeper one, and of the same shapes."""
+    with torch.device("meta"):
+        net = BACKBONES["resnet18"]() if layout == "resnet18" else VggBlocks()
+    own = net.state_dict()
+    assert set(own) <= set(_as_own(own, right, layout))
+    with pytest.raises(DeviceError, match=re.escape(f"layers that the network lacks: {says}")):
+        _fill(net, _as_own(own, deeper, layout), "w.pth", skip=("fc.", "9."))
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +19,8 @@ from fertool.models.weight_files import check_kind, read_metadata, read_tensors,
 
 #: VGG-Face as converted from Caffe names its layers; torchvision numbers them
 _VGG_FACE = {
-    "0": "conv1_1", "2": "conv1_2", "5": "conv2_1", "7": "conv2_2", "10": "conv3_1", "12": "conv3_2", "14": "conv3_3",
-    "17": "conv4_1", "19": "conv4_2", "21": "conv4_3", "24": "conv5_1", "26": "conv5_2", "28": "conv5_3",
+    "conv1_1": "0", "conv1_2": "2", "conv2_1": "5", "conv2_2": "7", "conv3_1": "10", "conv3_2": "12", "conv3_3": "14",
+    "conv4_1": "17", "conv4_2": "19", "conv4_3": "21", "conv5_1": "24", "conv5_2": "26", "conv5_3": "28",
 }  # fmt: skip
 _CHILDREN = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")  # of torchvision's ResNets
 
@@ -213,23 +213,27 @@ def _as_own(names: Iterable[str], tensors: Mapping[str, Tensor], layout: str) ->
     """The tensors of a file under a trunk's own names.
 
     Which prefix training code put before them (`module.`, `backbone.`, `_orig_mod.` ...), and whose names for the
-    layers they are, is found by trying: what fits the most names is taken. Tensors beside the trunk keep their names.
+    layers they are, is found by trying: what fits the most names is taken. All tensors of that prefix are renamed, so
+    that layers which the trunk lacks show as such.
     """
-    by_ending: dict[str, list[str]] = {}
-    for key in tensors:
-        parts = key.split(".")
-        for n in range(len(parts)):
-            by_ending.setdefault(".".join(parts[n:]), []).append(".".join([*parts[:n], ""]))
+    own = set(names)
     best, hits = ("", _own), 0
     for naming in _NAMINGS.get(layout, (_own,)):
-        prefixes = Counter(prefix for name in names for prefix in by_ending.get(naming(name), ()))
+        prefixes = Counter(prefix for key in tensors for prefix, name in _splits(key) if naming(name) in own)
         for prefix, count in prefixes.items():
             if count > hits:
                 best, hits = (prefix, naming), count
     prefix, naming = best
-    there = {prefix + naming(name): name for name in names}
-    beside = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key not in there}
-    return beside | {there[key]: tensor for key, tensor in tensors.items() if key in there}
+    beside = {key: tensor for key, tensor in tensors.items() if not key.startswith(prefix)}
+    renamed = {naming(key.removeprefix(prefix)): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+    return beside | renamed
+
+
+def _splits(key: str) -> Iterator[tuple[str, str]]:
+    """Yield what may be the prefix of a name, and what is left of it then."""
+    parts = key.split(".")
+    for n in range(len(parts)):
+        yield "".join(f"{part}." for part in parts[:n]), ".".join(parts[n:])
 
 
 def _own(name: str) -> str:
@@ -239,19 +243,23 @@ def _own(name: str) -> str:
 def _sequential_resnet(name: str) -> str:
     """As in nn.Sequential(*resnet.children())."""
     layer, _, rest = name.partition(".")
-    return f"{_CHILDREN.index(layer)}.{rest}" if layer in _CHILDREN else name
+    return f"{_CHILDREN[int(layer)]}.{rest}" if layer in map(str, range(len(_CHILDREN))) else name
 
 
 def _torchvision_vgg(name: str) -> str:
-    return name.replace("features_.", "features.", 1).replace("fc6.", "classifier.0.", 1)
+    for theirs, mine in (("features.", "features_."), ("classifier.0.", "fc6.")):
+        if name.startswith(theirs):
+            return mine + name.removeprefix(theirs)
+    return name
 
 
 def _caffe_vgg(name: str) -> str:
-    layer, _, rest = name.removeprefix("features_.").partition(".")
-    return f"{_VGG_FACE[layer]}.{rest}" if layer in _VGG_FACE else name
+    """As converted from Caffe. A convolution that VGG-16 lacks keeps its name, among the others."""
+    layer, _, rest = name.partition(".")
+    return f"features_.{_VGG_FACE.get(layer, layer)}.{rest}" if layer.startswith("conv") else name
 
 
-#: layout of a trunk -> functions from its own names to those that others give the same layers
+#: layout of a trunk -> functions from the names that others give its layers to its own
 _NAMINGS: dict[str, tuple[Callable[[str], str], ...]] = {
     "resnet18": (_own, _sequential_resnet),
     "vgg16": (_own, _torchvision_vgg, _caffe_vgg),
