@@ -24,6 +24,7 @@ HEADER = (
     "extends", "about", "paper", "dataset", "combine", "stages", "after", "pretraining", "variants", "fuse", "sweeps",
 )  # fmt: skip
 _LISTS = ("stages", "after", "variants", "fuse")
+_TEXTS = ("extends", "about", "paper", "dataset", "pretraining")
 
 
 @dataclass(frozen=True)
@@ -283,17 +284,16 @@ def _check_keys(name: str, raw: dict) -> None:
             raise RecipeError(f"recipe {name}: unknown section {str(key)!r}", nearest(str(key), [*STAGES, *HEADER]))
         if key in STAGES and not isinstance(value, dict | None):
             raise RecipeError(f"recipe {name}: section {key} holds no settings", f"write: {key}: {{key: value}}")
-        if key in _LISTS and not isinstance(value, list):
-            raise RecipeError(f"recipe {name}: {key} is not a list", f"write: {key}: [one, another]")
-        if key in ("about", "paper", "dataset", "extends") and not isinstance(value, str | None):
+        if key in _LISTS and not (isinstance(value, list) and all(isinstance(v, str) for v in value)):
+            raise RecipeError(f"recipe {name}: {key} is not a list of names", f"write: {key}: [one, another]")
+        if key in _TEXTS and not isinstance(value, str | None):
             raise RecipeError(f"recipe {name}: {key} is no text", f"write: {key}: NAME")
-        if key == "compare" and not isinstance(value, dict):
-            raise RecipeError(f"recipe {name}: {key} holds no settings", f"write: {key}: {{key: value}}")
         if key == "sweeps" and not isinstance(value, dict):
             raise RecipeError(f"recipe {name}: sweeps have no names", "write: sweeps: {name: {section.key: [1, 2]}}")
         if key == "combine" and not (
             isinstance(value, dict)
             and all(isinstance(v, dict) and isinstance(v.get("splits"), list) for v in value.values())
+            and all(isinstance(v.get("recipe", ""), str) for v in value.values())
         ):
             raise RecipeError(
                 f"recipe {name}: combine does not say which splits join", "write: combine: {DATASET: {splits: [train]}}"
@@ -306,4 +306,4 @@ def _check_keys(name: str, raw: dict) -> None:
 def _header(raw: dict) -> dict:
     """Return the keys of a recipe beside its sections."""
     header = {k: raw[k] for k in HEADER if k in raw}
-    return header | {k: tuple(map(str, raw.get(k, ()))) for k in _LISTS}
+    return header | {k: tuple(raw.get(k, ())) for k in _LISTS}

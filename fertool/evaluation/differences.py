@@ -297,7 +297,7 @@ def _as_long(theirs: Train, mine: Train, their_faces: int | None, my_faces: int 
         pair = (theirs.iterations, mine.iterations) if mine.iterations else (theirs.epochs, mine.epochs)
     else:
         pair = _epochs(theirs, their_faces or my_faces), _epochs(mine, my_faces)
-    return abs(pair[1] - pair[0]) <= _LENGTH * pair[0]
+    return math.isfinite(pair[0]) and abs(pair[1] - pair[0]) <= _LENGTH * pair[0]
 
 
 def _epochs(s: Train, faces: int | None) -> float:
@@ -321,7 +321,7 @@ def _same_rate(theirs: Train, mine: Train, faces: int | None) -> bool:
     """Whether the rate is about the same all through the training, however its fall is written down."""
     pairs = list(zip(_rates(theirs, faces), _rates(mine, faces), strict=True))
     factor, part = _RATE
-    return theirs.lr == mine.lr and sum(max(a / b, b / a) > factor for a, b in pairs) <= part * len(pairs)
+    return theirs.lr == mine.lr and sum(max(p) > factor * min(p) for p in pairs) <= part * len(pairs)
 
 
 def _rates(s: Train, faces: int | None, points: int = 200) -> list[float]:
