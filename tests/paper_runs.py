@@ -134,9 +134,9 @@ class Workbench:
 
 def prepared(settings, dataset: str) -> dict:
     """The settings that a faces file keeps."""
-    data_set = next(c for c in DATASETS if c.name == dataset)
-    own = {o: settings.dataset_options[o] for o in data_set.options}
-    return plain({**detect_align._deciding(settings), **own, "dataset": dataset, "limit": None})
+    cls = next(c for c in DATASETS if c.name == dataset)
+    opened = cls("no folder", **{o: settings.dataset_options[o] for o in cls.options})
+    return plain({**detect_align._deciding(settings, opened), "dataset": dataset, "limit": None})
 
 
 def write_faces(
