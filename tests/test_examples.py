@@ -141,3 +141,9 @@ def test_readme_commands_exist(words):
     command = group.commands[name]
     known = {option for p in command.params for option in p.opts}
     assert {w for w in words[2:] if w.startswith("--")} <= known
+
+
+def test_readme_options_exist():
+    commands = typer.main.get_command(app).commands.values()
+    known = {option for command in commands for p in command.params for option in p.opts + p.secondary_opts}
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", (ROOT / "README.md").read_text())) <= known | {"--help"}

@@ -195,7 +195,7 @@ def _say_twins(twins: dict) -> None:
 def _say_not_found(what: str, absent: dict) -> None:
     if absent["count"]:
         several = f"; {absent['ambiguous']:,} of them could mean several faces" if absent["ambiguous"] else ""
-        console.say(f"{what} names what is no face here: {_named(absent)}{several}")
+        console.say(f"{what}: entries that are not among these faces: {_named(absent)}{several}")
 
 
 def _named(names: dict) -> str:
