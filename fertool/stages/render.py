@@ -180,10 +180,10 @@ def _marks(out_dir: Path, faces: list) -> Path:
 
 
 def _render_people(out_dir: Path, planned: list) -> None:
-    done = [f for f in planned if _is_done(out_dir, f)]
-    todo = [f for f in planned if f not in done]
-    with console.progress("rendering", sum(map(len, planned)), "faces") as advance:
-        advance(sum(map(len, done)))
+    todo = [faces for faces in planned if not _is_done(out_dir, faces)]
+    total = sum(map(len, planned))
+    with console.progress("rendering", total, "faces") as advance:
+        advance(total - sum(map(len, todo)))
         try:
             for _, count in pool.process(_renderer, (out_dir,), todo, workers=pool.cores(), chunk=1):
                 advance(count)

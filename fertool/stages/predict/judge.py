@@ -116,14 +116,13 @@ class Looker:
     def _judge(self, held: list[Seen]) -> None:
         faces = [(face, _id(seen.picture, i)) for seen in held for i, face in enumerate(seen.faces)]
         for start in range(0, len(faces), self.settings.batch):
-            part = [face for face, _ in faces[start : start + self.settings.batch]]
+            part, names = map(list, zip(*faces[start : start + self.settings.batch], strict=True))
             images = torch.from_numpy(np.stack([face.pixels for face in part])).permute(0, 3, 1, 2)
-            boxes = self._boxes(part, [name for _, name in faces[start : start + self.settings.batch]])
+            boxes = self._boxes(part, names)
             output = show(self.net, self._forward, images.to(self._device), boxes)
             views = network_boxes(self.net, boxes, self.faces.shape[:2]).numpy()
             logits = output.logits.float().cpu().numpy()
             attention = {name: values.float().cpu().numpy() for name, values in output.attention.items()}
-            names = [name for _, name in faces[start : start + self.settings.batch]]
             require_finite_outputs(self._name, names, self.settings.precision, {"logits": logits, **attention})
             for i, face in enumerate(part):
                 face.logits, face.view = logits[i], views[i, 0]
