@@ -147,6 +147,19 @@ def test_the_arcface_variant_trains_and_keeps_its_scale(space):
     assert plain.eval()(views).logits.shape == (4, 128)
 
 
+def test_two_processes_learn_and_verify_as_one(tmp_path):
+    write_people(tmp_path / "people")
+    each = [
+        tell(
+            "train", "identity", *SMALL, "--epochs", 0.3, "--lr", 0.01, "--batch", 16, "--cpu-processes", n,
+            "--out", tmp_path / "people" / "runs" / f"with-{n}", space=tmp_path,
+        )["history"]
+        for n in (1, 2)
+    ]  # fmt: skip
+    assert each[0]["loss"] == pytest.approx(each[1]["loss"], rel=1e-4)
+    assert each[0]["val_accuracy"] == pytest.approx(each[1]["val_accuracy"], abs=0.01)
+
+
 # --------------------------------------------------------------------------------------- weights that are passed on
 
 

@@ -3,6 +3,7 @@
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class _SumOverProcesses(torch.autograd.Function):
@@ -21,34 +22,40 @@ class _SumOverProcesses(torch.autograd.Function):
         return grad
 
 
-class SyncBatchNorm(nn.BatchNorm2d):
-    """BatchNorm2d whose training statistics are those of the global batch, whatever each process's share of it."""
+class SyncBatchNorm(_BatchNorm):
+    """Batch normalisation of (N, C, ...) whose training statistics are those of the global batch, whatever each
+    process's share of it."""
+
+    def _check_input_dim(self, x: Tensor) -> None:
+        """Any number of axes behind the channels."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
-        local = torch.cat([x.sum((0, 2, 3)), x.new_tensor([x.numel() / x.shape[1]])])
+        axes = [d for d in range(x.ndim) if d != 1]
+        each = (-1, *[1] * (x.ndim - 2))  # shape of a value per channel
+        local = torch.cat([x.sum(axes), x.new_tensor([x.numel() / x.shape[1]])])
         total = _SumOverProcesses.apply(local)
         count = total[-1]
-        centred = x - (total[:-1] / count)[:, None, None]
-        var = _SumOverProcesses.apply((centred * centred).sum((0, 2, 3))) / count
+        centred = x - (total[:-1] / count).view(each)
+        var = _SumOverProcesses.apply((centred * centred).sum(axes)) / count
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(total[:-1] / count, self.momentum)
             self.running_var.lerp_(var * count / (count - 1), self.momentum)
         scale = self.weight * torch.rsqrt(var + self.eps)
-        return centred * scale[:, None, None] + self.bias[:, None, None]
+        return centred * scale.view(each) + self.bias.view(each)
 
 
 def synchronise(model: nn.Module, device: torch.device) -> nn.Module:
-    """Replace every BatchNorm2d by one that uses the global batch; a single process keeps its own."""
+    """Replace every batch normalisation by one that uses the global batch; a single process keeps its own."""
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return model
     if device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
     for parent in list(model.modules()):
         for name, child in parent.named_children():
-            if type(child) is nn.BatchNorm2d:
+            if type(child) in (nn.BatchNorm1d, nn.BatchNorm2d):
                 twin = SyncBatchNorm(child.num_features, child.eps, child.momentum)
                 twin.load_state_dict(child.state_dict())
                 setattr(parent, name, twin)
