@@ -98,8 +98,8 @@ class DetectAlign(Settings):
         "FERPlus only: which rule turns ten votes into `label`; the distribution is always stored beside it",
     ] = "majority"
     votes: Annotated[
-        Literal["auto", "label"],
-        "FERPlus only: votes of fer2013new.csv if it is there, or of the label.csv files, which RAN's lists follow",
+        Literal["auto", "fer2013new", "label"],
+        "FERPlus only: votes of fer2013new.csv (auto: if it is there), or of label.csv, which RAN's lists follow",
     ] = "auto"
     images: Annotated[
         Literal["auto", "aligned", "original"],

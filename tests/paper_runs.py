@@ -3,7 +3,6 @@ predictions and the faces keep them."""
 
 import json
 import shlex
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -48,7 +47,6 @@ class Workbench:
 
     def __init__(self, row: Reported):
         self.row = row
-        self.runs: dict[str, Setup] = {}  # as paths of theirs in the workspace
 
     def carry_out(self, commands) -> Setup:
         """Give what stands there at the end to be scored."""
@@ -62,12 +60,14 @@ class Workbench:
         others = {d: Path(folder) for d, _, folder in (o.partition("=") for o in told["others"] or ())}
         variants, sets = tuple(told["variant"] or ()), tuple(told["sets"] or ())
         plan = make_plan(load(told["recipe"]), variants, sets, others, Workspace("no workspace"))
-        *_, last = self._walk(plan, told["name"]).values()
-        return last
-
-    def eval(self, told: dict) -> Setup:
-        made = [self.runs[run] for run in told["run"]]
-        return replace(fused(made) if told["fuse"] else made[0], split=told["split"] or "test")
+        made = self._walk(plan, told["name"])
+        if not (fuse := plan.recipe.fuse):
+            *_, last = made.values()
+            return last
+        joined = [setup for p in plan.fused for setup in self._walk(p, told["name"]).values()]
+        system = plan.stages["train"].model["name"]
+        own = ["" if f == system else f for f in fuse if f not in {p.recipe.name for p in plan.fused}]
+        return fused([*joined, *(made[v] for v in own)])
 
     def _walk(self, plan, name: str) -> dict[str, Setup]:
         trained = {e.recipe.name: self._walk(e, e.recipe.name) for e in plan.elsewhere}
@@ -89,9 +89,6 @@ class Workbench:
             if elsewhere := plan.part_of(variant):
                 part = [trained[elsewhere][""].networks[0]]
             made[variant] = self._trained(plan, variant, faces, datasets, init, part[0] if part else None)
-            network = settings.model["name"] + (f"-{variant}" if variant else "")
-            count = sum(run.startswith(f"artefacts/{name}/runs/{network}-") for run in self.runs) + 1
-            self.runs[f"artefacts/{name}/runs/{network}-{count}"] = made[variant]
         return made
 
     def _trained(self, plan, variant: str, faces: dict, datasets: list[str], init: dict, part: dict | None) -> Setup:
@@ -140,7 +137,12 @@ def prepared(settings, dataset: str) -> dict:
 
 
 def write_faces(
-    setup: Setup, folder: Path, sizes: dict[str, int], sources: dict[str, str] | None = None, people: int = 0
+    setup: Setup,
+    folder: Path,
+    sizes: dict[str, int],
+    sources: dict[str, str] | None = None,
+    people: int = 0,
+    classes: tuple[str, ...] = (),
 ):
     """Write faces of one pixel, all to be tested on, and subsets of them.
 
@@ -148,9 +150,10 @@ def write_faces(
         sizes: "all" and subsets -> how many faces.
         sources: subset -> who says which faces are in it; default: as the setup has it.
         people: number of subjects; with them, faces are divided into the setup's folds.
+        classes: default: the first of FERPlus.
     """
     n = sizes["all"]
-    classes = PROTOCOLS["ferplus8"][: setup.networks[0]["classes"]]
+    classes = classes or PROTOCOLS["ferplus8"][: setup.networks[0]["classes"]]
     columns = {
         "id": np.array([f"face{i:05d}.png" for i in range(n)], dtype=object),
         "images": np.zeros((n, 1, 1, 1), "u1"),
@@ -179,13 +182,23 @@ def write_faces(
     return faces
 
 
-def write_run(setup: Setup, faces, name: str, *, fold: int | None = None, epochs: int = 12, right: float = 1.0):
+def write_run(
+    setup: Setup,
+    faces,
+    name: str,
+    *,
+    fold: int | None = None,
+    epochs: int = 12,
+    right: float = 1.0,
+    recipe: str = "",
+):
     """Write the run of a setup and its predictions, which are up to date for `fertool eval`.
 
     Args:
         fold: of a cross-validation.
         epochs: length of the history.
         right: share of the faces that are recognised.
+        recipe: that the run names; default: none.
     """
     network, folder = setup.networks[0], faces.path.parent
     train = network["train"] | {"fold": fold}
@@ -193,7 +206,7 @@ def write_run(setup: Setup, faces, name: str, *, fold: int | None = None, epochs
     beside = [artefact.read(p) for p in sorted(folder.glob("regions.h5")) if network["prepared"]["regions"]]
     crossed = [artefact.read(folder / "subsets.h5")] if fold is not None or train["labels"] == "list" else []
     inputs = [faces.as_parent(), *(f.as_parent() for f in (*beside, *crossed))]
-    params = {"recipe": "", "variant": setup.variant, "train": train, "model": network["model"]}
+    params = {"recipe": recipe, "variant": setup.variant, "train": train, "model": network["model"]}
     state = {"state/finished": np.array(network["finished"]), "state/epoch": np.array(epochs)}
     run = artefact.save(
         folder / "runs" / name / "run.h5",

@@ -290,6 +290,17 @@ def test_ferplus_label_rule_and_votes(tmp_path):
     assert face(votes="label").extra["vote_happiness"] == 8
 
 
+@pytest.mark.parametrize("layout", ["new", "labels"])
+def test_ferplus_stores_which_votes_it_took(tmp_path, layout):
+    layouts.write_ferplus(tmp_path, **({"layout": layout} if layout != "new" else {}))
+    dataset = open_dataset(tmp_path)
+    dataset.samples()
+    assert dataset.chosen["votes"] == ("label" if layout == "labels" else "fer2013new")
+    if layout == "labels":
+        with pytest.raises(DataError, match=r"the table of votes is missing \(.*fer2013new.csv\)"):
+            open_dataset(tmp_path, votes="fer2013new").samples()
+
+
 def test_ferplus_reports_missing_and_unlisted_photographs(tmp_path):
     layouts.write_ferplus(tmp_path)
     (tmp_path / "FER2013Train" / "fer0000003.png").rename(tmp_path / "FER2013Train" / "fer0009999.png")
@@ -411,6 +422,7 @@ def test_rafdb_takes_aligned_faces_when_they_are_there(tmp_path):
     layouts.write_rafdb(tmp_path)
     aligned, original = open_dataset(tmp_path), open_dataset(tmp_path, images="original")
     face, photograph = aligned.samples()[1], original.samples()[1]
+    assert (aligned.chosen["images"], original.chosen["images"]) == ("aligned", "original")
     assert face.id == photograph.id == "train_00002"
     assert face.path.name == "train_00002_aligned.jpg"
     assert face.landmarks is None  # the shipped coordinates are those of the original photograph

@@ -14,7 +14,7 @@ from fertool.errors import RecipeError
 from fertool.evaluation import differences, paper_results
 from fertool.evaluation.cells import cells
 from fertool.evaluation.comparison import compare, departs
-from fertool.labels import EMOTIONS
+from fertool.labels import EMOTIONS, PROTOCOLS
 from fertool.settings import STAGES
 from fertool.subsets.ran_lists import LAYOUTS
 
@@ -203,7 +203,7 @@ ALTERED = {
     "too long": ({"train": {"epochs": 80}}, "training", "80 epochs"),
     "iterations": ({"train": {"iterations": 100}}, "training", "100 iterations"),
     "unfinished": ({"finished": False}, "training", "stopped after epoch 12 of 40 epochs"),
-    "lr": ({"train": {"lr": 1.0}}, "learning rate", "1, × 0.1 at epoch 15, epoch 30"),
+    "lr": ({"train": {"lr": 1.0}}, "learning rate", "1"),
     "schedule": ({"train": {"lr_milestones": [5]}}, "learning rate", "0.01, × 0.1 at epoch 5"),
     "a rate of nothing": ({"train": {"lr_gamma": 1e-300}}, "learning rate", "0.01, × 1e-300 at epoch 15, epoch 30"),
     "optimiser": ({"train": {"optimizer": "adam"}}, "train.optimizer", "adam"),
@@ -410,9 +410,9 @@ def test_fusion_of_equal_runs_is_not_the_single_run(bench):
 # ----------------------------------------------------------------------------------------------------- folds
 
 
-def folds_of(paper: str, value: float, space, faces: int, people: int = 100, **more):
+def folds_of(paper: str, value: float, space, faces: int, people: int = 100, classes=(), **more):
     made = setup(paper, value)
-    written = write_faces(made, space / "data", {"all": faces}, people=people)
+    written = write_faces(made, space / "data", {"all": faces}, people=people, classes=classes)
     for fold in range(int(made.folds.partition(" ")[0])):
         write_run(made, written, f"{made.networks[0]['model']['name']}-fold{fold}-1", fold=fold, **more)
     return made, written
@@ -436,6 +436,47 @@ def test_other_folds_have_no_number():
     found = compare(replace(made, folds="10 folds (faces)"), n_total=981)
     assert [(d.paper, d.here) for d in found.found] == [("10 folds (subjects)", "10 folds (faces)")]
     assert compare(made, n_total=327).found[0].name == "test faces"
+
+
+def test_the_papers_confusions_stand_below_ours(tmp_path):
+    """MAN's Table 6: every fold's rows in percent, averaged over folds."""
+    made, faces = folds_of("man", 96.28, tmp_path, 981, classes=PROTOCOLS["ckplus7c"])
+    words = ["eval", "--folds", "--classes", "--gpus", 0, "--workspace", tmp_path]
+    (system,) = tell(*words[:5], space=tmp_path)["systems"].values()
+    classes, matrix = paper_results.load("man").confusion("ckplus")
+    ours = system["classes"]
+    printed_rows = system["paper"]["confusions"]["Table 6, ckplus"]
+    assert printed_rows[ours.index("anger")][ours.index("sadness")] == 8.1
+    assert np.diag(printed_rows) == pytest.approx([matrix[classes.index(c), classes.index(c)] for c in ours])
+    assert "The paper's, in % (Table 6, ckplus)" in printed(*words)
+    short = changed(made, train={"iterations": 10})
+    write_run(short, faces, "man-fold3-2", fold=3)
+    for fold in (k for k in range(10) if k != 3):
+        write_run(short, faces, f"man-fold{fold}-2", fold=fold)
+    words += ["--run", tmp_path / "data/runs/man-fold0-2"]
+    assert "The paper's" not in printed(*words)
+
+
+def test_a_single_runs_confusion_has_the_papers_below_it(tmp_path):
+    made = setup("man", 85.69)
+    faces = write_faces(made, tmp_path / "data", {"all": 3068}, classes=PROTOCOLS["rafdb7"])
+    write_run(made, faces, "man-1")
+    assert list(evaluated(tmp_path, "man-1")["paper"]["confusions"]) == ["Table 4, rafdb"]
+    assert "(Table 4, rafdb)" in printed("eval", "--classes", "--gpus", 0, "--workspace", tmp_path)
+    assert "(Table 4, rafdb)" not in printed("eval", "--gpus", 0, "--workspace", tmp_path)
+
+
+def test_a_baseline_that_is_another_papers_network_belongs_to_the_paper_of_its_recipe(tmp_path):
+    """LNLAttenNet's VGG-16 is MAN's network without its attention."""
+    made = setup("lnlattennet", 80.96)
+    assert made.networks[0]["model"]["name"] == "man"
+    faces = write_faces(made, tmp_path / "data", {"all": 3068})
+    write_run(made, faces, "vgg-1", recipe="lnlattennet-vgg16-rafdb")
+    assert values(evaluated(tmp_path, "vgg-1")) == {"all": 80.96}
+    write_run(changed(made, train={"epochs": 2}), faces, "vgg-2", recipe="lnlattennet-vgg16-rafdb")
+    paper = evaluated(tmp_path, "vgg-2")["subsets"]["all"]["paper"]
+    assert [o["value"] for o in paper["others"]] == [80.96]
+    assert paper["says"] == "training 2 epochs instead of 24 epochs"
 
 
 def test_the_last_ten_epochs_are_averaged_over_folds(tmp_path):

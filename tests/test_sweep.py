@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import toy
 from commands import tell
+from layouts import write_rafdb
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -225,3 +226,23 @@ def test_the_papers_sweeps_cross_the_folds_of_their_datasets(name):
     mine = recipe.load(name)
     assert mine.settings("build-subsets").folds == 5
     assert set(mine.sweeps) == {"alpha", "patches"}
+
+
+# ------------------------------------------------------------------------------------------- the paper's numbers
+
+
+def test_why_the_papers_numbers_are_missing_is_told_once(tmp_path):
+    """LNLAttenNet's Table V on a few faces, in a single step each."""
+    write_rafdb(tmp_path / "raf", images=("aligned",))
+    tell("detect-align", tmp_path / "raf", "--recipe", "lnlattennet-rafdb", space=tmp_path / "w")
+    words = ["lnlattennet-rafdb", "--vary", "train.model.alpha=[0.1,0.35]", "--gpus", "0"]
+    words += [w for s in ("model.channels=8", "model.size=64", "iterations=1") for w in ("--set", f"train.{s}")]
+    facts = tell("sweep", *words, space=tmp_path / "w")
+    first, second = (p["subsets"]["all"] for p in facts["points"])
+    assert (first["paper"], first["closest"], first["source"]) == (None, 85.6, "Table V (alpha: 0.1)")
+    assert "channels 8 instead of 64" in first["differs"]
+    assert second["differs"].count("alpha") == 1, "the paper has no number for this one at all"
+    with open(facts["files"][0], newline="") as f:
+        assert [float(r["closest"]) for r in csv.DictReader(f)] == [first["closest"], second["closest"]]
+    said = CliRunner().invoke(cli.app, ["sweep", *words, "--workspace", str(tmp_path / "w")]).stderr
+    assert f"alpha 0.1: 85.60 in Table V (alpha: 0.1); because here: {first['differs']}" in " ".join(said.split())

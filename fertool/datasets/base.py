@@ -89,7 +89,7 @@ class Dataset(ABC):
         layout: the tree expected on disk, as users see it in `fertool datasets`.
         expect: sample counts per split of the complete data set (empty if there is no such thing).
         options: what can be chosen when opening it: name -> allowed values, the default first (`auto`: the first
-            that is there).
+            that is there; `scan` replaces it in `chosen` by what it found).
 
     Raises:
         UsageError: an option the data set does not have, or a value it does not take.

@@ -139,7 +139,7 @@ FER2013Test/
 fer2013new.csv                     Usage, Image name and ten votes per face; or, in each of the folders,
 label.csv                          Image name, box and ten votes: another count, which RAN's released lists follow"""
     expect = {"train": 28_558, "val": 3_579, "test": 3_573}
-    options = {"label_rule": ("majority", "distribution"), "votes": ("auto", "label")}
+    options = {"label_rule": ("majority", "distribution"), "votes": ("auto", "fer2013new", "label")}
 
     @classmethod
     def matches(cls, root: Path) -> str:
@@ -155,7 +155,10 @@ label.csv                          Image name, box and ten votes: another count,
         folders = {split: found for split, name in FOLDERS.items() if (found := find(root, name))}
         try:
             files = {split: set(pictures(folder)) for split, folder in folders.items()}
-            votes = find(root, "fer2013new.csv") if self.chosen["votes"] == "auto" else None
+            votes = find(root, "fer2013new.csv") if self.chosen["votes"] != "label" else None
+            if not votes and self.chosen["votes"] == "fer2013new":
+                raise DataError(f"the table of votes is missing ({root / 'fer2013new.csv'})")
+            self.chosen["votes"] = "fer2013new" if votes else "label"
             table_of_pixels = find(root, *TABLES)
             if votes and table_of_pixels and not any(files.values()):
                 faces = _last_of_each(_with_pixels(votes, table_of_pixels), problems)

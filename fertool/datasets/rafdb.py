@@ -85,6 +85,7 @@ Annotation/boundingbox/train_00001_boundingbox.txt ...  (optional)"""
 
     def _scan_numbered(self, top: Path):
         """The copy whose aligned faces lie in folders named by the code of their class."""
+        self.chosen["images"] = "aligned"  # this copy has no others
         problems: list[Problem] = []
         found: dict[str, tuple[str, Path]] = {}
         for split, code in product(("train", "test"), CODES):
@@ -120,6 +121,7 @@ Annotation/boundingbox/train_00001_boundingbox.txt ...  (optional)"""
         for kind in kinds:
             folder = resolve(top, f"Image/{kind}")
             if folder and folder.is_dir() and (names := pictures(folder)):
+                self.chosen["images"] = kind
                 return folder, {os.path.splitext(name)[0].lower(): name for name in names}
         for kind in kinds:
             problems.append(Problem("the photographs are missing", str(top / "Image" / kind / "*.jpg")))

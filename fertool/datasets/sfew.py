@@ -49,7 +49,7 @@ Test/... or Test_Aligned_Faces/...                    without labels (optional)"
     def scan(self):
         kinds = ("aligned", "original") if self.chosen["images"] == "auto" else (self.chosen["images"],)
         places = {kind: self._folders(kind) for kind in kinds}
-        kind = max(kinds, key=lambda kind: len(places[kind]))
+        self.chosen["images"] = kind = max(kinds, key=lambda kind: len(places[kind]))
         folders = places[kind]
         problems = []
         for split in SPLITS:

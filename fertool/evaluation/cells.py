@@ -1,7 +1,5 @@
 """The commands that lead to every number of a paper, made from what the comparison asks for."""
 
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -33,49 +31,36 @@ def cells(paper: str) -> list[Cell]:
 def _cell(row: Reported) -> Cell:
     if reason := paper_results.unreachable(row):
         return Cell(row, (), "", reason)
-    if len(row.members) == 1:
-        return Cell(row, (_run(row, row.members),), _needs(row), "")
-    each: dict[tuple, list[Member]] = {}
+    return Cell(row, (_run(row),), _needs(row), "")
+
+
+def _run(row: Reported) -> str:
+    """Return the command that walks a recipe; of several members, the one whose recipe fuses their scores."""
+    first = next((m for m in row.members if cached_recipe(m.recipe).fuse), row.members[0])
+    own = [m for m in row.members if m.recipe == first.recipe]
+    variants = [m.variants[0] for m in own]
+    if variants == list(cached_recipe(first.recipe).variants):
+        variants = []  # all of them are trained without being asked for
+    words = ["fertool run", first.recipe, f"data/{row.dataset}", f"--name {_name(first, row)}"]
+    words += [f"--with {d}=data/{d}" for d in _others(first)]
+    words += [f"--variant {v}" for v in variants]
+    words += ["--lists RAN_LISTS"] if row.subset in row.data.subsets and row.data.subset_source == "list" else []
+    words += _sets(first)
     for m in row.members:
-        each.setdefault((m.recipe, json.dumps(m.given)), []).append(m)
-    runs = [_run(row, members) for members in each.values()]
-    return Cell(row, (*runs, _fuse(row)), _needs(row), "")
-
-
-def _run(row: Reported, members: Sequence[Member]) -> str:
-    """The command that walks a recipe; the members have one recipe and the same settings."""
-    variants = [f"--variant {m.variants[0]}" for m in members]
-    others = [f"--with {d}=data/{d}" for d in _others(members[0])]
-    lists = ["--lists RAN_LISTS"] if row.subset in row.data.subsets and row.data.subset_source == "list" else []
-    first = members[0]
-    named = [f"--name {_name(first, row)}"]
-    return " ".join(
-        ["fertool run", first.recipe, f"data/{row.dataset}", *named, *others, *variants, *lists, *_sets(first)]
-    )
+        words += [option.replace("--set ", f"--set {m.recipe}:") for option in _sets(m) if m not in own]
+    return " ".join(words)
 
 
 def _name(member: Member, row: Reported) -> str:
-    """The name of the faces in the workspace: that of the usual recipe, if it makes the same."""
-    usual, mine = f"{row.paper}-{row.dataset}", cached_recipe(member.recipe)
-    if usual not in recipe_names() or mine.combine:
+    """Return the name of the faces in the workspace: that of the first recipe that makes the same."""
+    mine = cached_recipe(member.recipe)
+    if mine.combine:
         return member.recipe
-    stages = ("detect-align", "build-subsets")
-    same = all(mine.settings(s) == cached_recipe(usual).settings(s) for s in stages)
-    return usual if same else member.recipe
-
-
-def _fuse(row: Reported) -> str:
-    """The command that scores the mean of the members' probabilities."""
-    count: dict[str, int] = {}
-    names = []
-    for m in row.members:
-        network = differences.train_settings(m).model["name"]
-        name = network + (f"-{m.variants[0]}" if m.variants[0] != network else "")
-        count[name] = count.get(name, 0) + 1
-        names.append(f"--run artefacts/{_name(m, row)}/runs/{name}-{count[name]}")
-    subset = [] if row.subset == "all" else ["--subset all"]
-    split = differences.test_split(row.members[0])
-    return " ".join(["fertool eval", *names, "--fuse", *subset, f"--split {split}"])
+    usual, stages = f"{row.paper}-{row.dataset}", ("detect-align", "build-subsets")
+    for name in (usual, mine.extends):
+        if name in recipe_names() and all(mine.settings(s) == cached_recipe(name).settings(s) for s in stages):
+            return name
+    return member.recipe
 
 
 def _others(member: Member) -> list[str]:
@@ -139,9 +124,11 @@ def _needs(row: Reported) -> str:
     if data.train:
         said.append(f"{data.train:,} faces to train on")
     if data.test:
-        said.append(f"{data.test:,} to test on")
+        said.append(f"{data.test:,} {'' if data.train else 'faces '}to test on")
     if folds := differences.crossed(member):
         said.append(folds)
+    if before := [d for d in _others(member) if d not in row.trained_on]:
+        said.append(f"pretrained on {' and '.join(before)}")
     if row.subset in data.subsets:
         said.append("subsets by the authors' lists")
     if weights := sorted({w for m in row.members if (w := differences.wanted_weights(m))}):

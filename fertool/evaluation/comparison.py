@@ -1,6 +1,6 @@
 """Which number of a paper belongs beside a result, and if none does, what is otherwise than in the paper."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
@@ -114,8 +114,9 @@ _SOURCES = {
 }
 
 
-def _distance(found: tuple[Difference, ...]) -> tuple[int, int]:
-    return sum(d.is_worst for d in found), len(found)
+def _distance(found: tuple[Difference, ...]) -> tuple[int, int, int]:
+    """Return how far settings are away: another network is further than any other setting of the same one."""
+    return sum(d.name == "network" for d in found), sum(d.is_worst for d in found), len(found)
 
 
 def _assumed(setup: Setup, row: Reported) -> str:
@@ -138,10 +139,10 @@ def _distinct(rows: list[Reported]) -> tuple[Reported, ...]:
 def beside(result: dict, setup: Setup | None) -> dict:
     """Return the result of `score.score` with the paper's numbers in it.
 
-    Adds `paper` {name, title, venue, says: lines for a reader} and, to every subset, `paper`: {value, system, source,
-    note, assumed, difference (percentage points above the paper's value), others [{value, source, note}], differs
-    {name: {paper, here}} the worst first, says (the differences in words)}, or None. Without a setup the result comes
-    back as it is.
+    Adds `paper` {name, title, venue, says: lines for a reader, confusions: see `confusions`} and, to every subset,
+    `paper`: {value, system, source, note, assumed, difference (percentage points above the paper's value), others
+    [{value, source, note}], differs {name: {paper, here}} the worst first, says (the differences in words)}, or None.
+    Without a setup the result comes back as it is.
     """
     if setup is None:
         return result
@@ -150,14 +151,15 @@ def beside(result: dict, setup: Setup | None) -> dict:
     subsets = {name: {**s, "paper": _entry(found[name], s["accuracy"])} for name, s in result["subsets"].items()}
     says = [*_lines(found), *_recalls(setup, result)]
     about = {"name": paper.name, "title": paper.title, "venue": paper.venue, "says": says}
+    about["confusions"] = confusions([setup], result["classes"], result["subsets"][_WHOLE]["n_total"])
     return {**result, "paper": about, "subsets": subsets}
 
 
 def beside_folds(result: dict, folds: list[Setup | None]) -> dict:
     """Return the result of `folds.score` with the paper's number in it, if it belongs beside every fold.
 
-    Adds `paper`: {name, title, venue, says, value, sd, aggregation (which of ours it is compared with), and what
-    `beside` gives a subset}, or None.
+    Adds `paper`: {name, title, venue, says, confusions, value, sd, aggregation (which of ours it is compared with), and
+    what `beside` gives a subset}, or None.
     """
     if None in folds:
         return {**result, "paper": None}
@@ -173,21 +175,55 @@ def beside_folds(result: dict, folds: list[Setup | None]) -> dict:
     if row.why:
         says.append(f"compared with the {'pooled' if pooled else 'mean'} accuracy: {row.why}")
     entry |= {"name": paper.name, "title": paper.title, "venue": paper.venue, "says": says}
+    entry["confusions"] = confusions(folds, result["classes"], result["pooled"]["n_total"])
     return {**result, "paper": entry | {"sd": row.sd, "aggregation": "pooled" if pooled else "fold mean"}}
 
 
-def beside_matrix(setup: Setup) -> dict[str, tuple[tuple[str, ...], np.ndarray, str]]:
+def beside_matrix(
+    setup: Setup, n_total: int | None = None
+) -> dict[str, tuple[tuple[str, ...], np.ndarray, tuple[Difference, ...]]]:
     """Return the matrices that the paper prints for this network, data set and fold: by name, class names, percent
-    (C, C) with nan where a row is not known, and in words what else differs."""
+    (C, C) with nan where a row is not known, and what else differs."""
     paper, found = paper_results.load(setup.paper), {}
     for name, row in paper.matrices.items():
         if row.dataset != setup.dataset or len(setup.networks) != 1:
             continue
-        departing = departs(setup, row)
+        departing = departs(setup, row, n_total)
         identity = ("detect-align.views", "detect-align.frames", "detect-align.contempt")
-        if not any(d.is_worst or d.name in identity for d in departing):
-            found[f"{row.table}, {name}"] = (*paper.confusion(name), in_words(departing))
+        if not any((d.is_worst and d.name != "test faces") or d.name in identity for d in departing):
+            found[f"{row.table}, {name}"] = (*paper.confusion(name), departing)
     return found
+
+
+def confusions(setups: Sequence[Setup], classes: Sequence[str], n_total: int) -> dict[str, list[list[float] | None]]:
+    """Return the matrices of the paper from whose settings nothing differs, in percent, in the order of these classes.
+
+    Args:
+        setups: a run, or all folds of a system.
+        n_total: how many faces were scored, over all of them.
+
+    Returns:
+        name -> rows of true classes; None for a row that is not known.
+    """
+    each = [beside_matrix(s, n_total) for s in setups]
+    found = {}
+    for name, (theirs, matrix, _) in each[0].items():
+        if set(theirs) == set(classes) and all(name in m and not m[name][2] for m in each):
+            order = [theirs.index(c) for c in classes]
+            rows = matrix[np.ix_(order, order)]
+            found[name] = [None if np.isnan(row).any() else row.tolist() for row in rows]
+    return found
+
+
+def reason(entry: Mapping | None) -> str:
+    """Return in words why a result has no number of the paper beside it, though there is one; "" where it has.
+
+    Args:
+        entry: `paper` of a subset or a cross-validation.
+    """
+    if entry is None or entry["value"] is not None:
+        return ""
+    return in_words(tuple(Difference(name, **d) for name, d in entry["differs"].items()))
 
 
 def latency(network: str, variant: str) -> str:

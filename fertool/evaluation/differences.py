@@ -164,8 +164,7 @@ def _of_run(
             yield Difference("faces to train on", f"{data.train:,}", "not recorded" if count is None else f"{count:,}")
     if "part" in here["model"] and here["model"]["part"]:
         yield from _part(lineage.get("part"), model_class(theirs["name"]).paper, recipe)
-    if _rate(train) != _rate(mine) and not _same_rate(train, mine, lineage.get("faces")):
-        yield Difference("learning rate", _rate(train), _rate(mine))
+    yield from _rate(train, mine, lineage.get("faces"))
     plainly = {k: v for k, v in train.as_dict().items() if k != "train_splits" or mine.fold is None}
     yield from _keys("train", plainly, given, mine.as_dict())
     if prepared.get("regions") is not None:
@@ -306,15 +305,24 @@ def _epochs(s: Train, faces: int | None) -> float:
     return s.iterations * s.global_batch / faces if faces else math.inf
 
 
-def _rate(s: Train) -> str:
+def _rate(theirs: Train, mine: Train, faces: int | None) -> Iterator[Difference]:
+    falls = _falls(theirs), _falls(mine)
+    if (theirs.lr, falls[0]) == (mine.lr, falls[1]) or _same_rate(theirs, mine, faces):
+        return
+    if falls[0] == falls[1]:
+        yield Difference("learning rate", f"{theirs.lr:g}", f"{mine.lr:g}")
+    else:
+        yield Difference("learning rate", f"{theirs.lr:g}{falls[0]}", f"{mine.lr:g}{falls[1]}")
+
+
+def _falls(s: Train) -> str:
+    """Return in words how the learning rate falls, "" where it does not."""
+    share, unit = s.lr_unit == "fraction", s.lr_unit
     if s.lr_every:
-        return f"{s.lr:g}, × {s.lr_gamma:g} every {_at(s.lr_every, s.lr_unit)}"
-    falls = ", ".join(_at(m, s.lr_unit) for m in s.lr_milestones)
-    return f"{s.lr:g}" + (f", × {s.lr_gamma:g} at {falls}" if falls else "")
-
-
-def _at(time: float, unit: str) -> str:
-    return f"{100 * time:g} %" if unit == "fraction" else f"{unit} {time:,g}"
+        every = f"{100 * s.lr_every:g} %" if share else unit if s.lr_every == 1 else f"{s.lr_every:,g} {unit}s"
+        return f", × {s.lr_gamma:g} every {every}"
+    at = ", ".join(f"{100 * m:g} %" if share else f"{m:,g}" for m in s.lr_milestones)
+    return f", × {s.lr_gamma:g} at {'' if share else unit + ' '}{at}" if at else ""
 
 
 def _same_rate(theirs: Train, mine: Train, faces: int | None) -> bool:

@@ -16,7 +16,8 @@ ablation of it), `note`, for a cross-validation `aggregation` (pooled or fold me
 so, and what its system was:
 
     variant      as fertool calls it; a list means any of these. The full system has the name of the network
-    members      instead of a variant, where scores are fused: {variant, recipe, given} of each network
+    members      instead of a variant, where scores are fused: {variant, recipe, given} of each network; the recipe of
+                 one of them has `fuse`
     recipe       whose settings are the paper's; default: <paper>-<dataset>
     given        settings in which the number departs from the recipe: "init", "model.alpha", "detect-align.missed" ...;
                  a list means any of these

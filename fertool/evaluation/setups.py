@@ -8,6 +8,7 @@ from fertool import artefact
 from fertool.artefact import Artefact
 from fertool.errors import RecipeError
 from fertool.evaluation import paper_results
+from fertool.evaluation.differences import cached_recipe
 from fertool.models.registry import model_class
 from fertool.training import lineage
 
@@ -49,7 +50,7 @@ def setup_of(
     *,
     crossed: bool = False,
 ) -> Setup | None:
-    """Return what a run and its predictions are in the terms of its network's paper; None if no number of a paper
+    """Return what a run and its predictions are in the terms of its paper; None if no number of a paper
     belongs to them: there is no paper, the data set is not known, or the split that is scored was trained on.
 
     Args:
@@ -58,10 +59,7 @@ def setup_of(
         crossed: the predictions of all folds are scored together.
     """
     train, split = run.params["train"], predictions.params.get("split", "test")
-    try:
-        paper = getattr(model_class(run.params["model"]["name"]), "paper", "")
-    except RecipeError:
-        paper = ""
+    paper = _paper(run)
     if split in train["train_splits"] or paper not in paper_results.names():
         return None
     network = lineage.describe(run)
@@ -88,6 +86,17 @@ def setup_of(
         checkpoint=_checkpoint(train, predictions.params.get("weights", "selected")),
         subset_sources=_sources(subsets),
     )
+
+
+def _paper(run: Artefact) -> str:
+    """Return the paper of a run's recipe, whose baseline may be another paper's network; else that of its network."""
+    recipe = run.params["recipe"]
+    if recipe in paper_results.recipe_names() and cached_recipe(recipe).paper:
+        return cached_recipe(recipe).paper
+    try:
+        return getattr(model_class(run.params["model"]["name"]), "paper", "")
+    except RecipeError:
+        return ""
 
 
 def _regions(run: Artefact, predictions: Artefact, prepared: Mapping) -> Mapping | None:

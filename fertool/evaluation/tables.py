@@ -143,6 +143,13 @@ def fold_confusion(result: Mapping) -> Table:
     )
 
 
+def paper_confusion(name: str, rows: list[list[float] | None], classes: list[str]) -> Table:
+    """Percent, as the paper prints them; a row that is not known is left blank."""
+    blank = ["–"] * len(classes)
+    shown = [[c, *([f"{v:.1f}" for v in row] if row else blank)] for c, row in zip(classes, rows, strict=True)]
+    return console.table(f"The paper's, in % ({name})", ["", *_short(classes)], shown)
+
+
 def fold_rows(result: Mapping, name: str) -> list[dict]:
     """One flat row per fold, and one each for all pooled and averaged, for CSV."""
     rows = [{"system": name, **fold} for fold in result["folds"]]

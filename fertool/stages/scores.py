@@ -218,8 +218,14 @@ def report_cross_validation(facts: dict, *, every_class: bool = False) -> None:
             console.say(line)
         if every_class:
             console.show(tables.fold_confusion(result))
+            _show_paper_confusions(result)
     for file in facts.get("csv", []):
         console.say(f"→ {file}")
+
+
+def _show_paper_confusions(result: Mapping) -> None:
+    for name, rows in (result.get("paper") or {}).get("confusions", {}).items():
+        console.show(tables.paper_confusion(name, rows, result["classes"]))
 
 
 def last_epochs(run: Artefact, predictions: Artefact) -> dict | None:
@@ -301,6 +307,8 @@ def report(facts: dict, *, every_class: bool = False) -> None:
                 console.show(tables.classes(result, subset))
                 if every_class:
                     console.show(tables.confusion(result, subset))
+                    if subset == score.ALL:
+                        _show_paper_confusions(result)
     if "comparison" in facts:
         console.show(tables.comparison(facts["comparison"]))
     for name, time in facts.get("latency", {}).items():

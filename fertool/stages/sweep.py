@@ -10,7 +10,7 @@ import numpy as np
 from fertool import console, locks
 from fertool.artefact import read
 from fertool.errors import RecipeError, UsageError
-from fertool.evaluation import tables
+from fertool.evaluation import comparison, tables
 from fertool.evaluation.score import ALL
 from fertool.figures import style
 from fertool.figures import sweep as figure_of
@@ -116,7 +116,8 @@ def run(
             else the mean over folds.
 
     Returns:
-        {"name", "keys", "points": [{"values", "runs", "subsets": {name: {accuracy, low, high, sd, n_total, paper}}}],
+        {"name", "keys", "points": [{"values", "runs", "subsets": {name: {accuracy, low, high, sd, n_total, paper (its
+        number), closest (if there is none: its number for the closest settings), source, differs (in words)}}}],
         "files"}. Runs that differ in nothing but their seed are one point: their mean, `sd` over them, and `low` and
         `high` one sd away; likewise the draws of random crops and the mean over folds.
 
@@ -213,6 +214,8 @@ def report(facts: dict) -> None:
         paper = [p["subsets"][ALL]["paper"]] if with_paper else []
         rows.append([*(str(p["values"][k]) for k in facts["keys"]), *shown, *paper, ", ".join(p["runs"])])
     console.show(console.table("accuracy in %, " + " and ".join(facts["keys"] or [_SEED]), columns, rows))
+    for line in _not_compared(facts):
+        console.say(line)
     for file in facts["files"]:
         console.say(f"→ {file}")
 
@@ -242,9 +245,30 @@ def _together(runs: list[tuple[list[Path], dict, Mapping]]) -> dict:
         point = {k: first[k] for k in ("accuracy", "low", "high", "sd", "n_total")}
         if len(each) > 1 and None not in each:
             point |= _around(float(np.mean(each)), float(np.std(each, ddof=1)))
-        subsets[name] = point | {"paper": (first.get("paper") or {}).get("value")}
+        subsets[name] = point | _paper(first.get("paper"))
     values = {k: v for k, v in runs[0][2].items() if k != _SEED}
     return {"values": values, "runs": [f.name for folders, *_ in runs for f in folders], "subsets": subsets}
+
+
+def _paper(entry: Mapping | None) -> dict:
+    """Return the paper's number, or that of the closest settings, and in what those differ from ours."""
+    if entry is None:
+        return {"paper": None, "closest": None, "source": None, "differs": ""}
+    closest = entry["others"][0] if entry["value"] is None else None
+    said = {"paper": entry["value"], "closest": closest and closest["value"]}
+    return said | {"source": (closest or entry)["source"], "differs": comparison.reason(entry)}
+
+
+def _not_compared(facts: dict) -> list[str]:
+    """Return the numbers of the paper that do not belong beside ours and why, what holds for several points once."""
+    numbers: dict[str, list[str]] = {}
+    for p in facts["points"]:
+        values = ", ".join(f"{k.rpartition('.')[2]} {p['values'][k]}" for k in facts["keys"])
+        for name, s in p["subsets"].items():
+            if s["differs"]:
+                of = ", ".join(filter(None, [values, "" if name == ALL else name]))
+                numbers.setdefault(s["differs"], []).append(f"{of}: {s['closest']:.2f} in {s['source']}".lstrip(": "))
+    return [f"not compared with the paper: {'; '.join(each)}; because here: {why}" for why, each in numbers.items()]
 
 
 def _rows(facts: dict) -> list[dict]:

@@ -42,10 +42,13 @@ def _printed(runs: list[Run], classes: tuple[str, ...], subset: str | None) -> d
     found = {}
     for r in runs:
         faces = r.faces()
-        setup = setups.setup_of(r.run(), r.predictions(faces), faces)
-        for name, (theirs, matrix, differing) in (comparison.beside_matrix(setup) if setup else {}).items():
+        predictions = r.predictions(faces)
+        setup = setups.setup_of(r.run(), predictions, faces)
+        n_total = int((np.asarray(predictions["label"]) >= 0).sum())
+        for name, (theirs, matrix, differing) in (comparison.beside_matrix(setup, n_total) if setup else {}).items():
             if differing:
-                console.say(f"note: {name} belongs to another training than {r.name}; here: {differing}")
+                said = comparison.in_words(differing)
+                console.say(f"note: {name} is not of the same settings as {r.name}; here: {said}")
             if set(theirs) == set(classes):
                 order = [theirs.index(c) for c in classes]
                 found[f"{setup.paper}, {name}"] = matrix[np.ix_(order, order)]
