@@ -87,9 +87,9 @@ def run(
     data_folder()  # says what is missing before any process starts
     _render_people(out_dir, planned)
     rows = [face for faces in planned for face in faces]
-    files.write(out_dir / LANDMARKS, _npy(np.concatenate([np.load(_marks(out_dir, faces)) for faces in planned])))
-    files.write(out_dir / "README.txt", _README)
-    files.write(out_dir / TABLE, _table(rows))  # last: where it is, all is there
+    _write(out_dir / LANDMARKS, _npy(np.concatenate([np.load(_marks(out_dir, faces)) for faces in planned])))
+    _write(out_dir / "README.txt", _README)
+    _write(out_dir / TABLE, _table(rows))  # last: where it is, all is there
     return out_dir
 
 
@@ -149,7 +149,7 @@ def _claim(out_dir: Path, settings: dict, overwrite: bool) -> None:
         out_dir.is_dir() and all(files.is_temporary(p.name) for p in out_dir.iterdir())  # of a call that was killed
     ):
         raise DataError(f"{out_dir} holds something else than rendered faces", "name a new or empty folder")
-    files.write(kept, json.dumps(settings))  # last: a call that is killed before finds the old ones
+    _write(kept, json.dumps(settings))  # last: a call that is killed before finds the old ones
 
 
 def _settings_of(path: Path) -> dict:
@@ -219,10 +219,16 @@ def _render_person(out_dir: Path, faces: list) -> int:
     marks = []
     for face in faces:
         made = render_face(face.spec)
-        files.write(out_dir / _path(face), cv2.imencode(".png", made.pixels[..., ::-1])[1].tobytes())
+        _write(out_dir / _path(face), cv2.imencode(".png", made.pixels[..., ::-1])[1].tobytes())
         marks.append(made.landmarks)
-    files.write(_marks(out_dir, faces), _npy(np.stack(marks)))
+    _write(_marks(out_dir, faces), _npy(np.stack(marks)))
     return len(faces)
+
+
+def _write(path: Path, content: bytes | str) -> None:
+    """Write a file of a claimed folder, also where a killed call or other settings left one."""
+    path.unlink(missing_ok=True)
+    files.write(path, content)
 
 
 def _npy(array: np.ndarray) -> bytes:
