@@ -73,7 +73,8 @@ def differences(old: Artefact, params: Mapping, inputs: Iterable[Parent], ignore
         if role not in a or role not in b:
             out.append(f"{role} {'added' if role in b else 'no longer given'}")
         elif a[role].digest != b[role].digest:
-            out.append(f"another {role} ({a[role].name} → {b[role].name})")
+            names = dict.fromkeys((a[role].name, b[role].name))
+            out.append(f"another {role}{' of the same name' if len(names) == 1 else ''} ({' → '.join(names)})")
     return out
 
 

@@ -23,6 +23,6 @@ def main() -> None:
             raise
         context = getattr(e, "ctx", None)
         console.configure(json_output="--json" in sys.argv)
-        said = " ".join(e.format_message().split()).removesuffix(".")
+        said = " ".join(e.format_message().split()).removesuffix(".").replace(": Value error, ", ": ")
         console.fail(said, f"see: {context.command_path if context else 'fertool'} --help", 2)
         sys.exit(2)

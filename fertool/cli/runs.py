@@ -8,7 +8,7 @@ import typer
 from fertool import console
 from fertool import recipe as recipes
 from fertool.cli.frame import RUNS, Data, Gpus, Images, Overwrite, RecipeName, Runs, Sets, Space, command, setting
-from fertool.errors import UsageError
+from fertool.errors import UsageError, nearest
 from fertool.settings import LARGEST_SEED, Evaluate, Train
 from fertool.workspace import Workspace
 
@@ -96,7 +96,7 @@ def _recipe(model: str, recipe: str | None, dataset: str) -> recipes.Recipe:
     if model not in MODELS:
         raise UsageError(
             f"{model!r} is neither a network nor a recipe",
-            f"networks: {', '.join(MODELS)}; recipes: {', '.join(recipes.names())}",
+            nearest(model, MODELS if "-" not in model else (*MODELS, *recipes.names())) + "; see: fertool recipes",
         )
     if recipe:
         return recipes.load(recipe).with_model(model)
