@@ -11,12 +11,11 @@ import typer
 
 from fertool import artefact, cli
 from fertool.datasets import DATASETS
-from fertool.evaluation.cells import _required
 from fertool.evaluation.paper_results import Reported
 from fertool.evaluation.setups import Setup, fused
 from fertool.faces.status import OK
 from fertool.labels import PROTOCOLS
-from fertool.models.registry import model_settings
+from fertool.models.registry import model_settings, required_network
 from fertool.recipe import load as load_recipe
 from fertool.stages import detect_align
 from fertool.stages.plan import make_plan
@@ -84,7 +83,11 @@ class Workbench:
             init = {"name": Path(settings.init or "none").name, "run": None}
             if plan.pretraining:
                 init = {"name": "run.h5", "run": trained[plan.pretraining][variant].networks[0]}
-            parts = [p for p in plan.parts if p.recipe.name in recipe.after and _required(recipe.name, variant)]
+            parts = [
+                p
+                for p in plan.parts
+                if p.recipe.name in recipe.after and required_network(recipe.settings("train").model, variant)
+            ]
             part = [self._walk(p, name)[""].networks[0] for p in parts]
             if elsewhere := plan.part_of(variant):
                 part = [trained[elsewhere][""].networks[0]]

@@ -1,14 +1,11 @@
 """The commands that lead to every number of a paper, made from what the comparison asks for."""
 
 from dataclasses import dataclass
-from functools import cache
-
-import torch
 
 from fertool.evaluation import differences, paper_results
 from fertool.evaluation.differences import cached_recipe
 from fertool.evaluation.paper_results import Member, Reported, recipe_names
-from fertool.models.registry import build_model, model_settings
+from fertool.models.registry import model_settings, required_network
 from fertool.recipe import Recipe, set_to
 
 
@@ -68,7 +65,7 @@ def _others(member: Member) -> list[str]:
     found: dict[str, None] = {}
 
     def walk(recipe: Recipe, variant: str) -> None:
-        required = _required(recipe.name, variant)
+        required = required_network(recipe.settings("train").model, variant)
         for earlier in (r for r in map(cached_recipe, recipe.after) if _trains(r.name) == required):
             found.update(dict.fromkeys([earlier.dataset]))
         if recipe.pretraining:
@@ -84,14 +81,6 @@ def _others(member: Member) -> list[str]:
 
 def _trains(recipe: str) -> str:
     return cached_recipe(recipe).sections["train"]["model"]["name"]
-
-
-@cache
-def _required(recipe: str, variant: str) -> str:
-    """The network that has to be trained before a variant of a recipe's."""
-    settings = model_settings(cached_recipe(recipe).settings("train").model, variant)
-    with torch.device("meta"):
-        return build_model(settings, 7).stands_on
 
 
 def _sets(member: Member) -> list[str]:

@@ -1,5 +1,8 @@
 """The networks fertool knows, by name. Adding a paper is one file and one line here."""
 
+import json
+from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -52,3 +55,24 @@ def model_settings(values: dict[str, Any], variant: str | None = None) -> Any:
 def build_model(settings: Any, classes: int, regions: int = 6) -> Any:
     """A network with fresh weights."""
     return model_class(settings.name)(settings, classes=classes, regions=regions)
+
+
+def build_model_meta(settings: Any, classes: int) -> Any:
+    """A network without memory for its weights, to ask what it needs."""
+    import torch
+
+    with torch.device("meta"):
+        return build_model(settings, classes)
+
+
+def required_network(values: Mapping[str, Any], variant: str = "") -> str:
+    """Return the name of the network that has to be trained before this one, "" for none; arguments as for
+    `model_settings`."""
+    settings = model_settings(dict(values), variant)
+    return _required(json.dumps(settings.as_dict(), sort_keys=True))
+
+
+@cache
+def _required(settings: str) -> str:
+    """Answer for settings as JSON: recipes ask for the same few networks again and again, and each has to be built."""
+    return build_model_meta(model_settings(json.loads(settings)), classes=2).stands_on

@@ -6,10 +6,9 @@ from pathlib import Path
 
 from fertool import artefact
 from fertool.errors import ArtefactError, RecipeError, nearest
-from fertool.models.registry import model_settings
+from fertool.models.registry import model_settings, required_network
 from fertool.recipe import Recipe, load, names, parse_sets
 from fertool.settings import Settings
-from fertool.stages.train_job import build_model_meta
 from fertool.workspace import Workspace
 
 
@@ -43,7 +42,7 @@ class Plan:
 
     def part_of(self, variant: str) -> str:
         """Return the name of the recipe in `elsewhere` that trains what this variant's network needs, or ""."""
-        wanted = _required_network(self.stages["train"].model, variant)
+        wanted = required_network(self.stages["train"].model, variant)
         trains = {e.recipe.settings("train").model["name"]: e.recipe.name for e in self.elsewhere}
         return trains.get(wanted, "") if wanted else ""
 
@@ -98,7 +97,7 @@ class _Planner:
         for variant in variants:
             model_settings(model, variant)
         variants = tuple("" if v == model["name"] else v for v in variants)
-        required = {_required_network(model, v) for v in variants}
+        required = {required_network(model, v) for v in variants}
         elsewhere, parts = [], []
         for earlier in map(load, recipe.after):
             if earlier.settings("train").model["name"] not in required:
@@ -168,8 +167,3 @@ class _Planner:
         stages = {"detect-align": self._settings(theirs)["detect-align"]}
         made = Plan(replace(theirs, dataset=dataset), stages=stages, folder=self.others[dataset])
         return made, tuple(entry["splits"])
-
-
-def _required_network(model: Mapping, variant: str) -> str:
-    """Return the name of the network that has to be trained before this one, or ""."""
-    return build_model_meta(model_settings(dict(model), variant), classes=2).stands_on

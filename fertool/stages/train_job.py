@@ -11,7 +11,7 @@ from fertool import artefact, console
 from fertool.artefact import Artefact
 from fertool.errors import ArtefactError, DataError, RecipeError, nearest
 from fertool.faces.status import HAS_IMAGE
-from fertool.models.registry import build_model, model_class
+from fertool.models.registry import build_model_meta, model_class
 from fertool.models.weights import NAMED, init_source
 from fertool.settings import Train
 from fertool.training import people
@@ -265,9 +265,3 @@ def tracked_rows(faces: Artefact, s: Train) -> torch.Tensor:
         if faces["status"][place[name]] not in HAS_IMAGE:
             raise DataError(f"the face {name!r} has no picture to track", "track others")
     return torch.tensor([place[name] for name in s.track], dtype=torch.int64)
-
-
-def build_model_meta(model, classes: int):
-    """The network without memory for its weights, to ask what it needs."""
-    with torch.device("meta"):
-        return build_model(model, classes)
