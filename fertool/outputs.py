@@ -20,6 +20,7 @@ PREDICTIONS = ("file", "frame", "seconds", "face")
 _MARKS = (MARK.encode(), b'<meta name="generator" content="fertool">')
 _ARTEFACT = b"fertool_kind"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
+_LOST = bytes(len(_HDF5))  # how an unfinished file may begin after a power cut
 #: headers of the tables of predict, suggest-occlusion, eval and sweep
 _TABLES = re.compile(
     rb"file,frame,seconds,face,|id,suggested,confidence,type|run,subset,|system,fold,|.*,subset,.*,runs\s"
@@ -72,15 +73,17 @@ def check_output(path: Path, *, sources: Collection[Inode] = (), artefact: bool 
         raise UsageError(f"{path} is one of the files that are read", "choose another --out")
     if path.is_dir():
         raise UsageError(f"{path} is a folder", "name a file, or choose another --out")
-    if artefact and path.suffix == ".partial":  # also one of which a power cut left nothing
-        return
     start, end = _ends(path, _HEAD, _TAIL)
+    if artefact and path.suffix == ".partial" and start.startswith((_HDF5, _LOST)):
+        return
     if start.startswith(_HDF5) and not artefact:
         raise UsageError(f"{path} is an HDF5 file and would be replaced by something else", "choose another path")
     own = _is_artefact(path, start) if artefact else any(mark in start or mark in end for mark in _MARKS)
     if start and not own and not _TABLES.match(start):
+        damaged = ", or it is damaged at its beginning" if artefact else ""
         raise UsageError(
-            f"{path} is already there and fertool did not write it", "choose another path, or move the file away"
+            f"{path} is already there and fertool did not write it{damaged}",
+            "choose another path, or move the file away",
         )
 
 

@@ -1,5 +1,6 @@
 """YAML of the user's, parsed so that no text can take for ever, fill the memory or mean something unforeseen."""
 
+import re
 from typing import Any
 
 import yaml
@@ -56,6 +57,8 @@ def _size(node: yaml.Node, known: dict[int, int], depth: int, where: str) -> int
         if isinstance(node, yaml.ScalarNode):
             if node.tag in _NUMBERS and len(node.value) > _DIGITS:
                 raise RecipeError(f"{where} holds a number of {len(node.value):,} digits", "no setting takes one")
+            if node.tag in _NUMBERS and (base := _base(node.value)):
+                raise RecipeError(f"{where} holds {node.value}, in YAML a number of base {base}", "write it in decimal")
             parts = []
         else:
             parts = [n for pair in node.value for n in (pair if isinstance(pair, tuple) else (pair,))]
@@ -64,6 +67,13 @@ def _size(node: yaml.Node, known: dict[int, int], depth: int, where: str) -> int
             raise RecipeError(f"{where} has more than {_MOST:,} values with its aliases", "this is no recipe")
         known[id(node)] = size
     return known[id(node)]
+
+
+def _base(number: str) -> int | None:
+    """The base of a number that is not what a reader takes it for: 1:30 is 90, 017 is 15."""
+    if ":" in number:
+        return 60
+    return 8 if re.fullmatch(r"[-+]?0[0-7_]+", number) else None
 
 
 def _too_deep(where: str) -> RecipeError:

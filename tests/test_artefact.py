@@ -16,7 +16,7 @@ import pytest
 
 from fertool import artefact
 from fertool.artefact import Column, Parent
-from fertool.errors import ArtefactError, DataError
+from fertool.errors import ArtefactError, DataError, UsageError
 
 NAMES = ["plain.png", "mit Leerzeichen, Komma.jpg", "gesicht-ä.png", "写真.bmp", ""]
 MASKS = np.arange(5 * 8 * 14 * 14, dtype="u1").reshape(5, 8, 14, 14)
@@ -425,6 +425,23 @@ def test_a_damaged_unfinished_file_is_begun_anew(tmp_path):
     writer = begin(tmp_path / "faces.h5")
     fill(writer)
     assert writer.finish().complete
+
+
+@pytest.mark.parametrize("link", [False, True])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_unfinished_file_of_somebody_elses_is_kept(tmp_path, link, overwrite):
+    partial = tmp_path / "faces.h5.partial"
+    mine = tmp_path / "notes.txt" if link else partial
+    mine.write_text("mine, and not one of fertool's files")
+    if link:
+        partial.symlink_to(mine)
+    with pytest.raises(UsageError, match="did not write it"):
+        begin(tmp_path / "faces.h5", overwrite=overwrite)
+    assert mine.read_text() == "mine, and not one of fertool's files"
+    partial.unlink()
+    partial.write_bytes(bytes(5000) + b"what a power cut left")
+    begin(tmp_path / "faces.h5").close()
+    assert artefact.read(partial, "faces", partial=True).rows == ROWS
 
 
 def test_a_writer_whose_file_was_replaced_does_not_seal_the_other_one(tmp_path):

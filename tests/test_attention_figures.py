@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import toy
-from commands import tell
+from commands import call, tell
 from made_faces import FIVE, make_faces
 from PIL import Image
 
@@ -197,6 +197,9 @@ def test_steps_from_photographs_without_a_run(tmp_path):
     assert arrays["0/aligned"].shape == (24, 24, 1)
     assert np.array_equal(normalise(arrays["0/aligned"][..., 0], 7.0), arrays["0/normalised"][..., 0])
     assert arrays["0/photograph"].shape == (30, 40, 3)
+    (tmp_path / "photos/fear/notes.xyz").touch()
+    said = call("visualize", "steps", "--photos", tmp_path / "photos", "--faces", 1, "--dpi", 60, space=space)
+    assert "note: 1 files are left out, their names do not end like an image's: 1 .xyz" in said.stderr
     assert "--photos" in tell("visualize", "steps", space=space, ok=False)["hint"]
     assert "need landmarks" in tell("visualize", "landmarks", space=space, ok=False)["error"]
     told = tell("visualize", "curves", "--data", "photos", space=space, ok=False)

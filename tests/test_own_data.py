@@ -171,6 +171,15 @@ def test_one_file_with_two_labels_or_splits_is_an_error(tmp_path):
     assert "1 files have several splits: a.png (test, train)" in said
 
 
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_one_file_under_two_names_with_two_labels_is_an_error(tmp_path, link):
+    table = write(tmp_path, "path,label,split\na.png,fear,train\nlink.png,anger,test\nb.png,fear,test\n")
+    link(tmp_path / "a.png", tmp_path / "link.png")
+    said = told(check(table), fatal=True)
+    assert "1 files have several labels: link.png (anger, fear)" in said
+    assert "1 files have several splits: link.png (test, train)" in said
+
+
 def test_an_empty_id_is_the_path_and_a_repeated_row_is_noted(tmp_path):
     table = write(tmp_path, "id,path,label\n,a.png,fear\nx,b.png,fear\nx,b.png,fear\n")
     assert rows(open_dataset(table)).keys() == {"a.png", "x"}

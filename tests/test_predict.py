@@ -333,6 +333,27 @@ def digests(folder) -> dict:
     return {p: hashlib.blake2b(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
+@pytest.mark.parametrize("way", ["file", "link", "source"])
+def test_an_unfinished_table_of_somebody_elses_is_kept(alone, faces, tmp_path, way):
+    Image.fromarray(faces[0]).save(tmp_path / "a.png")
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "out").mkdir()
+    partial = tmp_path / "out/predictions.csv.partial"
+    if way == "file":
+        partial.write_text("mine")
+    else:
+        partial.symlink_to(tmp_path / ("a.png" if way == "source" else "notes.txt"))
+    before = digests(tmp_path)
+    said = refusal("predict", tmp_path / "a.png", "--run", alone, "--out", tmp_path / "out", space=tmp_path, code=2)
+    assert "predictions.csv.partial is" in said
+    assert digests(tmp_path) == before
+
+
+def test_numbers_that_no_camera_has_are_names_of_files(alone, tmp_path):
+    for word in ("9" * 20, "9" * 200, "٣"):
+        assert "no such file" in refusal("predict", word, "--run", alone, space=tmp_path)
+
+
 def _onto(folder, way, image, film):
     """Sources in a folder, and an --out whose drawings would land on one of them, or on another file of the user's."""
     words = [folder / "party.jpg"]

@@ -219,5 +219,6 @@ def test_csv_gives_the_counts_back(faces, subsets, tmp_path):
 
 
 def test_csv_that_cannot_be_written_is_an_error(faces, tmp_path):
+    (tmp_path / "file").touch()
     with pytest.raises(DataError):
-        tables.write_csv(tmp_path / "nowhere" / "scores.csv", tables.score_rows(score(_predict(faces)), "ran-1"))
+        tables.write_csv(tmp_path / "file" / "scores.csv", tables.score_rows(score(_predict(faces)), "ran-1"))

@@ -10,7 +10,7 @@ from fertool.datasets.affectnet import AffectNet
 from fertool.datasets.base import Dataset, some
 from fertool.datasets.celeba import CelebA
 from fertool.datasets.ckplus import CkPlus
-from fertool.datasets.disk import ARCHIVES, few
+from fertool.datasets.disk import ARCHIVES, CLASSES, few
 from fertool.datasets.fedro import FedRo
 from fertool.datasets.fer2013 import Fer2013
 from fertool.datasets.ferplus import FerPlus
@@ -80,10 +80,13 @@ def recognise(root: Path | str) -> tuple[type[Dataset], str]:
         raise DataError(
             f"{root} holds archives ({some(p.name for p in archives)}) and no dataset", _unpack(archives[0])
         )
+    layouts = "the layouts: fertool datasets; every image in it and below, without labels: --dataset folder"
+    if any(p.name.isdecimal() and p.is_dir() for p in few(root)):
+        layouts = f"if the numbers are classes, name them in {root / CLASSES}, a line for each (3 happy); {layouts}"
     raise DataError(
         f"{root} has the layout of no data set known here. It holds: {some(p.name for p in few(root))}. "
         "Looked for: " + "; ".join(f"{cls.marks} ({cls.name})" for cls in DATASETS),
-        "the layouts: fertool datasets; every image in it and below, without labels: --dataset folder",
+        layouts,
     )
 
 

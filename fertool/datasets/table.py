@@ -5,7 +5,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from fertool.datasets.disk import ARCHIVES, CLASSES, SPLITS, class_names, emotio
 from fertool.datasets.tabular import header, table, unescape_formula
 from fertool.errors import DataError
 from fertool.labels import ordered
-from fertool.outputs import is_drawn, is_predictions
+from fertool.outputs import inode, is_drawn, is_predictions
 
 ENDINGS = (".csv", ".tsv")
 LONGEST = 64  # characters of a text that is carried along
@@ -337,14 +337,15 @@ def _ids(cells: list[str], names: list[str], report: Callable) -> list[str]:
 
 
 def _check_files(paths: list[str], names: list[str], labels: list, splits: list, report: Callable) -> None:
-    """Report files that have two labels, or lie in two splits."""
+    """Report files that have two labels, or lie in two splits, by whatever name or link they are listed."""
+    files = [inode(path) or path for path in paths]
     for what, values in (("labels", labels), ("splits", splits)):
-        said: dict[str, set] = {}
-        for path, value in zip(paths, values, strict=True):
-            said.setdefault(path, set()).add(value)
-        several = {path: values for path, values in said.items() if len(values) > 1}
+        said: dict[Hashable, set] = {}
+        for file, value in zip(files, values, strict=True):
+            said.setdefault(file, set()).add(value)
+        several = {file: values for file, values in said.items() if len(values) > 1}
         if several:
-            called = dict(zip(paths, names, strict=True))
+            called = dict(zip(files, names, strict=True))
             shown = (f"{called[p]} ({', '.join(sorted(v or 'none' for v in vs))})" for p, vs in several.items())
             report(f"{len(several):,} files have several {what}: {some(shown)}")
 

@@ -1,6 +1,7 @@
 """Photographs, folders of them, films and cameras as one stream of pictures, of which one at a time is in memory."""
 
 import os
+import re
 import stat
 import time
 from collections import Counter
@@ -18,6 +19,7 @@ from fertool.faces.images import UnreadableImage, read_image
 from fertool.faces.source_file import MISSING
 from fertool.outputs import is_drawn
 
+_CAMERA = re.compile(r"[0-9]{1,4}")  # longer ones are names of files
 _EXACT = (".avi",)  # states the exact number of its frames
 _SHORT = 0.95  # a film with less of its frames than this ends too early; the number a file states is an estimate
 
@@ -84,7 +86,7 @@ def named(words: Iterable[str], note: Callable[[str], None] = lambda message: No
         path = Path(word)
         if path.is_dir():
             found += _inside(path, note)
-        elif word.isdecimal() and not path.exists():
+        elif _CAMERA.fullmatch(word) and not path.exists():
             found.append(Source(f"camera {word}", int(word), f"camera-{word}.mp4"))
         else:
             found.append(_file(word, path, path.name))

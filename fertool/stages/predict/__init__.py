@@ -58,7 +58,9 @@ def run(
     if not sources:
         raise DataError(f"there is no image or video in {', '.join(words)} or below", "name images, folders or videos")
     if out:
-        check_output(out / Table.NAME, sources=inodes(s.at for s in sources if not s.is_camera))
+        files = inodes(s.at for s in sources if not s.is_camera)
+        for table in (out / Table.NAME, partial_path(out / Table.NAME)):
+            check_output(table, sources=files)
         if (out / Table.NAME).exists() and not overwrite:
             raise ArtefactError(f"{out / Table.NAME} is already there", "add --overwrite, or choose another --out")
     stopped = bool(out) and partial_path(out / Table.NAME).exists()  # an earlier call; it may have drawn some

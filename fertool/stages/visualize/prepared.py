@@ -32,6 +32,8 @@ def draw_steps(runs: list[Run], settings: Visualize, subset: str | None) -> Draw
     rows = _rows(faces, found, settings, subset, "in which a face was found")
     made = DetectAlign(**{f.name: faces.params[f.name] for f in fields(DetectAlign) if f.name in faces.params})
     dataset = open_dataset(settings.photos, faces.params["dataset"], **made.dataset_options)
+    for problem in dataset.problems():
+        console.say(f"note: {problem}")
     wanted = set(faces.ids[rows])
     samples = {s.id: s for s in dataset.samples() if s.id in wanted}
     if missing := wanted - set(samples):
