@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 import toy
-from commands import call, tell
+from commands import tell
 from made_faces import FIVE, make_faces
 from PIL import Image
+from typer.testing import CliRunner
 
-from fertool import artefact
+from fertool import artefact, cli
 from fertool.faces.illumination import normalise
 from fertool.figures.attention import maps
 from fertool.stages.visualize.looking import view_of
@@ -198,7 +199,8 @@ def test_steps_from_photographs_without_a_run(tmp_path):
     assert np.array_equal(normalise(arrays["0/aligned"][..., 0], 7.0), arrays["0/normalised"][..., 0])
     assert arrays["0/photograph"].shape == (30, 40, 3)
     (tmp_path / "photos/fear/notes.xyz").touch()
-    said = call("visualize", "steps", "--photos", tmp_path / "photos", "--faces", 1, "--dpi", 60, space=space)
+    words = ["visualize", "steps", "--photos", tmp_path / "photos", "--faces", 1, "--dpi", 60, "--workspace", space]
+    said = CliRunner().invoke(cli.app, [*map(str, words)])
     assert "note: 1 files are left out, their names do not end like an image's: 1 .xyz" in said.stderr
     assert "--photos" in tell("visualize", "steps", space=space, ok=False)["hint"]
     assert "need landmarks" in tell("visualize", "landmarks", space=space, ok=False)["error"]

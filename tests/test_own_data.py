@@ -333,6 +333,12 @@ def test_numbered_folders_say_what_to_do(tmp_path):
     assert found == {(s, label): 1 for s in ("train", "test") for label in ("surprise", "fear")}
 
 
+def test_names_that_begin_with_an_at_sign_are_read(tmp_path):
+    for name in ("@anna.png", "@fear/b.png", "@eaDir/c.png"):
+        write_image(tmp_path / "fear" / name, FEAR)
+    assert set(rows(open_dataset(tmp_path))) == {"fear/@anna.png", "fear/@fear/b.png"}
+
+
 @pytest.mark.parametrize("name", ["data.zip", "data.tar.gz", "data.7z"])
 def test_an_archive_in_place_of_a_folder(tmp_path, name):
     (tmp_path / name).write_bytes(b"PK")

@@ -54,6 +54,8 @@ SPLITS = {
 #: the folders of a release hold few entries; a folder of 300,000 pictures is not searched for a release's names
 FEW = 1000
 
+_LEFT_BEHIND = ("__macosx", "thumbs.db", "desktop.ini")
+
 #: folders of fertool's own output: never read as data
 _left_out: set[Inode] = set()
 
@@ -69,7 +71,7 @@ def leave_out(*folders: Path | None) -> None:
 
 def ignored(name: str) -> bool:
     """Whether a name is one that machines leave behind: .DS_Store, ._copy.jpg, __MACOSX, Thumbs.db, ..."""
-    return name.startswith((".", "@")) or name.lower() in ("__macosx", "thumbs.db", "desktop.ini")
+    return name.lower().startswith((".", "@eadir", "@syno", "@__thumb", "@recycle")) or name.lower() in _LEFT_BEHIND
 
 
 def is_picture(name: str) -> bool:
