@@ -6,6 +6,7 @@ tables are known by their header. A file that exists and is none of these belong
 
 import os
 import re
+import stat
 from collections.abc import Collection, Iterable
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
@@ -100,12 +101,19 @@ def _is_artefact(path: Path, start: bytes) -> bool:
         return content.find(_ARTEFACT) >= 0
 
 
+def _at_once(path: str, flags: int) -> int:
+    """Open a file, a pipe too, without waiting for anybody to write to it."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 def _ends(path: Path | str, head: int, tail: int) -> tuple[bytes, bytes]:
-    """The first and last bytes of a file; nothing if it cannot be read."""
+    """The first and last bytes of a file; nothing if it cannot be read, or is a pipe, which may never end."""
     try:
-        with open(path, "rb") as f:
+        with open(path, "rb", opener=_at_once) as f:
+            if not stat.S_ISREG((found := os.fstat(f.fileno())).st_mode):
+                return b"", b""
             start = f.read(head)
-            f.seek(max(0, os.fstat(f.fileno()).st_size - tail))
+            f.seek(max(0, found.st_size - tail))
             return start, f.read(tail)
     except OSError:
         return b"", b""
