@@ -95,13 +95,14 @@ class Recipe:
 
 
 def merge(base: Mapping, over: Mapping) -> dict:
-    """Return one nested mapping with another laid over it; where that names another network (`name`), nothing of the
-    first one's settings is left."""
+    """Return one nested mapping with another laid over it; where both name a network (`name`) and not the same one,
+    nothing of the first one's settings is left."""
     out = dict(base)
     for key, value in over.items():
         below = out.get(key)
         if isinstance(value, Mapping) and isinstance(below, Mapping):
-            out[key] = dict(value) if value.get("name", below.get("name")) != below.get("name") else merge(below, value)
+            other = {"name"} <= value.keys() & below.keys() and value["name"] != below["name"]
+            out[key] = dict(value) if other else merge(below, value)
         else:
             out[key] = value
     return out

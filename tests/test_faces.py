@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fertool.errors import UsageError
+from fertool.errors import OutOfMemoryError, UsageError
 from fertool.faces import align, detect, landmarks, pose
 from fertool.faces.head_points import POINTS, rotation
 from fertool.faces.images import read_image
@@ -287,7 +287,7 @@ def test_no_memory_is_not_taken_for_no_face(truth, mtcnn):
 
     hook = mtcnn._net.pnet.register_forward_pre_hook(fail)
     try:
-        with pytest.raises(RuntimeError, match="not enough memory"):
+        with pytest.raises(OutOfMemoryError, match="not enough memory"):
             list(mtcnn.detect([truth[0][0]]))
     finally:
         hook.remove()

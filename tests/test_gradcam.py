@@ -111,7 +111,7 @@ def test_maps_lie_where_their_views_were_cut_out():
         (lambda: Man(ManSettings(channels=4, pixels="imagenet", block="se"), 3), 3),
         (lambda: VaCnn(VaCnnSettings(width=32, height=48, cut=False), 3), 1),
         (lambda: VaCnn(VaCnnSettings(width=32, height=48, cut=False, attention="none"), 3), 1),
-        (lambda: LnlAttenNet(LnlSettings(channels=4, size=64, start="he"), 3), 3),
+        (lambda: LnlAttenNet(LnlSettings(channels=4, size=64, initialisation="he"), 3), 3),
         (
             lambda: WsLgrn(
                 WsLgrnSettings(blocks=(1, 1, 1), growth=4, stem=8, part={"blocks": (1, 1, 1), "growth": 4}), 3

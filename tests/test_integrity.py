@@ -215,7 +215,7 @@ def test_an_output_that_another_process_writes_is_refused(space, output, words, 
 def test_a_killed_writer_holds_nobody_up_and_its_rubbish_is_removed(space):
     out = space / "toy/regions.h5"
     child = elsewhere(f"""
-        with locks.exclusive({str(out)!r}), files.replacing({str(out)!r}) as part:
+        with locks.exclusive({str(out)!r}), files.replacing({str(out)!r}, artefact=True) as part:
             part.write_text("half")
             print("ready", flush=True)
             input()

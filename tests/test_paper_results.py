@@ -205,7 +205,7 @@ ALTERED = {
     "unfinished": ({"finished": False}, "training", "stopped after epoch 12 of 40 epochs"),
     "lr": ({"train": {"lr": 1.0}}, "learning rate", "1"),
     "schedule": ({"train": {"lr_milestones": [5]}}, "learning rate", "0.01, × 0.1 at epoch 5"),
-    "a rate of nothing": ({"train": {"lr_gamma": 1e-300}}, "learning rate", "0.01, × 1e-300 at epoch 15, epoch 30"),
+    "a rate of nothing": ({"train": {"lr_gamma": 1e-300}}, "learning rate", "0.01, × 1e-300 at epoch 15, 30"),
     "optimiser": ({"train": {"optimizer": "adam"}}, "train.optimizer", "adam"),
     "batch": ({"train": {"global_batch": 32}}, "train.global_batch", "32"),
     "weight decay": ({"train": {"weight_decay": 0.0}}, "train.weight_decay", "0"),
