@@ -51,12 +51,9 @@ def exclusive(output: Path | str, *, wait: float = _AT_ONCE) -> Iterator[None]:
 
 def _acquire(lock: FileLock, wait: float, output: Path | str) -> bool:
     try:
+        os.close(os.open(lock.lock_file, os.O_RDWR | os.O_CREAT, 0o644))  # for what cannot be, filelock waits
         lock.acquire(timeout=wait)
     except Timeout:
-        try:
-            os.close(os.open(lock.lock_file, os.O_RDWR | os.O_CREAT, 0o644))
-        except OSError:
-            return False  # filelock waits where no file can be made
         raise ArtefactError(f"another fertool is writing {output}", "wait for it, or choose another --out") from None
     except OSError as e:
         if e.errno not in _UNWRITABLE:
