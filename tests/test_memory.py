@@ -13,7 +13,7 @@ import toy
 import typer
 from typer.testing import CliRunner
 
-from fertool.cli import frame
+from fertool.cli import common
 from fertool.errors import ArtefactError, OutOfMemoryError, out_of_memory
 
 HUGE = 2**47
@@ -63,7 +63,7 @@ def test_what_hides_behind_another_error():
 def test_each_command_has_its_advice(command, hint):
     other = typer.Typer()
 
-    @frame.command(command, "", to=other)
+    @common.command(command, "", to=other)
     def work():
         """Fail."""
         raise MemoryError
@@ -81,7 +81,7 @@ def test_a_training_that_needs_more_than_there_is(tmp_path):
     toy.write_all(tmp_path / "toy")
     program = f"""
         import resource, sys
-        import torch, fertool.stages.train, fertool.stages.train_folds
+        import torch, fertool.stages.train, fertool.stages.train.folds
         from fertool import cli
         limit = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize() + 2**30
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

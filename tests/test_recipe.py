@@ -14,7 +14,7 @@ from fertool.evaluation import paper_results
 from fertool.models.registry import build_model, model_class, model_settings
 from fertool.recipe import Recipe
 from fertool.settings import STAGES
-from fertool.stages import walk
+from fertool.stages import run_recipe
 from fertool.training.devices import Devices
 from fertool.workspace import Workspace
 
@@ -283,7 +283,7 @@ def test_every_setting_has_help_or_a_name_that_says_it():
 
 
 def walked(recipe: Recipe, tmp_path: Path, **options) -> None:
-    walk.run(recipe, tmp_path / "nothing", workspace=Workspace(tmp_path), devices=Devices("cpu"), **options)
+    run_recipe.run(recipe, tmp_path / "nothing", workspace=Workspace(tmp_path), devices=Devices("cpu"), **options)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import sys
 
 from fertool import console, streams
 from fertool.cli import prepare, runs, show, tools  # noqa: F401  (importing them registers their commands)
-from fertool.cli.frame import app
+from fertool.cli.common import app
 from fertool.errors import FertoolError
 
 

@@ -7,7 +7,7 @@ import typer
 
 from fertool import console
 from fertool import recipe as recipes
-from fertool.cli.frame import PREPARE, Data, Images, Out, Overwrite, RecipeName, Sets, Space, command, setting
+from fertool.cli.common import PREPARE, Data, Images, Out, Overwrite, RecipeName, Sets, Space, command, setting
 from fertool.errors import UsageError
 from fertool.settings import (
     LARGEST_SEED,
@@ -181,7 +181,7 @@ def build_subsets(
 
 
 def _synthesise(space: Workspace, data: str | None, settings: Synthesise, out: Path | None, overwrite: bool) -> dict:
-    from fertool.stages import occlude as stage
+    from fertool.stages import synthesise_occlusion as stage
 
     faces = space.faces(data)
     folder = faces.parent if faces.parent.name else faces.parent.resolve()

@@ -7,7 +7,7 @@ import typer
 
 from fertool import console
 from fertool import recipe as recipes
-from fertool.cli.frame import RUNS, Data, Gpus, Images, Overwrite, RecipeName, Runs, Sets, Space, command, setting
+from fertool.cli.common import RUNS, Data, Gpus, Images, Overwrite, RecipeName, Runs, Sets, Space, command, setting
 from fertool.errors import UsageError, nearest
 from fertool.settings import LARGEST_SEED, Evaluate, Train
 from fertool.workspace import Workspace
@@ -49,7 +49,7 @@ def train(
     """Train a network on the faces (run.h5)."""
     from fertool import artefact
     from fertool.stages import train as stage
-    from fertool.stages import train_folds
+    from fertool.stages.train import folds as train_folds
     from fertool.training.devices import choose
 
     space = Workspace(workspace)
@@ -141,7 +141,7 @@ def evaluate(
 ):
     """Score runs, beside the paper's numbers."""
     from fertool.stages import evaluate as stage
-    from fertool.stages import scores, verify
+    from fertool.stages.evaluate import pairs, scores
     from fertool.training.devices import choose
 
     space = Workspace(workspace)
@@ -151,7 +151,7 @@ def evaluate(
     devices = choose(gpus)
     faces = space.faces(data) if data else None
     names = tuple(subset or ())
-    verified = verify.applies(folders)
+    verified = pairs.applies(folders)
     asked = {"subset": subset, "folds": folds, "average": average, "fuse": fuse, "classes": classes, "draws": draws}
     if verified and (odd := [name for name, value in asked.items() if value]):
         raise UsageError(
@@ -185,7 +185,7 @@ def evaluate(
     predictions = {name: paths[0] for name, paths in every.items()}
     fused = tuple(predictions) if fuse else ()
     if verified:
-        facts = verify.run(predictions, settings=settings, csv=csv)
+        facts = pairs.run(predictions, settings=settings, csv=csv)
     else:
         facts = scores.run(predictions, names=names, confidence=settings.confidence, fuse=fused, csv=csv, draws=every)
     if latency:
@@ -194,7 +194,7 @@ def evaluate(
             for name, folder in _named(folders).items()
         }
     if verified:
-        verify.report(facts)
+        pairs.report(facts)
     else:
         scores.report(facts, every_class=classes)
     return facts
@@ -314,14 +314,14 @@ def run_recipe(
     What is up to date is skipped, what was stopped goes on. `--set RECIPE:section.key=value` changes a recipe that is
     run before this one."""
     from fertool.datasets import disk
-    from fertool.stages import walk
+    from fertool.stages import run_recipe
     from fertool.training.devices import choose
 
     if odd := [entry for entry in others or () if not all(entry.partition("="))]:
         raise UsageError(f"--with {odd[0]} does not name a dataset and its folder", "e.g. --with fer2013=data/fer2013")
     space = Workspace(workspace)
     disk.leave_out(space.root)
-    return walk.run(
+    return run_recipe.run(
         recipes.load(recipe),
         path,
         image_folder=images,

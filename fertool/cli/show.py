@@ -7,7 +7,7 @@ import typer
 
 from fertool import console
 from fertool import recipe as recipes
-from fertool.cli.frame import SHOW, Gpus, Overwrite, RecipeName, Runs, Sets, Space, command, setting
+from fertool.cli.common import SHOW, Gpus, Overwrite, RecipeName, Runs, Sets, Space, command, setting
 from fertool.errors import UsageError
 from fertool.figures import KINDS, OF_FACES
 from fertool.settings import Export, Predict, Report, Visualize
@@ -125,7 +125,7 @@ def predict(
 ):
     """Say the expression of every face in photographs, films or what a camera sees."""
     from fertool.stages import predict as stage
-    from fertool.training import trained
+    from fertool.training import checkpoint
     from fertool.training.devices import choose
 
     options = {
@@ -134,9 +134,9 @@ def predict(
     }  # fmt: skip
     settings = recipes.load(recipe).settings("predict", options, sets or ())
     if run and run.endswith(".safetensors"):
-        network = trained.of_file(Path(run))
+        network = checkpoint.of_file(Path(run))
     else:
-        network = trained.of_run(Workspace(workspace).run(run), settings.weights)
+        network = checkpoint.of_run(Workspace(workspace).run(run), settings.weights)
     facts = stage.run(source, network, settings=settings, devices=choose(gpus), out=out, draw=draw, overwrite=overwrite)
     stage.report(facts)
     return facts
@@ -157,12 +157,12 @@ def export(
 ):
     """Write a run's network as safetensors and ONNX, with classes, preprocessing and licences inside."""
     from fertool.stages import export as stage
-    from fertool.training import trained
+    from fertool.training import checkpoint
 
     settings = recipes.load(recipe).settings("export", {"weights": weights}, sets or ())
     folder = Workspace(workspace).run(run)
     files = stage.run(
-        trained.of_run(folder, settings.weights),
+        checkpoint.of_run(folder, settings.weights),
         settings=settings,
         formats=tuple(formats or stage.FORMATS),
         out=out or folder,

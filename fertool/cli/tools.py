@@ -7,7 +7,7 @@ import typer
 
 from fertool import console
 from fertool import recipe as recipes
-from fertool.cli.frame import TOOLS, Images, RecipeName, Sets, Space, app, command
+from fertool.cli.common import TOOLS, Images, RecipeName, Sets, Space, app, command
 from fertool.errors import DataError
 from fertool.workspace import Workspace
 
@@ -80,14 +80,14 @@ def check(
 @command("models", TOOLS)
 def models(name: Annotated[str | None, typer.Argument(help="one network: its settings and variants")] = None):
     """The networks; or one's settings and variants."""
-    from fertool.stages import catalogue
+    from fertool.stages import list_models
 
     if name:
-        facts = catalogue.describe(name)
-        catalogue.report_model(facts)
+        facts = list_models.describe(name)
+        list_models.report_model(facts)
     else:
-        facts = {"models": catalogue.every_network()}
-        catalogue.report(facts)
+        facts = {"models": list_models.every_network()}
+        list_models.report(facts)
     return facts
 
 

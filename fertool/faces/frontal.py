@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 
 from fertool.faces import align, pose
-from fertool.faces.head_points import POINTS, rotation
+from fertool.faces.mean_head import POINTS, rotation
 from fertool.regions.points import usable
 
 #: points of the mean head between and beyond its landmarks, one half of them; in the frame of `head_points`

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from fertool.errors import UsageError
-from fertool.faces.head_points import POINTS, angles
+from fertool.faces.mean_head import POINTS, angles
 from fertool.regions.points import usable
 
 #: from the camera to the head, in distances between the eyes (62 mm)

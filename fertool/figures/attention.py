@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from fertool.figures import style
+from fertool.figures.region_weights import grid
 from fertool.figures.sheet import Sheet
-from fertool.figures.weights import grid
 from fertool.regions.patches import patch_side, patch_starts
 
 _LABEL = 0.85  # inches left of the faces for the classes

@@ -8,9 +8,9 @@ from itertools import repeat
 import cv2
 import numpy as np
 
-from fertool.occlusion import fronts, worn
+from fertool.occlusion import eyewear, foreground
 from fertool.occlusion.geometry import Face, face_of
-from fertool.occlusion.things import Thing
+from fertool.occlusion.occluders import Thing
 
 _SHADOW = 0.12  # how far a shadow reaches, in units of the face
 _SHARP = 0.4  # pixels by which even sharp pictures are blurred
@@ -51,9 +51,9 @@ def cover(
     light = _light(image, face)
     seed = list(hashlib.blake2b(f"{key}\0{kind}".encode(), digest_size=16).digest())
     if kind == "glasses-mask":
-        things = worn.make(np.random.default_rng(seed), face, severities)
+        things = eyewear.make(np.random.default_rng(seed), face, severities)
     else:
-        things = repeat(fronts.make(kind, np.random.default_rng(seed), face, _skin(image, face, light)))
+        things = repeat(foreground.make(kind, np.random.default_rng(seed), face, _skin(image, face, light)))
     for thing, severity in zip(things, severities, strict=False):
         yield _draw(image, face, thing, _level(thing, face, severity), light, blur)
 

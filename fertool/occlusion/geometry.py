@@ -1,6 +1,6 @@
 """Where a face lies in its picture: its axes, its unit, its area, told by its landmarks.
 
-Coordinates of a face are those of `fertool.faces.head_points`: the unit is the distance between the eyes of a mean
+Coordinates of a face are those of `fertool.faces.mean_head`: the unit is the distance between the eyes of a mean
 head, which is laid over the landmarks as an affine camera would show it. Turned and tilted faces are so measured along
 their own axes.
 """
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from fertool.faces.align import apply, similarity
-from fertool.faces.head_points import POINTS
+from fertool.faces.mean_head import POINTS
 from fertool.regions.points import FARTHEST, five_points
 
 _FLAT = 1e-3  # pixels: a camera that shows the distance between the eyes so short shows nothing of the head

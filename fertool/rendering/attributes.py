@@ -6,7 +6,7 @@ the picture would say: what is covered is not there.
 
 import numpy as np
 
-from fertool.faces.head_points import VERTICES
+from fertool.faces.mean_head import VERTICES
 from fertool.labels import ATTRIBUTES
 from fertool.rendering import occluders
 from fertool.rendering.expressions import mix

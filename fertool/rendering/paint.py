@@ -8,7 +8,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from fertool.faces.head_points import VERTICES
+from fertool.faces.mean_head import VERTICES
 from fertool.rendering.head import load_head
 from fertool.rendering.people import Person, person
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from fertool.errors import UsageError, nearest
-from fertool.faces.head_points import VERTICES, rotation
+from fertool.faces.mean_head import VERTICES, rotation
 from fertool.rendering import occluders, scene
 from fertool.rendering.expressions import EXPRESSIONS, mix, parts
 from fertool.rendering.head import LASH, TEETH, load_head
@@ -30,7 +30,7 @@ class FaceSpec:
     Attributes:
         subject: number of the person.
         expression: one of `EXPRESSIONS`. intensity: 0 to 1.
-        pitch, yaw, roll: head pose in degrees; see `fertool.faces.head_points.rotation`.
+        pitch, yaw, roll: head pose in degrees; see `fertool.faces.mean_head.rotation`.
         occlusion: "" or one of `occluders.OCCLUSIONS`.
         seed: light, background, camera, gaze, asymmetry, the things that cover the face, blur and noise.
         size: side of the picture in pixels.

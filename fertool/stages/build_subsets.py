@@ -8,14 +8,14 @@ from fertool import artefact, console, locks
 from fertool.errors import RecipeError, UsageError
 from fertool.faces.status import HAS_IMAGE
 from fertool.settings import BuildSubsets
-from fertool.subsets import agreement
 from fertool.subsets import folds as crossing
-from fertool.subsets import report as facts
+from fertool.subsets import list_agreement
+from fertool.subsets import summary as facts
+from fertool.subsets.duplicates import pixel_twins, subjects_across
 from fertool.subsets.members import listed_labels, occluded, turned
 from fertool.subsets.names import Ids
+from fertool.subsets.occlusion_table import read_table
 from fertool.subsets.ran_lists import read_lists
-from fertool.subsets.table import read_table
-from fertool.subsets.twins import pixel_twins, subjects_across
 
 
 @locks.writes("out")
@@ -55,7 +55,7 @@ def run(
     ids = Ids(source.ids)
     listed = read_lists(lists, ids, source.path) if lists else None
     table = read_table(occlusion_table, ids, source.path) if occlusion_table else None
-    compared = agreement.compare(source, listed, thresholds)
+    compared = list_agreement.compare(source, listed, thresholds)
     if preview:
         _draw(source, compared, preview)
     params = settings.as_dict()
@@ -99,8 +99,8 @@ def run(
     return Path(out)
 
 
-def _draw(source: artefact.Artefact, compared: list[agreement.Agreement], path: Path) -> None:
-    from fertool.figures import style, turned
+def _draw(source: artefact.Artefact, compared: list[list_agreement.Agreement], path: Path) -> None:
+    from fertool.figures import pose_disagreement, style
 
     rows = []
     for found in compared:
@@ -117,7 +117,7 @@ def _draw(source: artefact.Artefact, compared: list[agreement.Agreement], path: 
             "there is no disagreement between lists and estimated pose to draw",
             "it needs --lists DIR with lists of turned heads, and faces with a pose",
         )
-    style.save(turned.sheet(rows), path)
+    style.save(pose_disagreement.sheet(rows), path)
     console.say(f"preview: {path}")
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fertool import console, recipe
-from fertool.stages import render, walk
+from fertool.stages import render, run_recipe
 from fertool.training.devices import choose
 from fertool.workspace import Workspace
 
@@ -19,7 +19,7 @@ def run(folder: Path, *, people: int, seed: int) -> dict:
     console.say("These faces are rendered: they try the pipeline out, and their accuracies are no benchmark.\n\nrender")
     pictures = render.run(folder / "rendered", people=people, per_person=21, size=128, seed=seed, overwrite=False)
     render.report(render.summary(pictures))
-    facts = walk.run(
+    facts = run_recipe.run(
         recipe.load(RECIPE), folder / "rendered", workspace=Workspace(folder / "artefacts"), devices=choose(None)
     )
     console.say(f"\nOpen the page:          {facts['report']['report']}")

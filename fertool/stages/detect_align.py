@@ -22,7 +22,7 @@ from fertool.errors import (
     UsageError,
     out_of_memory,
 )
-from fertool.faces import align, aligner, landmarks, sdm, source_file
+from fertool.faces import align, landmarks, sdm, source_file, worker
 from fertool.faces.status import HAS_IMAGE, NAMES, NO_FACE, PENDING, UNREADABLE
 from fertool.settings import DetectAlign
 
@@ -251,11 +251,11 @@ def _refuse_changed(faces: artefact.Artefact, dataset: Dataset, samples: Sequenc
     if not len(rows):
         return
     before, changed = faces["source_digest"], []
-    tasks = (aligner.Task(int(row), samples[int(row)], tuple(stats[row].tolist())) for row in rows)
+    tasks = (worker.Task(int(row), samples[int(row)], tuple(stats[row].tolist())) for row in rows)
     with (
         pool.stoppable(),
         console.progress("compare", len(rows), "photos") as advance,
-        closing(pool.process(aligner.source_digests, (dataset,), tasks, workers=pool.cores(), chunk=_CHUNK)) as results,
+        closing(pool.process(worker.source_digests, (dataset,), tasks, workers=pool.cores(), chunk=_CHUNK)) as results,
     ):
         for task, digest in results:
             if (digest != before[task.row]).any():
@@ -285,7 +285,7 @@ def _fill(
     most = _GPU_WORKERS if device == "cuda" else pool.cores()
     chunks = np.unique(pending // _CHUNK)
     rows = (row for chunk in chunks.tolist() for row in range(chunk * _CHUNK, min((chunk + 1) * _CHUNK, writer.rows)))
-    tasks = (aligner.Task(row, samples[row], tuple(listing.stats[row].tolist())) for row in rows)
+    tasks = (worker.Task(row, samples[row], tuple(listing.stats[row].tolist())) for row in rows)
     began = time.monotonic()
     done = 0
     with (
@@ -294,7 +294,7 @@ def _fill(
         console.progress("detect-align", len(pending), "photos") as advance,
         closing(
             pool.process(
-                aligner.make,
+                worker.make,
                 (dataset, settings, listing.landmarks, device),
                 tasks,
                 workers=min(workers or min(most, pool.cores()), len(chunks)),

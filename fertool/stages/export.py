@@ -16,8 +16,8 @@ from fertool.errors import ArtefactError, DeviceError, FertoolError, UsageError,
 from fertool.models.weight_files import read_metadata
 from fertool.outputs import MARK
 from fertool.settings import Export
-from fertool.training.portable import Portable
-from fertool.training.trained import Trained
+from fertool.training.checkpoint import Trained
+from fertool.training.export_module import Portable
 
 FORMATS = ("safetensors", "onnx")
 

@@ -20,9 +20,9 @@ from fertool.evaluation import review
 from fertool.faces.status import HAS_IMAGE
 from fertool.regions.points import has_landmarks, landmarks_of, usable
 from fertool.settings import SuggestOcclusion
-from fertool.stages.occlude import blur_of, enlargement
+from fertool.stages.synthesise_occlusion import blur_of, enlargement
 from fertool.subsets import OCCLUSIONS
-from fertool.subsets.table import SUGGESTED
+from fertool.subsets.occlusion_table import SUGGESTED
 
 _FEWEST = 30  # faces that must be there to draw on
 _CHUNK = 32
@@ -89,9 +89,9 @@ def report(summary: dict) -> None:
 
 
 def _shipped():
-    from fertool.occlusion import estimate
+    from fertool.occlusion import classifier
 
-    return estimate.shipped()
+    return classifier.shipped()
 
 
 def learnt(teacher: Artefact, settings: SuggestOcclusion, *, spared: np.ndarray | None = None):
@@ -100,23 +100,23 @@ def learnt(teacher: Artefact, settings: SuggestOcclusion, *, spared: np.ndarray 
     Args:
         spared: rows not to draw on, if the others are enough.
     """
-    from fertool.occlusion import estimate
+    from fertool.occlusion import classifier
 
     images, types = lessons(teacher, _to_draw_on(teacher, spared), settings)
     with _one_thread(), console.progress("learn", settings.epochs, "epoch") as advance:
-        return estimate.learn(images, types, epochs=settings.epochs, seed=settings.seed, advance=advance)
+        return classifier.learn(images, types, epochs=settings.epochs, seed=settings.seed, advance=advance)
 
 
 def guesses(net, source: Artefact, rows: np.ndarray) -> np.ndarray:
     """(rows, 5) probabilities: nothing, then `OCCLUSIONS`."""
-    from fertool.occlusion import estimate
-    from fertool.occlusion.lessons import small
+    from fertool.occlusion import classifier
+    from fertool.occlusion.training_samples import small
 
     pictures = source["images"]
     nowhere = np.full((source.rows, 5, 2), np.nan)
     landmarks = source["landmarks"] if has_landmarks(source) else nowhere
     with _one_thread():
-        return estimate.guess(net, np.stack([small(np.asarray(pictures[row]), landmarks[row]) for row in rows]))
+        return classifier.guess(net, np.stack([small(np.asarray(pictures[row]), landmarks[row]) for row in rows]))
 
 
 @contextmanager
@@ -173,7 +173,7 @@ def make(teacher: Artefact, seed: int):
     """
     import cv2
 
-    from fertool.occlusion.lessons import lesson, small
+    from fertool.occlusion.training_samples import lesson, small
 
     cv2.setNumThreads(1)
     images, landmarks, enlarged = teacher["images"], teacher["landmarks"], enlargement(teacher)

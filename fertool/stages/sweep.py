@@ -17,7 +17,9 @@ from fertool.figures import sweep as figure_of
 from fertool.models.registry import model_class, model_settings
 from fertool.recipe import Recipe, section_of, set_to
 from fertool.settings import CropRegions, Evaluate, Train, Visualize
-from fertool.stages import crop_regions, evaluate, scores, train, train_folds, visualize
+from fertool.stages import crop_regions, evaluate, train, visualize
+from fertool.stages.evaluate import scores
+from fertool.stages.train import folds as train_folds
 from fertool.training.devices import Devices
 from fertool.workspace import Workspace, slug
 

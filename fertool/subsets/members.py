@@ -7,8 +7,8 @@ import numpy as np
 from fertool.artefact import Artefact
 from fertool.errors import ArtefactError, DataError, UsageError
 from fertool.subsets import OCCLUSIONS
+from fertool.subsets.occlusion_table import OcclusionTable
 from fertool.subsets.ran_lists import RanLists
-from fertool.subsets.table import OcclusionTable
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from fertool.errors import UsageError, nearest
 from fertool.models.base import FerModel
-from fertool.training.infer import network_boxes
-from fertool.training.views import sample_views, view_transforms
+from fertool.training.inference import network_boxes
+from fertool.training.transforms import sample_views, view_transforms
 
 
 @dataclass(frozen=True)

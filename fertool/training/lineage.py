@@ -12,7 +12,7 @@ from fertool.artefact import Artefact
 from fertool.errors import FertoolError
 from fertool.models.weights import read_metadata
 from fertool.settings import Train
-from fertool.training.faces import fold_count
+from fertool.training.data import fold_count
 
 
 def record(

@@ -22,14 +22,14 @@ from fertool.evaluation.verification import draw_pairs, verify
 from fertool.models.base import FerModel, Targets
 from fertool.models.weight_files import require_finite
 from fertool.settings import Evaluate, Train
+from fertool.training.data import Pixels, Rows
 from fertool.training.devices import on_any
 from fertool.training.divergence import Watch
-from fertool.training.faces import Pixels, Rows
-from fertool.training.infer import infer, network_boxes
+from fertool.training.inference import infer, network_boxes
 from fertool.training.run_file import COUNTS, Progress, RunFile, restore
 from fertool.training.sampling import Epochs, device_slice, mixed_seed, steps_per_epoch
 from fertool.training.schedule import learning_rate
-from fertool.training.views import Augmentation, RandomCrops, cut_boxes, sample_views, view_transforms
+from fertool.training.transforms import Augmentation, RandomCrops, cut_boxes, sample_views, view_transforms
 
 #: how many steps' losses are left on the device before they are read, because reading waits for the device
 _READ_EVERY = 20

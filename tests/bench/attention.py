@@ -20,7 +20,7 @@ from fertool import artefact, console
 from fertool.figures import attention
 from fertool.models.registry import build_model, model_settings
 from fertool.regions.masks import region_boxes
-from fertool.training.views import cut_boxes
+from fertool.training.transforms import cut_boxes
 
 EYES, MOUTH = 1, 2  # among MAN's regions
 

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from fertool import console
-from fertool.faces.finder import Finder
+from fertool.faces.pipeline import Finder
 from fertool.rendering.expressions import EXPRESSIONS
 from fertool.rendering.render import FaceSpec, render_face
 from fertool.settings import DetectAlign

@@ -22,8 +22,8 @@ import numpy as np
 
 from fertool import console
 from fertool.faces import detect, landmarks, pose, pose_net
-from fertool.faces.finder import rgb
 from fertool.faces.images import read_image
+from fertool.faces.pipeline import rgb
 
 RANGES = ((0, 15), (15, 30), (30, 45), (45, 60), (60, 90), (0, 90))
 LEARNT = ("neutral", "happiness", "sadness", "disgust", "surprise")

@@ -27,8 +27,8 @@ from fertool import console
 from fertool.datasets import open_dataset, pts
 from fertool.errors import DataError
 from fertool.faces import detect, landmarks
-from fertool.faces.finder import rgb
 from fertool.faces.images import read_image
+from fertool.faces.pipeline import rgb
 from fertool.regions.points import five_points
 
 _FAILED = 0.10

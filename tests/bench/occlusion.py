@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from fertool import artefact
 from fertool.faces.status import HAS_IMAGE
-from fertool.occlusion import estimate
+from fertool.occlusion import classifier
 from fertool.settings import SuggestOcclusion
 from fertool.stages import suggest_occlusion as stage
 from fertool.subsets import OCCLUSIONS
@@ -51,7 +51,7 @@ def main() -> None:
     )
     teacher = artefact.read(given.learn_from, "faces") if given.learn_from else faces
     if given.shipped:
-        net = estimate.shipped()
+        net = classifier.shipped()
     else:
         net = stage.learnt(teacher, settings, spared=rows if teacher.digest == faces.digest else None)
     if given.save:
@@ -83,7 +83,7 @@ def main() -> None:
         share = 100 * (part & listed).sum() / max(part.sum(), 1)
         print(f"  {low:.1f} to {min(high, 1):.1f}: {part.sum():4} faces, {share:.1f}% of them listed")
     images, types = stage.lessons(faces, rows[marked], SuggestOcclusion(drawings=1000, seed=given.seed + 1))
-    said = estimate.guess(net, images).argmax(axis=1)
+    said = classifier.guess(net, images).argmax(axis=1)
     print(f"drawings: {100 * (said == types).mean():.1f}% of 1,000 drawn-over faces of the split told rightly")
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from fertool import console
 from fertool.faces import onet, pose_net
-from fertool.faces.head_points import POINTS, rotation
+from fertool.faces.mean_head import POINTS, rotation
 from fertool.rendering.occluders import OCCLUSIONS
 from fertool.rendering.render import FaceSpec, render_face
 

@@ -38,10 +38,10 @@ from fertool.models.ran import Ran, RanSettings
 from fertool.regions.crops import fixed_boxes
 from fertool.settings import Train
 from fertool.training import loop
+from fertool.training.data import Pixels, Rows
 from fertool.training.devices import Devices, start
-from fertool.training.faces import Pixels, Rows
 from fertool.training.run_file import Progress
-from fertool.training.views import sample_views, view_transforms
+from fertool.training.transforms import sample_views, view_transforms
 
 CLASSES = PROTOCOLS["ferplus8"]
 BOXES = torch.from_numpy(fixed_boxes()).float()

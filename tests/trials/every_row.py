@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path[:0] = [str(Path(__file__).parents[1] / name) for name in ("", "stages")]
 
 from test_detect_align_resume import align, unfinish  # noqa: E402
 

@@ -10,14 +10,14 @@ from fertool import console, pool
 from fertool.artefact import partial_path
 from fertool.datasets.base import some
 from fertool.errors import ArtefactError, DataError, Stopped, UsageError
-from fertool.faces.sources import count, named, pictures
+from fertool.faces.media import count, named, pictures
 from fertool.outputs import check_output, inodes
 from fertool.settings import Predict
-from fertool.stages.predict.drawings import Drawings
-from fertool.stages.predict.judge import Looker
-from fertool.stages.predict.told import Table, Tally, many, parts_of, rows_of
+from fertool.stages.predict.annotate import Drawings
+from fertool.stages.predict.inference import Looker
+from fertool.stages.predict.output import Table, Tally, many, parts_of, rows_of
+from fertool.training.checkpoint import Trained
 from fertool.training.devices import Devices
-from fertool.training.trained import Trained
 
 
 def run(

@@ -9,8 +9,8 @@ from fertool import console, files, locks
 from fertool.errors import UsageError
 from fertool.evaluation import page
 from fertool.settings import Report
-from fertool.stages.report import measured, origin
-from fertool.stages.visualize.sources import Run, named
+from fertool.stages.report import metrics, provenance
+from fertool.stages.visualize.inputs import Run, named
 
 _PATIENCE = 10.0  # seconds to wait for another process that writes the same page
 
@@ -34,17 +34,17 @@ def run(folders: list[Path], *, settings: Report, out: Path | None = None) -> Pa
     target = out or _place(runs)
     if target.exists() and not _is_page(target):
         raise UsageError(f"{target} is there and no page of fertool's", "choose another --out")
-    each = [measured.facts(r, settings) for r in runs]
+    each = [metrics.facts(r, settings) for r in runs]
     scored = [r for r, facts in zip(runs, each, strict=True) if facts["scores"]]
     nodes = list({(n["kind"], n["digest"]): n for facts in each for n in facts["origin"]}.values())
     made = page.render(
         {
             "runs": each,
-            "comparison": measured.comparison(scored) if len(scored) > 1 else None,
-            "cross_validations": measured.cross_validations(scored, settings.confidence),
+            "comparison": metrics.comparison(scored) if len(scored) > 1 else None,
+            "cross_validations": metrics.cross_validations(scored, settings.confidence),
             "confidence": settings.confidence,
-            "commands": [*origin.commands(nodes), shlex.join(["fertool", "report", *_named_again(folders)])],
-            "versions": origin.versions(nodes),
+            "commands": [*provenance.commands(nodes), shlex.join(["fertool", "report", *_named_again(folders)])],
+            "versions": provenance.versions(nodes),
             "nodes": nodes,
         }
     )

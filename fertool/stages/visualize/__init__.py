@@ -10,26 +10,35 @@ from fertool.evaluation.score import ALL
 from fertool.figures import KINDS as DESCRIBED
 from fertool.figures import style
 from fertool.settings import Visualize
-from fertool.stages.visualize import gradcam, group, looking, means, parts, prepared, results, robustness
-from fertool.stages.visualize.sources import Drawn, Kind, named
+from fertool.stages.visualize import (
+    attention,
+    gradcam,
+    group,
+    mean_attention,
+    performance,
+    preprocessing,
+    region_weights,
+    robustness,
+)
+from fertool.stages.visualize.inputs import Drawn, Kind, named
 
 _PATIENCE = 10.0  # seconds to wait for another process that adds its figures
 
 KINDS: dict[str, Kind] = {
     "gradcam": gradcam.draw_gradcam,
-    "mean-attention": means.draw_mean_attention,
+    "mean-attention": mean_attention.draw_mean_attention,
     "group": group.draw_group,
-    "grid": parts.draw_grid,
-    "obscure": parts.draw_obscure,
-    "regions": looking.draw_regions,
-    "attention": looking.draw_attention,
-    "trace": looking.draw_trace,
-    "confusion": results.draw_confusion,
-    "curves": results.draw_curves,
-    "crops": looking.draw_crops,
-    "landmarks": prepared.draw_landmarks,
-    "masks": prepared.draw_masks,
-    "steps": prepared.draw_steps,
+    "grid": region_weights.draw_grid,
+    "obscure": region_weights.draw_obscure,
+    "regions": attention.draw_regions,
+    "attention": attention.draw_attention,
+    "trace": attention.draw_trace,
+    "confusion": performance.draw_confusion,
+    "curves": performance.draw_curves,
+    "crops": attention.draw_crops,
+    "landmarks": preprocessing.draw_landmarks,
+    "masks": preprocessing.draw_masks,
+    "steps": preprocessing.draw_steps,
     "robustness": robustness.draw_robustness,
 }
 

@@ -8,8 +8,8 @@ from fertool.errors import DataError, UsageError, nearest
 from fertool.figures import gradcam
 from fertool.models.registry import model_class
 from fertool.settings import Visualize
+from fertool.stages.visualize.inputs import Drawn, Run, inside
 from fertool.stages.visualize.network import open_network
-from fertool.stages.visualize.sources import Drawn, Run, inside
 from fertool.training.gradcam import Explained, explain
 
 

@@ -11,8 +11,8 @@ from fertool.artefact import Artefact
 from fertool.datasets.disk import pictures_below
 from fertool.errors import DataError, UsageError
 from fertool.faces import detect
-from fertool.faces.finder import rgb
 from fertool.faces.images import UnreadableImage, read_image
+from fertool.faces.pipeline import rgb
 from fertool.faces.status import OK, SEVERAL
 from fertool.faces.windows import normalise_windows
 from fertool.figures import group
@@ -20,8 +20,8 @@ from fertool.models.base import FerModel
 from fertool.models.va_cnn import STRIDE
 from fertool.regions.soft_boxes import on_boxes, soft_boxes
 from fertool.settings import DetectAlign, Visualize
+from fertool.stages.visualize.inputs import Drawn, Run, only
 from fertool.stages.visualize.network import open_network
-from fertool.stages.visualize.sources import Drawn, Run, only
 
 _LARGEST = 3000  # pixels of a photograph's longer side after scaling
 _SAMPLE = 2000  # faces whose size is looked at

@@ -10,10 +10,10 @@ from fertool.artefact import Artefact
 from fertool.models.base import FerModel, Output
 from fertool.settings import Evaluate
 from fertool.stages.evaluate import load_network, regions_of
-from fertool.stages.visualize.sources import Run
+from fertool.stages.visualize.inputs import Run
+from fertool.training.data import Pixels, region_boxes
 from fertool.training.devices import choose
-from fertool.training.faces import Pixels, region_boxes
-from fertool.training.infer import infer
+from fertool.training.inference import infer
 
 _BATCH = 32
 

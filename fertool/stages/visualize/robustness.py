@@ -13,7 +13,7 @@ from fertool.figures import robustness
 from fertool.figures.robustness import Curve, Panel
 from fertool.settings import Visualize
 from fertool.stages.evaluate import predictions_of
-from fertool.stages.visualize.sources import Drawn, Run
+from fertool.stages.visualize.inputs import Drawn, Run
 from fertool.subsets import OCCLUSIONS
 
 _CONFIDENCE = 0.95

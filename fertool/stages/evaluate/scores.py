@@ -1,0 +1,320 @@
+"""eval, second half: predictions → scores, comparison, fusion, beside the paper's numbers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from fertool import artefact, console
+from fertool.artefact import Artefact
+from fertool.errors import ArtefactError, UsageError
+from fertool.evaluation import comparison, folds, paper_results, score, setups, tables
+from fertool.settings import Evaluate
+from fertool.stages import evaluate
+from fertool.stages.train import LAST_EPOCHS
+from fertool.training.data import fold_count
+from fertool.training.devices import Devices
+from fertool.workspace import Workspace
+
+#: in what the runs of one cross-validation differ, or may: each fold stands on a part of its own
+_PER_FOLD = {"part", "train.fold", "train.cache", "train.checkpoint_minutes", "train.compile"}
+
+
+def run(
+    predictions: Mapping[str, Path],
+    *,
+    names: tuple[str, ...],
+    confidence: float,
+    fuse: tuple[str, ...],
+    csv: Path | None,
+    draws: Mapping[str, list[Path]] | None = None,
+) -> dict:
+    """Score one or more runs.
+
+    Args:
+        predictions: run name -> its predictions.h5, all of the same faces when there are several.
+        names: subsets to score beside the whole split; "all" for every one.
+        fuse: runs of which the mean of the probabilities is scored too.
+        csv: also write one line per run and subset, and beside it (…-classes.csv) one per class.
+        draws: run name -> its predictions on every draw of random crops, where there are several.
+
+    Returns:
+        {"runs": {name: scores}, "comparison": ... of several runs, "fused": ... if asked}, see `evaluation.score`.
+    """
+    if len(fuse) == 1:
+        raise UsageError("--fuse needs at least two runs", "name them: --run ran-1 --run ran-2 --fuse")
+    files = {name: artefact.read(path, "predictions") for name, path in predictions.items()}
+    trained = {name: artefact.read(path.parent / "run.h5", "run") for name, path in predictions.items()}
+    faces = {name: _faces(path, files[name]) for name, path in predictions.items()}
+    first = next(iter(files))
+    subsets = {name: _subsets(f) if names else None for name, f in faces.items()}
+    made = {n: setups.setup_of(trained[n], files[n], faces[n], subsets[n]) for n in files}
+    facts: dict = {
+        "runs": {
+            name: {
+                **comparison.beside(score.score(file, subsets[name], names, confidence=confidence), made[name]),
+                "select_on": trained[name].params["train"]["select_on"],
+                "last_epochs": last_epochs(trained[name], file),
+                "draws": _over_draws((draws or {}).get(name, ()), subsets[name], names),
+                "predictions": str(file.path),
+            }
+            for name, file in files.items()
+        }
+    }
+    if len(files) > 1:
+        facts["comparison"] = score.compare(files, subsets[first], names)
+    if fuse:
+        fused = score.score([files[n] for n in fuse], subsets[first], names, confidence=confidence)
+        facts["fused"] = comparison.beside(fused, setups.fused([made[n] for n in fuse]))
+    if csv:
+        results = {**facts["runs"], **({"fused": facts["fused"]} if fuse else {})}
+        tables.write_csv(csv, [row for name, r in results.items() for row in tables.score_rows(r, name)])
+        beside = csv.with_name(f"{csv.stem}-classes{csv.suffix}")
+        tables.write_csv(beside, [row for name, r in results.items() for row in tables.class_rows(r, name)])
+        facts["csv"] = [str(csv), str(beside)]
+    return facts
+
+
+def cross_validation(
+    workspace: Workspace,
+    folders: list[Path],
+    *,
+    settings: Evaluate,
+    devices: Devices,
+    overwrite: bool = False,
+    csv: Path | None = None,
+) -> dict:
+    """Score each run together with the runs of the other folds, in the three ways papers do it.
+
+    Returns:
+        {"systems": {name: result of `evaluation.folds.score` with the paper's numbers, and its "runs"}}
+
+    Raises:
+        UsageError: a run that is no fold.
+        ArtefactError: the run of a fold is missing, unfinished or of other settings.
+    """
+    systems = {}
+    for folder in folders:
+        name, runs = siblings(workspace, folder)
+        if name in systems:
+            continue
+        predictions = [
+            artefact.read(evaluate.run(r, settings=settings, devices=devices, overwrite=overwrite)) for r in runs
+        ]
+        trained = [artefact.read(r / "run.h5", "run") for r in runs]
+        systems[name] = {
+            **crossed(trained, predictions, _faces(predictions[0].path, predictions[0]), settings.confidence),
+            "runs": [str(r) for r in runs],
+        }
+    facts = {"systems": systems}
+    if csv:
+        tables.write_csv(csv, [row for name, result in systems.items() for row in tables.fold_rows(result, name)])
+        facts["csv"] = [str(csv)]
+    return facts
+
+
+def average(workspace: Workspace, folders: list[Path], *, settings: Evaluate, devices: Devices) -> dict:
+    """Score runs on several datasets and take the mean of their accuracies, as LNLAttenNet's Table IV does.
+
+    Every run is scored on the split that was watched in its training; a fold together with its siblings, by the mean
+    over folds.
+
+    Returns:
+        {"datasets": {name in the workspace: {run, accuracy, paper}}, "accuracy": their mean, "paper": the paper's
+        number, where each of ours has one of the paper's beside it, else None}
+
+    Raises:
+        UsageError: fewer than two datasets, or two runs on one.
+    """
+    names = [folder.resolve().parent.parent.name for folder in folders]
+    if len(set(names)) < 2 or len(set(names)) < len(names):
+        raise UsageError(
+            f"--average takes one run on each of several datasets, not runs on {', '.join(names)}",
+            "e.g. --run artefacts/raf/runs/lnlattennet-1 --run artefacts/sfew/runs/lnlattennet-1",
+        )
+    found, papers, variants = {}, set(), set()
+    for name, folder in zip(names, folders, strict=True):
+        params = artefact.read(folder / "run.h5", "run").params
+        if params["train"].get("fold") is None:
+            watched = replace(settings, split=params["train"]["val_split"])
+            made = {folder.name: evaluate.run(folder, settings=watched, devices=devices)}
+            result = run(made, names=(), confidence=settings.confidence, fuse=(), csv=None)["runs"][folder.name]
+            accuracy, paper = (result["subsets"][score.ALL].get(k) for k in ("accuracy", "paper"))
+        else:
+            crossed = cross_validation(workspace, [folder], settings=settings, devices=devices)
+            (result,) = crossed["systems"].values()
+            accuracy, paper = result["fold_mean"]["accuracy"], result["paper"]
+        papers.add((result.get("paper") or {}).get("name"))
+        variants.add(params["variant"] or params["model"]["name"])
+        found[name] = {"run": str(folder), "accuracy": accuracy, "paper": (paper or {}).get("value")}
+    mean = sum(d["accuracy"] for d in found.values()) / len(found)
+    comparable = all(d["paper"] is not None for d in found.values()) and len(papers) == len(variants) == 1
+    return {"datasets": found, "accuracy": mean, "paper": _papers_average(*papers, *variants) if comparable else None}
+
+
+def _papers_average(paper: str, variant: str) -> float | None:
+    """Return the mean over datasets that a paper prints for a system."""
+    rows = [
+        r
+        for r in paper_results.load(paper).results
+        if r.dataset == "average" and any(variant in m.variants for m in r.members)
+    ]
+    return rows[0].value if rows else None
+
+
+def report_average(facts: dict) -> None:
+    """Print the accuracy on every dataset, and their mean."""
+    rows = [(name, d["accuracy"], d["paper"]) for name, d in facts["datasets"].items()]
+    rows.append(("average", facts["accuracy"], facts["paper"]))
+    shown = [(name, *("–" if v is None else f"{v:.2f}" for v in values)) for name, *values in rows]
+    console.show(console.table("accuracy in %", ("dataset", "ours", "paper"), shown))
+
+
+def crossed(runs: list[Artefact], predictions: list[Artefact], faces: Artefact | None, confidence: float) -> dict:
+    """Score the folds of one system together, beside the paper's number.
+
+    Returns:
+        the result of `evaluation.folds.score` with the paper's number, and "last_epochs" as of a single run, the mean
+        over folds; None where a fold has none
+    """
+    result = folds.score(predictions, confidence)
+    lasts = [last_epochs(r, p) for r, p in zip(runs, predictions, strict=True)]
+    for fold, last in zip(result["folds"], lasts, strict=True):
+        fold["last_epochs"] = last and last["mean"]
+    means = [last["mean"] for last in lasts if last]
+    result["last_epochs"] = None
+    if len(means) == len(lasts):
+        result["last_epochs"] = {"epochs": LAST_EPOCHS, "mean": sum(means) / len(means)}
+    each = [setups.setup_of(r, p, faces, crossed=True) for r, p in zip(runs, predictions, strict=True)]
+    return comparison.beside_folds(result, each)
+
+
+def siblings(workspace: Workspace, folder: Path) -> tuple[str, list[Path]]:
+    """The system a run of a cross-validation belongs to, and the latest run of the same settings for every fold."""
+    first = artefact.read(folder / "run.h5", "run")
+    if first.params["train"].get("fold") is None:
+        raise UsageError(f"{folder.name} is no fold of a cross-validation", "train with --folds all")
+    name = folder.name.rpartition("-fold")[0]
+    found: dict[int, Path] = {}
+    for other in workspace.runs(folder.parent.parent.name):
+        run = artefact.read(other / "run.h5", "run")
+        if run["state/finished"] and not artefact.differences(first, run.params, run.inputs, _PER_FOLD):
+            found[run.params["train"]["fold"]] = other
+    number = fold_count(artefact.read(folder.parent.parent / "subsets.h5", "subsets"))
+    if missing := [str(k) for k in range(number) if k not in found]:
+        raise ArtefactError(
+            f"of the {number} folds of {name}, {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not trained",
+            "fertool train ... --folds all does what is missing",
+        )
+    return name, [found[k] for k in range(number)]
+
+
+def report_cross_validation(facts: dict, *, every_class: bool = False) -> None:
+    """Print every fold, and all together."""
+    for name, result in facts["systems"].items():
+        console.show(tables.folds(result, name))
+        for line in tables.fold_notes(result):
+            console.say(line)
+        if every_class:
+            console.show(tables.fold_confusion(result))
+            _show_paper_confusions(result)
+    for file in facts.get("csv", []):
+        console.say(f"→ {file}")
+
+
+def _show_paper_confusions(result: Mapping) -> None:
+    for name, rows in (result.get("paper") or {}).get("confusions", {}).items():
+        console.show(tables.paper_confusion(name, rows, result["classes"]))
+
+
+def last_epochs(run: Artefact, predictions: Artefact) -> dict | None:
+    """Accuracy on the scored split over a run's last epochs, as LNLAttenNet reports it: mean, best, how many. None if
+    another split was watched in training, or there were fewer epochs."""
+    watched = run.params["train"]["val_split"] if run.params["train"].get("fold") is None else "test"
+    same_faces = run.parent("faces").digest == predictions.parent("faces").digest
+    values = run.group("history").get("val_accuracy", ())[-LAST_EPOCHS:]
+    if predictions.params["split"] != watched or not same_faces or len(values) < LAST_EPOCHS:
+        return None
+    return {"epochs": LAST_EPOCHS, "mean": 100 * float(values.mean()), "best": 100 * float(values.max())}
+
+
+def _over_draws(paths: Sequence[Path], subsets: Artefact | None, names: tuple[str, ...]) -> dict | None:
+    """Return the accuracy over several draws of random crops, subset -> {n_draws, mean, sd}; None for a single draw."""
+    if len(paths) < 2:
+        return None
+    each = [score.score(artefact.read(p, "predictions"), subsets, names)["subsets"] for p in paths]
+    values = {name: [s[name]["accuracy"] for s in each] for name in each[0]}
+    return {
+        name: {"n_draws": len(v), "mean": float(np.mean(v)), "sd": float(np.std(v, ddof=1))}
+        for name, v in values.items()
+        if None not in v
+    }
+
+
+def check_subsets(faces: Path, names: tuple[str, ...]) -> None:
+    """Refuse a subset that does not exist, before a network has run for it.
+
+    Raises:
+        ArtefactError: these faces have no subsets.
+        UsageError: no subset of that name.
+    """
+    if names:
+        path = faces.with_name("subsets.h5")
+        if not path.exists():
+            raise ArtefactError(f"there are no subsets beside {faces}", "run: fertool build-subsets")
+        subsets = artefact.read(path, "subsets")
+        for name in names:
+            if name != score.ALL:
+                score.membership(subsets, name)
+
+
+def _faces(path: Path, predictions: Artefact) -> Artefact | None:
+    """The faces that were predicted, if they still lie in the workspace."""
+    workspace = path.parent.parent.parent.parent
+    return artefact.find(predictions.parent("faces"), sorted(workspace.glob("*/faces.h5")))
+
+
+def _subsets(faces: Artefact | None) -> Artefact | None:
+    if faces is None or not (path := faces.path.with_name("subsets.h5")).exists():
+        return None
+    return artefact.read(path, "subsets")
+
+
+def report(facts: dict, *, every_class: bool = False) -> None:
+    """Print tables: scores per run, classes, comparison, fusion, latency."""
+    results = dict(facts["runs"])
+    if "fused" in facts:
+        results[f"mean of {facts['fused']['fused']} runs"] = facts["fused"]
+    console.show(tables.scores(results, next(iter(results)) if len(results) == 1 else "Scores"))
+    for line in tables.notes(results):
+        console.say(line)
+    for name, result in facts["runs"].items():
+        if lasts := result["last_epochs"]:
+            console.say(
+                f"{name}: over the last {lasts['epochs']} epochs {lasts['mean']:.2f} % on average, {lasts['best']:.2f} "
+                "% in the best of them"
+            )
+        for subset, drawn in (result["draws"] or {}).items():
+            console.say(
+                f"{name}, {subset}: {drawn['mean']:.2f} ± {drawn['sd']:.2f} % over {drawn['n_draws']} draws of the "
+                "random crops"
+            )
+        if result["select_on"] == "test":
+            console.say(f"note: the checkpoint of {name} was chosen on the test split; its numbers are optimistic")
+        if len(facts["runs"]) == 1 or every_class:
+            for subset in result["subsets"] if every_class else ["all"]:
+                console.show(tables.classes(result, subset))
+                if every_class:
+                    console.show(tables.confusion(result, subset))
+                    if subset == score.ALL:
+                        _show_paper_confusions(result)
+    if "comparison" in facts:
+        console.show(tables.comparison(facts["comparison"]))
+    for name, time in facts.get("latency", {}).items():
+        console.say(
+            f"{name}: {time['median_ms']:.1f} ms per face at batch 1 (median of {time['faces']}; 90 % below "
+            f"{time['p90_ms']:.1f} ms; {time['device']})" + (f"; {time['paper']}" if time["paper"] else "")
+        )
+    for file in facts.get("csv", []):
+        console.say(f"→ {file}")

@@ -1,0 +1,220 @@
+"""What was measured of a run: scores, how far its confidence can be believed, training, folds, and what is missing."""
+
+import numpy as np
+
+from fertool import artefact
+from fertool.artefact import Artefact
+from fertool.errors import ArtefactError, FertoolError
+from fertool.evaluation import metrics, score
+from fertool.models.registry import model_class
+from fertool.settings import Evaluate, Report
+from fertool.stages.evaluate import pairs, predictions_of, scores
+from fertool.stages.report import gallery, provenance
+from fertool.stages.visualize.inputs import Run, named, subsets_of
+from fertool.workspace import Workspace
+
+
+def facts(run: Run, settings: Report) -> dict:
+    """All that a page says about one run.
+
+    Raises:
+        ArtefactError: a run of a classifier without predictions, or with ones of other faces or an older state.
+    """
+    trained, data = run.run(), run.folder.parent.parent
+    model = trained.params["model"]["name"]
+    about = {
+        "name": run.name,
+        "folder": str(run.folder),
+        "data": data.name,
+        "model": model,
+        "variant": trained.params["variant"],
+        "recipe": trained.params["recipe"],
+        "fold": trained.params["train"].get("fold"),
+        "classifies": model_class(model).classifies,
+        "verification": None,
+        "training": _training(trained, model_class(model).metric),
+        "settings": artefact.flatten({k: trained.params[k] for k in ("model", "train")}),
+        "scores": None,
+        "warnings": [],
+        "silent": [],
+    }
+    last = trained
+    if about["classifies"]:
+        last = _scored(about, run, trained, settings)
+    elif model_class(model).labels == "subject":
+        if path := predictions_of(run.folder):
+            last = artefact.read(path, "predictions")
+            last.require_parent(trained)
+            found = pairs.run({run.name: path}, settings=Evaluate())["runs"][run.name]
+            about["verification"] = found | {"split": last.params["split"]}
+        about["silent"].append(f"how well expressions are recognised: {model} learns subjects, others start from it")
+    else:
+        about["silent"].append(
+            f"how well faces are recognised: {model} predicts no expressions, other networks stand on it"
+        )
+    about["origin"] = provenance.chain(last, data)
+    _say(about, trained)
+    return about
+
+
+def _scored(about: dict, run: Run, trained: Artefact, settings: Report) -> Artefact:
+    """Add what the run's predictions say. Gives the predictions."""
+    faces = run.faces()
+    predictions = run.predictions(faces)
+    names: tuple[str, ...] = ()
+    try:
+        subsets_of(faces)
+        names = (score.ALL,)
+    except ArtefactError as e:
+        about["silent"].append(f"how it does on occluded or turned faces: {e.message} ({e.hint})")
+    found = scores.run({run.name: predictions.path}, names=names, confidence=settings.confidence, fuse=(), csv=None)
+    looks = gallery.Looks(run, faces, predictions)
+    about |= {
+        "split": predictions.params["split"],
+        "classes": list(predictions.classes),
+        "scores": found["runs"][run.name],
+        "calibration": _calibration(predictions),
+        "gallery": gallery.gallery(looks, settings),
+        "looks": gallery.means(looks),
+        "trace": gallery.trace(trained),
+        "elsewhere": _elsewhere(run, trained, settings.confidence),
+    }
+    if any(c.startswith("attention_weight") for c in predictions.columns) and not looks.kind:
+        about["silent"].append("where it looks: the regions it was given are no longer beside its faces")
+    return predictions
+
+
+def _training(trained: Artefact, metric: str) -> dict:
+    history = {k: np.asarray(v) for k, v in trained.group("history").items()}
+    seconds, waited = trained.info.get("seconds", []), trained.info.get("waited", [])
+    planned = trained.params["train"].get("iterations") or trained.params["train"].get("epochs")
+    return {
+        "metric": metric,
+        "history": history,
+        "epochs": len(history.get("loss", ())),
+        "planned": planned,
+        "counts": "steps" if trained.params["train"].get("iterations") else "epochs",
+        "finished": bool(trained["state/finished"]) if "state/finished" in trained else True,
+        "iterations": int(trained["state/iteration"]) if "state/iteration" in trained else None,
+        "seconds": sum(seconds),
+        "waited": sum(waited),
+        "device": trained.info.get("device", ""),
+    }
+
+
+def _calibration(predictions: Artefact) -> dict | None:
+    """Percent throughout; None without labelled faces."""
+    label = np.asarray(predictions["label"]).astype(np.int64)
+    probability = metrics.softmax(np.asarray(predictions["logits"])[label >= 0])
+    if not len(probability):
+        return None
+    right, sure = probability.argmax(1) == label[label >= 0], probability.max(1)
+    c = metrics.calibration(sure, right)
+    return {
+        "error": 100 * c.error,
+        "confidence": 100 * sure.mean(),
+        "when_right": 100 * sure[right].mean() if right.any() else None,
+        "when_wrong": 100 * sure[~right].mean() if not right.all() else None,
+        "bins": [
+            {"low": 100 * low, "high": 100 * high, "n": int(n), "confidence": 100 * conf, "accuracy": 100 * acc}
+            for low, high, n, conf, acc in zip(c.edges[:-1], c.edges[1:], c.n, c.confidence, c.accuracy, strict=True)
+        ],
+    }
+
+
+def _elsewhere(run: Run, trained: Artefact, confidence: float) -> list[dict]:
+    """Its scores on other faces, splits or checkpoints, from the other predictions in its folder."""
+    found = []
+    for path in sorted(set(run.folder.glob("predictions-*.h5")) - {predictions_of(run.folder)}):
+        try:
+            other = artefact.read(path, "predictions")
+            other.require_parent(trained)
+        except ArtefactError:
+            continue
+        whole = score.score(other, confidence=confidence)["subsets"][score.ALL]
+        about = {"file": path.name, "faces": other.parent("faces").name, "params": other.params}
+        found.append(
+            about | {k: whole[k] for k in ("n_total", "n_correct", "accuracy", "low", "high", "macro_accuracy")}
+        )
+    return found
+
+
+def _say(about: dict, trained: Artefact) -> None:
+    """What a reader has to know before believing the numbers, and what cannot be known from them."""
+    training, warnings, silent = about["training"], about["warnings"], about["silent"]
+    if not training["finished"]:
+        warnings.append(f"The training is not finished: {training['epochs']} epochs are done.")
+    if about["scores"]:
+        whole = about["scores"]["subsets"][score.ALL]
+        if about["scores"]["select_on"] == "test":
+            warnings.append("The checkpoint was chosen on the test split: these numbers are optimistic.")
+        if about["split"] in trained.params["train"]["train_splits"] and about["fold"] is None:
+            warnings.append(f"It was trained on the split that is scored here ({about['split']}).")
+        twins = about["scores"]["subsets"].get("twin")
+        if twins and twins["n_total"]:
+            warnings.append(
+                f"{twins['n_total']:,} of the {whole['n_total']:,} faces scored have an exact twin, pixel for pixel, "
+                "in another split."
+            )
+        if whole["n_unlabelled"]:
+            silent.append(f"anything about {whole['n_unlabelled']:,} of {whole['n_rows']:,} faces, which have no label")
+        silent.append(
+            "how much another seed would change: it is one run, and the interval covers the choice of faces only"
+        )
+    if not training["device"]:
+        silent.append("which machine it was trained on: the run did not record it")
+    for node in about["origin"]:
+        if not node["found"] and node["is_artefact"]:
+            silent.append(f"how {node['name']} was made: it is no longer in the workspace")
+
+
+def comparison(runs: list[Run]) -> dict:
+    """Face by face, every run against the first.
+
+    Returns:
+        the result of `score.compare`, or {"refused": why}.
+    """
+    try:
+        faces = {r.name: r.faces() for r in runs}
+        files = {r.name: r.predictions(faces[r.name]) for r in runs}
+        try:
+            subsets, names = subsets_of(faces[runs[0].name]), (score.ALL,)
+        except ArtefactError:
+            subsets, names = None, ()
+        return score.compare(files, subsets, names)
+    except ArtefactError as e:
+        return {"refused": e.message}
+
+
+def cross_validations(runs: list[Run], confidence: float) -> list[dict]:
+    """The cross-validations that the runs are folds of, each once.
+
+    Returns:
+        {"name", "runs" (names), "result": see `folds.score`, with the paper's number} or {"name", "missing": why,
+        "command": what to do about it}.
+    """
+    found: dict[str, dict] = {}
+    for run in runs:
+        if run.run().params["train"].get("fold") is None:
+            continue
+        name = f"{run.folder.parent.parent.name}/{run.folder.name.rpartition('-fold')[0]}"
+        if name in found and "result" in found[name]:
+            continue
+        try:
+            found[name] = {"name": name, **_all_folds(run, confidence)}
+        except FertoolError as e:
+            found[name] = {"name": name, "missing": e.message, "command": e.hint}
+    return list(found.values())
+
+
+def _all_folds(run: Run, confidence: float) -> dict:
+    space = Workspace(run.folder.parent.parent.parent)
+    _, folders = scores.siblings(space, run.folder)
+    each = named(folders)
+    faces = run.faces()
+    if without := [r.name for r in each if predictions_of(r.folder) is None]:
+        raise ArtefactError(
+            f"{', '.join(without)} have no predictions", f"run: fertool eval --folds --run {run.folder}"
+        )
+    result = scores.crossed([r.run() for r in each], [r.predictions(faces) for r in each], faces, confidence)
+    return {"runs": [r.name for r in each], "result": result}

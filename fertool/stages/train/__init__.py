@@ -1,0 +1,286 @@
+"""train: faces (and regions, subsets) → a run."""
+
+import multiprocessing
+import signal
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from fertool import artefact, console, locks
+from fertool.errors import ArtefactError, RecipeError, Stopped, UsageError
+from fertool.models.base import Targets
+from fertool.models.registry import build_model, model_settings
+from fertool.models.weight_files import read_tensors
+from fertool.models.weights import init_weights
+from fertool.settings import Train
+from fertool.stages.train.inputs import Job, gather, tracked_rows, train_rows, val_rows
+from fertool.training import lineage
+from fertool.training.batchnorm import synchronise
+from fertool.training.checkpoint import preparation
+from fertool.training.data import (
+    Pixels,
+    fold_count,
+    given_columns,
+    random_crops,
+    region_boxes,
+)
+from fertool.training.devices import Devices, start
+from fertool.training.loop import Data, fit
+from fertool.training.run_file import RunFile
+from fertool.workspace import Workspace
+
+#: settings that may differ between a run and its continuation: they change how fast or how far it goes, not where
+_SPEED = {"train.cache", "train.checkpoint_minutes", "train.compile"}
+_LENGTH = {"train.epochs", "train.iterations"}
+
+#: LNLAttenNet reports the mean over so many last epochs
+LAST_EPOCHS = 10
+
+
+def run(
+    faces: Path,
+    *,
+    settings: Train,
+    devices: Devices,
+    workspace: Workspace,
+    regions: Path | None = None,
+    subsets: Path | None = None,
+    masks: Path | None = None,
+    part: Path | None = None,
+    recipe: str = "",
+    variant: str = "",
+    out: Path | None = None,
+    resume: bool | None = False,
+    overwrite: bool = False,
+) -> Path:
+    """Train a network.
+
+    Args:
+        faces: the faces file; regions, subsets and masks files are used if the network or `settings.labels` needs
+            them.
+        part: folder of the finished run that the network stands on; by default the latest in the workspace, those on
+            the same faces first.
+        variant: a named baseline or ablation of the network, applied on top of `settings.model`.
+        out: folder of the run; by default the next free name beside the faces.
+        resume: go on with the latest unfinished run of these settings; None: if there is one.
+        overwrite: train again although there is such a run.
+
+    Returns:
+        The run.h5 file.
+
+    Raises:
+        RecipeError, ArtefactError, DataError, DeviceError: before anything heavy starts.
+        Stopped: Ctrl-C or SIGTERM, after the state was saved.
+    """
+    model = model_settings(settings.model, variant)
+    variant = "" if variant == model.name else variant  # the system itself has no suffix
+    if settings.fold is not None and settings.select_on == "val":
+        raise RecipeError("a fold leaves no validation split to select on", "write select_on: last")
+    if settings.select_on == "val" and settings.val_split == "test":
+        raise RecipeError(
+            "select_on: val would choose the checkpoint on the test split",
+            "set val_split to another split, or spell it out with select_on: test",
+        )
+    if settings.select_on == "test" and settings.val_split != "test":
+        raise RecipeError(
+            f"select_on: test, but it is the split {settings.val_split} whose accuracy is known after every epoch",
+            "write select_on: val, or val_split: test",
+        )
+    source = artefact.read(faces, "faces")
+    files = {"regions": regions, "subsets": subsets, "masks": masks}
+    job = gather(source, settings, model, recipe, variant, files, part, workspace, devices)
+    with ExitStack() as held:
+        alone = console.is_first_process()  # others were started together with this one, and write nothing
+        if out and alone:
+            held.enter_context(locks.exclusive(out))
+        folder, go_on = _folder(job, workspace, out, resume, overwrite)
+        if folder is None:
+            return go_on
+        if alone:
+            held.enter_context(locks.exclusive(folder))
+        job = replace(job, run=folder / "run.h5", resume=go_on)
+        try:
+            _verify(job)
+            return _start(job, devices)
+        finally:
+            with suppress(OSError):
+                folder.rmdir()  # only works if nothing has been saved
+
+
+def each_fold(settings: Train, folds: str | None, subsets: Path) -> list[Train]:
+    """The settings of one run, or of one for each fold.
+
+    Args:
+        folds: None for no cross-validation beyond what the settings say, "all", or the number of a fold.
+        subsets: the subsets file, which says how many folds there are.
+    """
+    if folds is None:
+        return [settings]
+    if folds != "all":
+        if not (folds.isascii() and folds.isdecimal() and len(folds) < 10):
+            raise UsageError(f"--folds {folds} is neither all nor the number of a fold", "e.g. --folds all")
+        return [replace(settings, fold=int(folds))]
+    if not subsets.is_file():
+        raise ArtefactError(f"cross-validation needs the folds of {subsets}", "run: fertool build-subsets --folds 10")
+    return [replace(settings, fold=fold) for fold in range(fold_count(artefact.read(subsets, "subsets")))]
+
+
+def _folder(job: Job, workspace: Workspace, out: Path | None, resume: bool | None, overwrite: bool):
+    """Where to train: (folder, go on?), or (None, run.h5) if there is nothing to do."""
+    name = job.params["model"]["name"] + (f"-{job.params['variant']}" if job.params["variant"] else "")
+    if job.settings.fold is not None:
+        name += f"-fold{job.settings.fold}"
+    if out is not None:
+        mine = [out] if (out / "run.h5").exists() else []
+    else:
+        mine = [r for r in workspace.runs() if r.parent.parent == job.faces.parent and _is_named(r.name, name)]
+    ignore = set()
+    if resume:  # a schedule in fractions of the whole would have run differently from the start
+        ignore = _SPEED if job.settings.lr_unit == "fraction" else _SPEED | _LENGTH
+    for folder in reversed(mine):
+        old = artefact.read(folder / "run.h5", "run")
+        differences = artefact.differences(old, job.params, job.inputs, ignore)
+        if out is not None and differences and not overwrite:
+            raise ArtefactError(
+                f"{folder} holds a run with other settings: {'; '.join(differences)}", "add --overwrite"
+            )
+        if differences:
+            continue
+        if overwrite and not resume:
+            return folder, False
+        if old["state/finished"] and not artefact.differences(old, job.params, job.inputs, _SPEED):
+            console.say(f"{folder.name} is up to date ({folder})")
+            return None, folder / "run.h5"
+        if resume is not False:
+            return folder, True
+        raise ArtefactError(f"{folder} is unfinished", "add --resume to go on, or --overwrite to start again")
+    if resume:
+        there = ", ".join(r.name for r in mine) or "none"
+        raise ArtefactError(
+            f"there is no run of these settings to resume (runs of {name}: {there})",
+            "start without --resume, or give the settings the run was started with",
+        )
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        return out, False
+    if not console.is_first_process():
+        return Path(), False  # the first process makes the folder, and its job becomes everybody's
+    return workspace.new_run(job.faces, name), False
+
+
+def _is_named(folder: str, name: str) -> bool:
+    return folder.rpartition("-")[0] == name
+
+
+def _verify(job: Job) -> None:
+    """Read the inputs whole, once, before anything heavy starts: a damaged one must not be learnt from."""
+    for path in (job.faces, job.regions, job.subsets, job.masks):
+        if path:
+            artefact.read(path).verify()
+
+
+def _start(job: Job, devices: Devices) -> Path:
+    """Run the training processes; turn what can go wrong in them into errors for the user. Gives the run."""
+
+    def pass_on(number, _frame):  # a SIGTERM reaches this process only; the workers have to hear of it
+        for child in multiprocessing.active_children():
+            child.terminate()
+
+    many = devices.count > 1
+    old = {s: signal.signal(s, pass_on) for s in (signal.SIGINT, signal.SIGTERM)} if many else {}
+    try:
+        done, made = start(devices, job.settings.precision, train_process, job)
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+    if not done:
+        raise Stopped(f"stopped; everything is saved in {made}", "the same command with --resume goes on")
+    return made
+
+
+def train_process(fabric, job: Job) -> tuple[bool, Path]:
+    """What every process does: open the files, build the network, train. Returns whether it came to the end, and the
+    run."""
+    s = job.settings
+    faces = artefact.read(job.faces, "faces")
+    files = {"regions": job.regions, "subsets": job.subsets, "masks": job.masks}
+    used = {kind: artefact.read(path, kind) for kind, path in files.items() if path}
+    boxes = region_boxes(faces, used.get("regions"))
+    torch.manual_seed(s.seed)
+    model = model_settings(job.params["model"])
+    net = build_model(model, len(faces.classes or ()), regions=boxes.shape[1])
+    if job.part:
+        try:
+            net.frozen.load_state_dict(read_tensors(job.part))
+        except RuntimeError as e:
+            raise ArtefactError(f"{job.part}: its weights are not those of its network", "train it again") from e
+    if not job.resume and (match := init_weights(net, s.init)):
+        console.say(f"weights from {match}")
+    net = synchronise(net, fabric.device)
+    train, val = train_rows(net, faces, s, used), val_rows(net, faces, s, used)
+    tracked = tracked_rows(faces, s)
+    _say_start(fabric, job, len(train), len(val), net)
+    wanted = torch.cat([train.index, val.index, tracked]).unique()
+    given = given_columns(used["masks"], net.needs) if "masks" in used else {}
+    pixels = Pixels(faces["images"], wanted, fabric.device, s.cache)
+    constant = net.constant_score(
+        *(Targets(r.labels, given={k: v[r.index] for k, v in given.items()}) for r in (train, val))
+    )
+    crops = random_crops(used.get("regions"))
+    data = Data(train, val, pixels, boxes, given, tracked, constant, crops)
+    prepared = preparation(faces, used.get("regions"))
+    previous = artefact.read(job.run, "run") if job.resume else None
+    init = previous and previous.info.get("lineage", {}).get("init")
+    made_from = lineage.record(s, faces, train.index.numpy(), used, job.part, init)
+    classes = faces.classes or () if net.labels == "expression" else ()  # people are counted, not named
+    out = RunFile(job.run, job.params, job.inputs, classes, s.seed, prepared, made_from)
+    return fit(fabric, net, data, s, out, previous), job.run
+
+
+def _say_start(fabric, job: Job, train: int, val: int, net) -> None:
+    total = sum(p.numel() for p in net.parameters())
+    frozen = sum(p.numel() for p in net.parameters() if not p.requires_grad)
+    where = f"{fabric.world_size} × {fabric.device.type}" if fabric.world_size > 1 else str(fabric.device)
+    variant = f" ({job.params['variant']})" if job.params["variant"] else ""
+    held = f" ({frozen:,} of them frozen)" if frozen else ""
+    console.say(
+        f"{job.params['model']['name']}{variant}: {total:,} parameters{held}, {train:,} faces to train on, {val:,} in "
+        f"{job.settings.val_split}, {where}, precision {job.settings.precision} → {job.run.parent}"
+    )
+
+
+def summary(path: Path) -> dict:
+    """Facts about a run."""
+    run = artefact.read(path, "run")
+    history = {k: v.tolist() for k, v in run.group("history").items()}
+    metric = next((k.removeprefix("val_") for k in history if k.startswith("val_")), "accuracy")
+    lasts = history.get(f"val_{metric}", [])[-LAST_EPOCHS:]
+    seconds, waited = sum(run.info["seconds"]), sum(run.info["waited"])
+    return {
+        "run": str(path),
+        "model": run.params["model"]["name"],
+        "variant": run.params["variant"],
+        "recipe": run.params["recipe"],
+        "fold": run.params["train"].get("fold"),
+        "epochs": int(run["state/epoch"]),
+        "iterations": int(run["state/iteration"]),
+        "finished": bool(run["state/finished"]),
+        "metric": metric,
+        f"best_val_{metric}": float(run["state/best"]),
+        **{k: v[-1] for k, v in history.items() if k.startswith("constant_") and v},
+        f"last_epochs_val_{metric}": sum(lasts) / LAST_EPOCHS if len(lasts) == LAST_EPOCHS else None,
+        "select_on": run.params["train"]["select_on"],
+        "seconds": seconds,
+        "waiting_for_data": waited / seconds if seconds else 0.0,
+        "history": history,
+    }
+
+
+def report(facts: dict) -> None:
+    """The end of a training in two lines."""
+    line = f"{facts['epochs']} epochs, {facts['iterations']} steps, {facts['seconds']:.0f} s"
+    console.say(f"{line}, {100 * facts['waiting_for_data']:.1f} % of it waiting for data")
+    if facts["select_on"] == "test":
+        console.say("note: the checkpoint was chosen on the test split; its accuracy there is optimistic")

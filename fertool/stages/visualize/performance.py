@@ -1,0 +1,74 @@
+"""How right runs are: confusion matrices and training curves."""
+
+import numpy as np
+
+from fertool import console
+from fertool.errors import DataError, UsageError
+from fertool.evaluation import comparison, setups
+from fertool.evaluation.score import ALL, score
+from fertool.figures import confusion, curves
+from fertool.settings import Visualize
+from fertool.stages.visualize.inputs import Drawn, Run, subsets_of
+
+
+def draw_confusion(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
+    """RAN's Fig. 4 and 5."""
+    matrices, titles, parents, classes = [], [], [], None
+    for r in runs:
+        faces = r.faces()
+        predictions = r.predictions(faces)
+        if classes not in (None, predictions.classes):
+            raise UsageError(f"{r.name} has other classes than {runs[0].name}", "draw them in separate figures")
+        classes = predictions.classes
+        subsets = subsets_of(faces) if subset else None
+        result = score(predictions, subsets, [subset] if subset else [])["subsets"][subset or ALL]
+        if not result["n_total"]:
+            raise DataError(f"{r.name} predicted no labelled face of {subset or 'any class'}")
+        matrices.append(np.array(result["confusion"]))
+        titles.append(f"{r.name}{f', {subset}' if subset else ''}: {result['accuracy']:.2f} %")
+        parents += [predictions, *([subsets] if subsets else [])]
+    arrays = {"classes": np.array(classes, object)}
+    arrays |= {f"{r.name}/counts": m for r, m in zip(runs, matrices, strict=True)}
+    if settings.paper:
+        for name, matrix in _printed(runs, classes, subset).items():
+            matrices.append(matrix / 100)
+            titles.append(name)
+            arrays[f"{name}/percent"] = matrix
+    return Drawn(confusion.draw(matrices, titles, classes, counts=settings.counts), arrays, parents)
+
+
+def _printed(runs: list[Run], classes: tuple[str, ...], subset: str | None) -> dict[str, np.ndarray]:
+    """What the papers of the runs' networks print for this data set, in the order of these classes."""
+    found = {}
+    for r in runs:
+        faces = r.faces()
+        predictions = r.predictions(faces)
+        setup = setups.setup_of(r.run(), predictions, faces)
+        n_total = int((np.asarray(predictions["label"]) >= 0).sum())
+        for name, (theirs, matrix, differing) in (comparison.beside_matrix(setup, n_total) if setup else {}).items():
+            if differing:
+                said = comparison.in_words(differing)
+                console.say(f"note: {name} is not of the same settings as {r.name}; here: {said}")
+            if set(theirs) == set(classes):
+                order = [theirs.index(c) for c in classes]
+                found[f"{setup.paper}, {name}"] = matrix[np.ix_(order, order)]
+    if subset or not found:
+        raise UsageError(
+            f"no paper prints a confusion matrix that belongs beside {runs[0].name}{f', {subset}' if subset else ''}",
+            "leave out --paper",
+        )
+    return found
+
+
+def draw_curves(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
+    """Training curves."""
+    if subset:
+        raise UsageError("training curves are of whole splits, not of subsets", "leave out --subset")
+    opened = [r.run() for r in runs]
+    histories = {r.name: o.group("history") for r, o in zip(runs, opened, strict=True)}
+    for name, history in histories.items():
+        if not len(history.get("loss", ())):
+            raise DataError(f"{name} has not finished an epoch yet")
+    return Drawn(
+        curves.draw(histories), {f"{name}/{k}": v for name, h in histories.items() for k, v in h.items()}, opened
+    )

@@ -1,0 +1,215 @@
+"""export by the real command: safetensors that start a training and predict, ONNX that says what the network says."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import made_faces
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from safetensors import safe_open
+from typer.testing import CliRunner
+
+from fertool import artefact, cli
+from fertool.models.registry import build_model, model_settings
+from fertool.models.weight_files import read_metadata, read_tensors
+from fertool.settings import DetectAlign, Export
+from fertool.stages import export
+from fertool.training.checkpoint import Trained, of_file, of_run
+from fertool.training.export_module import Portable
+
+CLASSES = ("neutral", "anger", "fear")
+TINY = {"blocks": (1, 1, 1), "growth": 4, "stem": 4}
+NETWORKS = {
+    "ran": {"backbone": "tiny", "size": 24},
+    "lnlattennet": {"channels": 4, "size": 64, "hidden": (8, 8), "patches": 4},
+    "ws-lgrn": {**TINY, "embedding": 8, "size": 32, "part": {**TINY, "size": 32}},
+    "va-cnn": {"width": 32, "height": 32},
+    "man": {"channels": 4, "part": {"channels": 4}},
+    "rasnet": {"channels": 4},
+    "identity": {"backbone": "tiny", "size": 24},
+}
+
+
+def call(*words, space):
+    return CliRunner().invoke(cli.app, [*map(str, words), "--workspace", str(space)])
+
+
+def tell(*words, space, code=0) -> dict:
+    result = call(*words, "--json", space=space)
+    assert result.exit_code == code, result.output
+    return json.loads(result.stdout)
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory):
+    """A run of RAN with random regions, of faces made as by detect-align."""
+    folder = tmp_path_factory.mktemp("space")
+    n = 24
+    ids = [f"face {i}.png" for i in range(n)]
+    split = ["train"] * 16 + ["test"] * 8
+    faces = made_faces.make_faces(
+        folder / "toy/faces.h5", ids, CLASSES, size=32, split=split, label=(np.arange(n) % 3).astype("i2")
+    )
+    made = artefact.read(faces)
+    columns = {name: np.array(made[name]) for name in made.columns}
+    params = {**DetectAlign(size=32, grey=True).as_dict(), "dataset": "ferplus"}
+    artefact.save(faces, "faces", columns, params=params, classes=CLASSES)
+    tell("crop-regions", "--mode", "random", "--set", "crop-regions.random_n=3", space=folder)
+    sets = ["train.model.backbone=tiny", "train.model.size=24", "train.iterations=2", "train.global_batch=8"]
+    tell("train", "ran", "--gpus", 0, *[w for s in sets for w in ("--set", s)], space=folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(space):
+    return tell("export", space=space)["files"]
+
+
+def trained(name: str, variant: str | None = None, **more) -> Trained:
+    """A network with fresh weights, of faces of 40 pixels."""
+    model = model_settings({"name": name, **NETWORKS[name], **more}, variant)
+    torch.manual_seed(0)
+    net = build_model(model, len(CLASSES), regions=6 if name == "ran" else 1)
+    regions = {"mode": "fixed", "regions": ["face", *"abcde"]} if name == "ran" else None
+    faces = {**DetectAlign(size=40, grey=name != "man").as_dict(), "dataset": "folder"}
+    prepared = {"faces": faces, "regions": regions, "sdm": None}
+    classes = CLASSES if net.classifies else ()
+    return Trained(f"{name}-1", model, classes, prepared, {"init": "none"}, "", "0", "last", net.state_dict())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_says_the_same_in_onnxruntime(name, tmp_path):
+    network = trained(name)
+    (path,) = export.run(network, settings=Export(), formats=["onnx"], out=tmp_path)
+    session = onnxruntime.InferenceSession(str(path))
+    module = Portable(network)
+    faces = torch.rand(3, *session.get_inputs()[0].shape[1:]) * 255
+    expected = module(faces)
+    got = session.run(None, {"faces": faces.numpy()})
+    assert [o.name for o in session.get_outputs()] == list(module.outputs)
+    for a, b in zip(expected, got, strict=True):
+        assert b.shape[0] == 3
+        assert np.abs(a.detach().numpy() - b).max() < 1e-4 * max(1, np.abs(b).max())
+
+
+def test_what_is_written_beside_the_weights(space, exported):
+    safetensors, made = exported
+    assert [safetensors["format"], made["format"]] == ["safetensors", "onnx"]
+    assert made["outputs"][:2] == ["logits", "probabilities"]
+    assert made["checked"]["largest_difference"] < 1e-3
+    with safe_open(safetensors["path"], framework="pt") as file:
+        first = file.metadata()
+    second = {p.key: p.value for p in onnx.load(made["path"]).metadata_props}
+    assert first.items() <= second.items()
+    assert json.loads(first["classes"]) == list(CLASSES)
+    assert json.loads(first["prepared"])["faces"]["template"] == "eyes-mouth"
+    given = json.loads(first["input"])
+    assert given["faces"]["shape"] == ["N", 1, 32, 32]
+    assert given["network"]["mean"] == pytest.approx([0.485, 0.456, 0.406])
+    assert "no licence stated" in first["licence"]
+    assert "iBUG 300-W" in first["licence"]
+
+
+def test_regions_that_differ_from_face_to_face_are_an_input(space, exported):
+    session = onnxruntime.InferenceSession(exported[1]["path"])
+    assert [i.name for i in session.get_inputs()] == ["faces", "boxes"]
+    made = artefact.read(space / "toy/faces.h5")
+    boxes = np.array(artefact.read(space / "toy/regions.h5")["boxes"])[16:]
+    faces = np.array(made["images"])[16:].transpose(0, 3, 1, 2).astype(np.float32)
+    tell("eval", "--gpus", 0, space=space)
+    predicted = artefact.read(space / "toy/runs/ran-1/predictions.h5")
+    logits, *_ = session.run(None, {"faces": faces, "boxes": boxes})
+    assert logits == pytest.approx(np.array(predicted["logits"]), abs=1e-4)
+
+
+def test_twice_is_once_and_another_state_is_not_overwritten(space, exported, tmp_path):
+    before = [json.dumps(f) for f in exported]
+    result = call("export", space=space)
+    assert result.stderr.count("is up to date") == 2
+    assert [json.dumps(f) for f in tell("export", space=space)["files"]] == before
+    (tmp_path / "ran-1.onnx").write_bytes(b"rubbish")
+    refused = tell("export", "--format", "onnx", "--out", tmp_path, space=space, code=3)
+    assert "holds another network" in refused["error"]
+    assert (tmp_path / "ran-1.onnx").read_bytes() == b"rubbish"
+
+
+def test_exported_weights_start_a_training(space, exported):
+    sets = ["train.model.backbone=tiny", "train.model.size=24", "train.iterations=1", "train.lr=1e-9"]
+    words = [w for s in sets for w in ("--set", s)]
+    result = call("train", "ran", "--init", exported[0]["path"], "--gpus", 0, *words, space=space)
+    assert result.exit_code == 0, result.output
+    assert "32 of 32 tensors filled" in result.stderr
+    old, new = (of_run(space / f"toy/runs/ran-{i}").tensors for i in (1, 2))
+    assert torch.allclose(old["q0.weight"], new["q0.weight"], atol=1e-6)
+    assert not torch.allclose(old["classifier.weight"], new["classifier.weight"], atol=1e-6)
+
+
+def test_an_exported_file_is_the_run(space, exported):
+    run, file = of_run(space / "toy/runs/ran-1"), of_file(space / "toy/runs/ran-1/ran-1.safetensors")
+    assert (run.model, run.classes, run.prepared, run.digest) == (file.model, file.classes, file.prepared, file.digest)
+    assert all(torch.equal(run.tensors[k], file.tensors[k]) for k in run.tensors)
+    assert file.network().regions_used is None
+
+
+def test_files_that_are_no_network(space, tmp_path, exported):
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(2)}, tmp_path / "bare.safetensors")
+    save_file({"a": torch.zeros(2)}, tmp_path / "odd.safetensors", metadata={"model": "[1]", "classes": "{"})
+    (tmp_path / "x.png").touch()
+    for name in ("bare", "odd"):
+        words = ("predict", tmp_path / "x.png", "--run", tmp_path / f"{name}.safetensors")
+        assert "does not say of which network" in tell(*words, space=space, code=5)["error"]
+    assert "there is no format 'onyx'" in tell("export", "--format", "onyx", space=space, code=2)["error"]
+
+
+def test_a_missing_package_names_what_to_install(space, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "_PACKAGES", ("onnx", "no_such_package"))
+    refused = tell("export", "--out", tmp_path, space=space, code=5)
+    assert refused["error"] == "ONNX needs no_such_package"
+    assert "fertool[export]" in refused["hint"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_onnx_says_differently_is_refused(space, exported):
+    run = of_run(space / "toy/runs/ran-1")
+    other = replace(run, tensors={**run.tensors, "classifier.bias": run.tensors["classifier.bias"] + 0.01})
+    path = Path(exported[1]["path"])
+    assert export._compare(Portable(run), path, run.name, 1e-3) < 1e-3
+    with pytest.raises(export.DeviceError, match="ONNX says something else than ran-1: logits of 1 faces"):
+        export._compare(Portable(other), path, run.name, 1e-3)
+
+
+def test_faces_that_do_not_say_how_they_were_made(tmp_path):
+    network = trained("va-cnn")
+    network.prepared["faces"].pop("detector")
+    with pytest.raises(export.ArtefactError, match="do not say how they were made"):
+        export.run(network, settings=Export(), formats=["safetensors"], out=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("prepared", '{"faces": {"detector": "none"}}'),
+        ("prepared", '{"faces": 5, "regions": null, "sdm": null}'),
+        ("prepared", "[]"),
+        ("prepared", "[" * 5000),
+        ("model", "5"),
+        ("model", '{"name": "nope"}'),
+        ("train", "null"),
+        ("classes", '{"a": 1}'),
+        ("classes", "nonsense"),
+    ],
+)
+def test_an_exported_file_that_says_too_little(space, tmp_path, exported, field, value):
+    from safetensors.torch import save_file
+
+    source = Path(exported[0]["path"])
+    save_file(read_tensors(source), tmp_path / "a.safetensors", read_metadata(source) | {field: value})
+    words = ("predict", source, "--run", tmp_path / "a.safetensors")
+    error = tell(*words, space=space, code=5)["error"]
+    assert "a.safetensors does not say of which network its weights are" in error
