@@ -1,4 +1,4 @@
-"""Writer of networks in dlib's serialisation: small files of the format that `fertool.models.dlib_dat` reads."""
+"""Writer of networks in dlib's serialisation: small files of the format that `fertool.pretrained.dlib_dat` reads."""
 
 import math
 

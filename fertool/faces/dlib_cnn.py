@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fertool.faces.detect import Faces, View, doublings, from_rectangles, in_halves, view
-from fertool.models import dlib_dat
-from fertool.models.dlib_dat import Layer
+from fertool.pretrained import dlib_dat
+from fertool.pretrained.dlib_dat import Layer
 
 FILE = "mmod_human_face_detector.dat"
 _SHA256 = "4cb19393e2fbaf2b1609a9319ad5386618c886a6234ec1b971f3e87c85d87fe6"

@@ -12,7 +12,7 @@ import numpy as np
 from fertool.errors import UsageError
 from fertool.faces import sdm
 from fertool.faces.align import apply, crop, invert, similarity, warp
-from fertool.models.dlib_dat import model_file
+from fertool.pretrained.dlib_dat import model_file
 from fertool.regions.points import five_points
 
 #: how many points each kind has; a supervised descent has as many as it was taught

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fertool.errors import DeviceError
 from fertool.faces.align import warp
-from fertool.models.weight_files import read_tensors
+from fertool.pretrained.files import read_tensors
 
 _STAGES = ((128, 4), (256, 6), (512, 16), (2048, 1))  # width, blocks
 _MARGIN, _SIZE = 0.2, 224

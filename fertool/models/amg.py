@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from annotated_types import Gt
 from torch import Tensor, nn
 
-from fertool.models.base import FerModel, InputSpec, Output, Targets
-from fertool.models.dense import DenseTrunk
+from fertool.backbones.base import InputSpec
+from fertool.backbones.dense import DenseTrunk
+from fertool.models.base import FerModel, Output, Targets
 from fertool.settings import Settings
 
 _FLAT = 1e-6  # a map that varies less than this says nothing about where

@@ -13,47 +13,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from fertool.backbones.base import InputSpec
+
 _STEEP = 0.01  # slope of a sigmoid or softmax, at most 0.25, from which on it can still learn
-_INITIALISED = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """What a network wants to see.
-
-    Attributes:
-        size: (height, width) of a view.
-        channels: 1 or 3.
-        mean, std: the normalisation (x/255 - mean) / std, per channel.
-        cut: a view is `size` pixels cut out of the stored face as they are: at a random place in training, from the
-            middle otherwise. Without it the whole face is brought to `size`.
-    """
-
-    size: tuple[int, int]
-    channels: int = 3
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
-    cut: bool = False
-
-
-class Backbone(nn.Module):
-    """Base class of feature extractors: images (N, 3, H, W) -> one vector (N, D) per image.
-
-    Attributes:
-        features: D.
-        layout: whose parameter names these are: weights of that layout load by name. "" for nobody's.
-        last_maps: name of the layer that gives the last feature maps.
-        pixels: how the images are normalised that its pretrained weights were trained on, and their size.
-        pretrained: value of `init` that loads them by default; "none" where fertool comes with none.
-        smallest: side of the smallest image in pixels.
-    """
-
-    features: int
-    layout: str = ""
-    last_maps: str
-    pixels: InputSpec
-    pretrained: str = "none"
-    smallest: int = 1
 
 
 @dataclass
@@ -181,58 +143,3 @@ def classification_loss(logits: Tensor, targets: Targets) -> Tensor:
         return nn.functional.cross_entropy(logits, targets.labels)
     log_p = torch.log_softmax(logits, dim=1)
     return nn.functional.kl_div(log_p, targets.distributions, reduction="batchmean")
-
-
-def renormalise(views: Tensor, mine: InputSpec, other: InputSpec) -> Tensor:
-    """Views (..., C, H, W) that were normalised as one network wants, as another wants them."""
-    if (mine.mean, mine.std) == (other.mean, other.std):
-        return views
-    (m, s), (n, t) = ([views.new_tensor(v)[:, None, None] for v in (spec.mean, spec.std)] for spec in (mine, other))
-    return (views * s + m - n) / t
-
-
-class Branches(nn.Conv2d):
-    """`branches` convolutions of one input computed as one: (N, in, H, W) -> (N, branches · out, H', W')."""
-
-    def __init__(self, branches: int, in_channels: int, out_channels: int, kernel_size: int):
-        super().__init__(in_channels, branches * out_channels, kernel_size)
-        self.branches = branches
-
-
-def fans(layer: nn.Module) -> tuple[int, int]:
-    """Return (fan-in, fan-out) of one of the networks that a layer computes side by side.
-
-    torch's own count takes the outputs of all groups for the fan-out of each, so that networks computed by one grouped
-    convolution would begin smaller than the same networks one by one.
-    """
-    if isinstance(layer, nn.Linear):
-        return layer.in_features, layer.out_features
-    taps = layer.kernel_size[0] * layer.kernel_size[1]
-    outputs = layer.out_channels // (layer.groups * getattr(layer, "branches", 1))
-    return taps * layer.in_channels // layer.groups, taps * outputs
-
-
-def xavier(module: nn.Module, fan: Literal["average", "in"] = "average") -> None:
-    """Initialise a layer with zero biases and weights uniform in ±√(3 / n), for `nn.Module.apply`.
-
-    Every group of a grouped convolution and every branch of `Branches` is initialised as a network of its own.
-
-    Args:
-        fan: what n is: Glorot & Bengio's mean of fan-in and fan-out (as in TensorFlow and torch), or the fan-in alone
-            (Caffe's `xavier` filler).
-    """
-    if isinstance(module, _INITIALISED):
-        fan_in, fan_out = fans(module)
-        bound = (3 / (fan_in if fan == "in" else (fan_in + fan_out) / 2)) ** 0.5
-        nn.init.uniform_(module.weight, -bound, bound)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-
-
-def he(module: nn.Module) -> None:
-    """Initialise a layer with He-normal weights for ReLU, whose fan-in is that of one group, and zero biases, for
-    `nn.Module.apply`."""
-    if isinstance(module, _INITIALISED):
-        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

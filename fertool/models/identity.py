@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from annotated_types import Ge, Gt, Lt
 from torch import Tensor, nn
 
-from fertool.models.backbones import BackboneName, Pixels, build_backbone
+from fertool.backbones.registry import BackboneName, Pixels, build_backbone
 from fertool.models.base import FerModel, Output, Targets
 from fertool.settings import LARGEST, Settings
 

@@ -17,7 +17,9 @@ import torch.nn.functional as F
 from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor, nn
 
-from fertool.models.base import Branches, FerModel, InputSpec, Output, Targets, classification_loss, he, xavier
+from fertool.backbones.base import InputSpec
+from fertool.backbones.layers import Branches, he, xavier
+from fertool.models.base import FerModel, Output, Targets, classification_loss
 from fertool.regions.patches import patch_side, patch_starts
 from fertool.settings import Settings
 

@@ -15,8 +15,10 @@ import torch.nn.functional as F
 from annotated_types import Ge, Gt, Lt
 from torch import Tensor, nn
 
-from fertool.models.backbones import PIXELS, VggBlocks
-from fertool.models.base import Branches, FerModel, Output, he, renormalise, xavier
+from fertool.backbones.base import renormalise
+from fertool.backbones.layers import Branches, he, xavier
+from fertool.backbones.registry import PIXELS, VggBlocks
+from fertool.models.base import FerModel, Output
 from fertool.models.rasnet import GRID, REGIONS, RasNet, RasNetSettings, XavierFan
 from fertool.settings import Settings
 

@@ -14,7 +14,7 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
-from fertool.models.backbones import BackboneName, Pixels, build_backbone
+from fertool.backbones.registry import BackboneName, Pixels, build_backbone
 from fertool.models.base import FerModel, Output, Targets, classification_loss
 from fertool.settings import Settings
 

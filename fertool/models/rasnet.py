@@ -10,8 +10,9 @@ import torch
 from annotated_types import Gt
 from torch import Tensor, nn
 
-from fertool.models.backbones import PIXELS
-from fertool.models.base import FerModel, Output, Targets, xavier
+from fertool.backbones.layers import xavier
+from fertool.backbones.registry import PIXELS
+from fertool.models.base import FerModel, Output, Targets
 from fertool.regions.masks import constant_masks
 from fertool.settings import Settings
 

@@ -16,7 +16,9 @@ import torch
 from annotated_types import Ge, Gt, Lt
 from torch import Tensor, nn
 
-from fertool.models.base import FerModel, InputSpec, Output, he
+from fertool.backbones.base import InputSpec
+from fertool.backbones.layers import he
+from fertool.models.base import FerModel, Output
 from fertool.settings import Settings
 
 _BLOCKS = ((16, 3), (32, 3), (64, 2), (128, 2))  # (channels, convolutions), each followed by 2×2 pooling; Table 2

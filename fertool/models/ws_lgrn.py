@@ -15,9 +15,10 @@ import torch
 from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 
+from fertool.backbones.base import InputSpec, renormalise
+from fertool.backbones.dense import DenseTrunk
 from fertool.models.amg import Amg, AmgSettings
-from fertool.models.base import FerModel, InputSpec, Output, Targets, classification_loss, renormalise
-from fertool.models.dense import DenseTrunk
+from fertool.models.base import FerModel, Output, Targets, classification_loss
 from fertool.settings import Settings
 
 _ROOT_EPS = 1e-12  # inside the square root, whose slope at 0 is infinite

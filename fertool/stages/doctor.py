@@ -8,9 +8,9 @@ import shutil
 from pathlib import Path
 
 from fertool import __version__, console
+from fertool.backbones import dlib_resnet
 from fertool.errors import DeviceError
 from fertool.faces import dlib_cnn
-from fertool.models import dlib_resnet
 from fertool.workspace import Workspace
 
 _PACKAGES = (

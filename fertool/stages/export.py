@@ -13,8 +13,8 @@ import torch
 from fertool import __version__, console, files, locks
 from fertool.datasets import DATASETS
 from fertool.errors import ArtefactError, DeviceError, FertoolError, UsageError, nearest
-from fertool.models.weight_files import read_metadata
 from fertool.outputs import MARK
+from fertool.pretrained.files import read_metadata
 from fertool.settings import Export
 from fertool.training.checkpoint import Trained
 from fertool.training.export_module import Portable

@@ -16,7 +16,7 @@ from fertool.errors import ArtefactError, DeviceError, FertoolError
 from fertool.faces.align import TEMPLATES
 from fertool.models.base import FerModel
 from fertool.models.registry import build_model, model_settings
-from fertool.models.weight_files import read_metadata, read_tensors, require_finite
+from fertool.pretrained.files import read_metadata, read_tensors, require_finite
 from fertool.recipe import build
 from fertool.settings import CropRegions, DetectAlign
 

@@ -10,7 +10,7 @@ import numpy as np
 from fertool import artefact
 from fertool.artefact import Artefact
 from fertool.errors import FertoolError
-from fertool.models.weights import read_metadata
+from fertool.pretrained.initialise import read_metadata
 from fertool.settings import Train
 from fertool.training.data import fold_count
 

@@ -20,7 +20,7 @@ from fertool.artefact import Artefact
 from fertool.errors import ArtefactError, DataError
 from fertool.evaluation.verification import draw_pairs, verify
 from fertool.models.base import FerModel, Targets
-from fertool.models.weight_files import require_finite
+from fertool.pretrained.files import require_finite
 from fertool.settings import Evaluate, Train
 from fertool.training.data import Pixels, Rows
 from fertool.training.devices import on_any

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fertool.models.base import InputSpec
+from fertool.backbones.base import InputSpec
 
 
 @dataclass(frozen=True)

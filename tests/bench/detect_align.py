@@ -35,7 +35,7 @@ from fertool.datasets import open_dataset
 from fertool.faces import align, detect, pose
 from fertool.faces.images import read_image
 from fertool.faces.status import OK, SEVERAL
-from fertool.models import dlib_dat
+from fertool.pretrained import dlib_dat
 from fertool.settings import DetectAlign
 from fertool.stages import detect_align
 

@@ -30,9 +30,9 @@ from torchvision.models import resnet18
 from torchvision.transforms.functional import normalize, to_tensor
 
 from fertool import artefact, console
+from fertool.backbones.registry import IMAGENET
 from fertool.faces.status import OK
 from fertool.labels import PROTOCOLS
-from fertool.models.backbones import IMAGENET
 from fertool.models.base import Targets
 from fertool.models.ran import Ran, RanSettings
 from fertool.regions.crops import fixed_boxes

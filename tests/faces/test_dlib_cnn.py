@@ -10,7 +10,7 @@ from fertool.faces import detect
 from fertool.faces.dlib_cnn import FILE, DlibCnn
 from fertool.faces.images import read_image
 from fertool.faces.pipeline import Finder
-from fertool.models.dlib_dat import model_file
+from fertool.pretrained.dlib_dat import model_file
 from fertool.settings import DetectAlign
 
 

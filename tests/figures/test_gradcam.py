@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import nn
 
+from fertool.backbones.base import InputSpec
 from fertool.errors import UsageError
-from fertool.models.base import FerModel, InputSpec, Output
+from fertool.models.base import FerModel, Output
 from fertool.models.lnlattennet import LnlAttenNet, LnlSettings
 from fertool.models.man import Man, ManSettings
 from fertool.models.ran import Ran, RanSettings

@@ -10,15 +10,16 @@ import torch
 import toy
 
 from fertool import artefact
+from fertool.backbones import dlib_resnet
+from fertool.backbones.dlib_resnet import FILE as RECOGNITION
+from fertool.backbones.registry import BACKBONES
 from fertool.errors import DeviceError, RecipeError
 from fertool.faces import detect
 from fertool.faces.dlib_cnn import FILE as DETECTOR
 from fertool.faces.images import read_image
-from fertool.models import dlib_dat, dlib_resnet
-from fertool.models.backbones import BACKBONES
-from fertool.models.dlib_resnet import FILE as RECOGNITION
 from fertool.models.registry import build_model, model_settings
-from fertool.models.weights import init_source, init_weights
+from fertool.pretrained import dlib_dat
+from fertool.pretrained.initialise import init_source, init_weights
 from fertool.stages import doctor
 from fertool.workspace import Workspace
 

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from fertool.backbones.layers import he, xavier
 from fertool.models.amg import activation_map
-from fertool.models.base import Targets, he, xavier
+from fertool.models.base import Targets
 from fertool.models.lnlattennet import LocalAttention, SimpleNet
 from fertool.models.man import MultipleAttention
 from fertool.models.rasnet import intersection_over_union

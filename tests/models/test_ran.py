@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from fertool.models.backbones import BACKBONES, IMAGENET
-from fertool.models.base import Backbone, Output, Targets, classification_loss
+from fertool.backbones.base import Backbone
+from fertool.backbones.registry import BACKBONES, IMAGENET
+from fertool.models.base import Output, Targets, classification_loss
 from fertool.models.ran import Ran, RanSettings, region_biased_loss
 from fertool.models.registry import build_model, model_settings
 

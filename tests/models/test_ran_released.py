@@ -9,7 +9,7 @@ from torchvision.models import resnet18
 from fertool import recipe as recipes
 from fertool.models.base import Targets
 from fertool.models.registry import build_model, model_settings
-from fertool.models.weights import init_weights
+from fertool.pretrained.initialise import init_weights
 
 SIDE, FACES, CROPS, CLASSES = 64, 5, 6, 8
 

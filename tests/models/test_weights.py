@@ -14,11 +14,11 @@ import safetensors.torch
 import torch
 
 from fertool import artefact
+from fertool.backbones.registry import BACKBONES, VggBlocks
 from fertool.errors import ArtefactError, DeviceError, NotFiniteError
-from fertool.models.backbones import BACKBONES, VggBlocks
 from fertool.models.registry import build_model, model_settings
-from fertool.models.weight_files import read_tensors
-from fertool.models.weights import _as_own, _fill, init_weights
+from fertool.pretrained.files import read_tensors
+from fertool.pretrained.initialise import _as_own, _fill, init_weights
 
 
 def tiny(seed: int = 0):

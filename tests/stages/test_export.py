@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from fertool import artefact, cli
 from fertool.models.registry import build_model, model_settings
-from fertool.models.weight_files import read_metadata, read_tensors
+from fertool.pretrained.files import read_metadata, read_tensors
 from fertool.settings import DetectAlign, Export
 from fertool.stages import export
 from fertool.training.checkpoint import Trained, of_file, of_run

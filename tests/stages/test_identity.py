@@ -14,7 +14,7 @@ from fertool.errors import DataError
 from fertool.evaluation.verification import best_threshold, draw_pairs, roc_auc, verify
 from fertool.models.identity import add_margin
 from fertool.models.registry import build_model, model_settings
-from fertool.models.weights import init_source, init_weights
+from fertool.pretrained.initialise import init_source, init_weights
 from tests.commands import call, tell
 from tests.toy import write_faces
 

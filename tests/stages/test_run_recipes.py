@@ -160,7 +160,7 @@ def test_fedro_is_tested_by_what_learns_from_two_others(tmp_path):
 
 
 def test_scores_of_two_recipes_are_averaged(tmp_path, monkeypatch):
-    from fertool.models.backbones import BACKBONES, Tiny
+    from fertool.backbones.registry import BACKBONES, Tiny
 
     monkeypatch.setitem(BACKBONES, "vgg16", Tiny)  # the real one takes minutes
     write_sfew(tmp_path / "sfew")

@@ -13,7 +13,7 @@ import toy
 from fertool import artefact
 from fertool.artefact import Artefact
 from fertool.errors import ArtefactError, FertoolError, NotFiniteError
-from fertool.models.weight_files import read_tensors
+from fertool.pretrained.files import read_tensors
 from fertool.settings import Evaluate, Report
 from fertool.stages import evaluate, report
 from fertool.training.run_file import NotFinite, Progress

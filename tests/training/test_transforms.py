@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fertool.models.base import InputSpec
+from fertool.backbones.base import InputSpec
 from fertool.training.transforms import Augmentation, sample_views, view_transforms
 
 RAW = InputSpec((24, 24), 3, std=(1 / 255,))  # bytes as they are

@@ -12,8 +12,8 @@ from fertool import artefact, console, locks
 from fertool.errors import ArtefactError, RecipeError, Stopped, UsageError
 from fertool.models.base import Targets
 from fertool.models.registry import build_model, model_settings
-from fertool.models.weight_files import read_tensors
-from fertool.models.weights import init_weights
+from fertool.pretrained.files import read_tensors
+from fertool.pretrained.initialise import init_weights
 from fertool.settings import Train
 from fertool.stages.train.inputs import Job, gather, tracked_rows, train_rows, val_rows
 from fertool.training import lineage

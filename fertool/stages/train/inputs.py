@@ -12,7 +12,7 @@ from fertool.artefact import Artefact
 from fertool.errors import ArtefactError, DataError, RecipeError, nearest
 from fertool.faces.status import HAS_IMAGE
 from fertool.models.registry import build_model_meta, model_class
-from fertool.models.weights import NAMED, init_source
+from fertool.pretrained.initialise import NAMED, init_source
 from fertool.settings import Train
 from fertool.training import subjects
 from fertool.training.data import Rows, check_classes, check_some, drawn, masked, select

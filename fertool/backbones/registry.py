@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 from torch import Tensor, nn
 from torchvision.models import resnet18, vgg16
 
+from fertool.backbones.base import Backbone, InputSpec
+from fertool.backbones.dlib_resnet import DLIB, DlibResNet29
 from fertool.errors import RecipeError
-from fertool.models.base import Backbone, InputSpec
-from fertool.models.dlib_resnet import DLIB, DlibResNet29
 
 #: what published weights for these trunks were trained to see
 IMAGENET = InputSpec((224, 224), 3, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))

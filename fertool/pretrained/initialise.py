@@ -11,11 +11,12 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from fertool import artefact
+from fertool.backbones import dlib_resnet
+from fertool.backbones.registry import BACKBONES
 from fertool.errors import DeviceError
-from fertool.models import dlib_dat, dlib_resnet
-from fertool.models.backbones import BACKBONES
 from fertool.models.base import FerModel
-from fertool.models.weight_files import check_kind, read_metadata, read_tensors, require_finite
+from fertool.pretrained import dlib_dat
+from fertool.pretrained.files import check_kind, read_metadata, read_tensors, require_finite
 
 #: VGG-Face as converted from Caffe names its layers; torchvision numbers them
 _VGG_FACE = {

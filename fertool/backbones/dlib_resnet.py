@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fertool.models import dlib_dat
-from fertool.models.base import Backbone, InputSpec
-from fertool.models.dlib_dat import Layer
+from fertool.backbones.base import Backbone, InputSpec
+from fertool.pretrained import dlib_dat
+from fertool.pretrained.dlib_dat import Layer
 
 #: what the network was trained on: RGB minus its mean, divided by 256
 DLIB = InputSpec((150, 150), 3, mean=tuple(m / 255 for m in (122.782, 117.001, 104.298)), std=(256 / 255,) * 3)
