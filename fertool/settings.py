@@ -172,56 +172,53 @@ class FitSdm(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class MakeMasks(Settings):
-    """make-masks: landmarks → MAN's eight region masks; attributes → the groups that WS-LGRN's maps are learnt from."""
+    """make-masks: landmarks → MAN's eight region masks; attributes → the groups that WS-LGRN's AMG is trained on."""
 
     grid: Annotated[int, Gt(0), "cells per side of a mask (lambda = 1/16 of 224)"] = 14
     region_size_order: Annotated[
         Literal["corrected", "paper"],
-        "sizes of regions 2 and 3: `paper` takes them literally, which cuts both eyes off",
+        "sizes of regions 2 and 3; `paper` is literal and cuts both eyes off",
     ] = "corrected"
     lip_point: Annotated[
         int,
         Ge(0),
         Le(67),
-        "which of 68 landmarks, from 0, is l8, whose role the paper does not name: 57 is the middle of the lower lip's "
+        "index of l8 among the 68 landmarks, from 0; the paper does not name it: 57 is the middle of the lower lip's "
         "lower edge, 8 the chin",
     ] = 57
-    draw_train: Annotated[
-        int, Gt(0), "how many faces of split train each attribute group is learnt from, half of them positive"
-    ] = 30_000
-    draw_val: Annotated[int, Gt(0), "how many faces of split val it is checked on, half of them positive"] = 3_000
-    seed: Annotated[int, Ge(0), "decides which faces are drawn"] = 0
+    draw_train: Annotated[int, Gt(0), "training faces sampled for each attribute group, half of them positive"] = 30_000
+    draw_val: Annotated[int, Gt(0), "validation faces sampled for each attribute group, half of them positive"] = 3_000
+    seed: Annotated[int, Ge(0), "random seed of the sampled faces"] = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class CropRegions(Settings):
-    """crop-regions: faces → boxes of the regions a network looks at."""
+    """crop-regions: faces → boxes of the regions that a network takes as input."""
 
     mode: Annotated[
         Literal["fixed", "random", "landmark", "patches"],
-        "RAN's five fixed crops, random square crops, boxes around the five landmarks, or LNLAttenNet's patches",
+        "RAN's five fixed crops, random square crops, crops around the five landmarks, or LNLAttenNet's patches",
     ] = "fixed"
     ratio_scale: Annotated[
         float, Gt(0), Le(2), "RAN's size sweep: factor on the five crop ratios, each capped at 1"
     ] = 1.0
-    random_n: Annotated[
-        int, Gt(0), "number of random crops per face, as in RAN's training, which draws them anew in every iteration"
-    ] = 3
+    random_n: Annotated[int, Gt(0), "random crops per face; training samples new ones in every iteration"] = 3
     random_ratio: Annotated[
-        tuple[float, float], "side of a random crop as a fraction of the face, drawn uniformly from this range"
+        tuple[float, float], "side of a random crop as a fraction of the face, uniform in this range"
     ] = (0.70, 0.95)
     landmark_radius: Annotated[
         float,
         Gt(0),
-        "half the side of a crop around a landmark as a fraction of the face; what lies outside the face is cut off, "
-        "and the rest stretched to a square. RAN's paper takes MTCNN's five landmarks: detect-align --landmarks mtcnn5",
+        "half the side of a crop around a landmark as a fraction of the face; crops are clipped to the face and "
+        "resized to a square. RAN's paper uses MTCNN's five landmarks: detect-align --landmarks mtcnn5",
     ] = 0.4
     patches: Annotated[Literal[4, 9, 16, 25, 36], "number of patches, in a square"] = 16
     patch_overlap: Annotated[
-        Annotated[int, Ge(0)] | None, "what neighbouring patches share, in 144ths of the face; default: a third of one"
+        Annotated[int, Ge(0)] | None,
+        "overlap of neighbouring patches in 144ths of the face (default: a third of a patch)",
     ] = None
-    materialize: Annotated[bool, "also store the pixels of every crop (large; networks cut crops on the fly)"] = False
-    seed: Annotated[int, Ge(0), "seed of the random crops that faces are tested on"] = 0
+    materialize: Annotated[bool, "also store the pixels of every crop (large; networks crop on the fly)"] = False
+    seed: Annotated[int, Ge(0), "random seed of the test crops"] = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,45 +227,46 @@ class BuildSubsets(Settings):
 
     pose_source: Annotated[
         Literal["auto", "list", "estimate", "none"],
-        "pose30 and pose45 from the lists or from the pose stored with the faces; `auto` prefers lists",
+        "source of pose30 and pose45: the lists or the pose stored with the faces; `auto` prefers lists",
     ] = "auto"
-    pose_thresholds: Annotated[tuple[float, ...], "degrees of |yaw| or |pitch| above which a face counts as turned"] = (
+    pose_thresholds: Annotated[tuple[float, ...], "|yaw| or |pitch| in degrees above which a face is in the subset"] = (
         30.0,
         45.0,
     )
-    folds: Annotated[int, Ge(0), "folds for cross-validation; 0 makes none"] = 0
+    folds: Annotated[int, Ge(0), "number of folds for cross-validation; 0: none"] = 0
     fold_scheme: Annotated[
         Literal["subjects", "rafd", "stratified", "one-subject", "sequences", "faces"],
-        "who is left out together: every so-manieth person, RaFD's ranges, people with classes spread evenly, one "
-        "person at a time, recordings, or single faces",
+        "unit and order of the folds: every N-th subject, RaFD's ranges, subjects with balanced classes, one subject "
+        "per fold, recordings, or single faces",
     ] = "subjects"
-    twins: Annotated[bool, "look for pictures with exactly equal pixels in different splits"] = True
+    duplicates: Annotated[bool, "find exact pixel duplicates across splits"] = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class Synthesise(Settings):
-    """build-subsets --synthesise: faces → the same faces with things drawn over them, in every way and degree."""
+    """build-subsets --synthesise: faces → the same faces with occluders of every type and severity."""
 
-    types: Annotated[
-        tuple[Literal["upper", "bottom", "left-right", "glasses-mask"], ...], "which parts of the face are covered"
-    ] = ("upper", "bottom", "left-right", "glasses-mask")
-    severities: Annotated[tuple[float, ...], "which fractions of the face are covered"] = (0.1, 0.2, 0.3, 0.4, 0.5)
-    split: Annotated[str, "split whose faces are drawn on"] = "test"
-    limit: Annotated[Annotated[int, Gt(0)] | None, "draw on so many faces only, chosen by their names"] = None
-    seed: Annotated[int, Ge(0), "another seed draws other things"] = 0
+    types: Annotated[tuple[Literal["upper", "bottom", "left-right", "glasses-mask"], ...], "types of occlusion"] = (
+        "upper",
+        "bottom",
+        "left-right",
+        "glasses-mask",
+    )
+    severities: Annotated[tuple[float, ...], "covered fractions of the face"] = (0.1, 0.2, 0.3, 0.4, 0.5)
+    split: Annotated[str, "split whose faces are occluded"] = "test"
+    limit: Annotated[Annotated[int, Gt(0)] | None, "at most this many faces, chosen by their ids"] = None
+    seed: Annotated[int, Ge(0), "random seed of the occluders"] = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class SuggestOcclusion(Settings):
-    """suggest-occlusion: faces → guesses what covers them, for a person to judge."""
+    """suggest-occlusion: faces → suggested occlusion types, to be reviewed."""
 
-    split: Annotated[str, "split whose faces are looked at"] = "test"
-    least: Annotated[float, Ge(0), Le(1), "probability of being covered from which on a face is suggested"] = 0.9
-    drawings: Annotated[
-        int, Ge(100), "with --learn-from: how many faces, with and without things drawn over them, are learnt from"
-    ] = 9000
-    epochs: Annotated[int, Gt(0), "with --learn-from: passes over them"] = 8
-    seed: Annotated[int, Ge(0), "with --learn-from: decides what is drawn and learnt"] = 0
+    split: Annotated[str, "split whose faces are classified"] = "test"
+    min_probability: Annotated[float, Ge(0), Le(1), "smallest probability of occlusion of a suggested face"] = 0.9
+    samples: Annotated[int, Ge(100), "with --learn-from: training faces, with and without occluders"] = 9000
+    epochs: Annotated[int, Gt(0), "with --learn-from: passes over the training faces"] = 8
+    seed: Annotated[int, Ge(0), "with --learn-from: random seed"] = 0
 
 
 @dataclass(frozen=True, kw_only=True)

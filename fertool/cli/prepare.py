@@ -197,7 +197,7 @@ def suggest_occlusion(
         typer.Option(help="draw on these faces and learn from them; default: the network that comes with fertool"),
     ] = None,
     split: setting(SuggestOcclusion, "split") = None,
-    least: setting(SuggestOcclusion, "least") = None,
+    min_probability: setting(SuggestOcclusion, "min_probability") = None,
     seed: setting(SuggestOcclusion, "seed") = None,
     recipe: RecipeName = None,
     sets: Sets = None,
@@ -210,7 +210,7 @@ def suggest_occlusion(
 
     space = Workspace(workspace)
     settings = recipes.load(recipe).settings(
-        "suggest-occlusion", {"split": split, "least": least, "seed": seed}, sets or ()
+        "suggest-occlusion", {"split": split, "min_probability": min_probability, "seed": seed}, sets or ()
     )
     faces = space.faces(data)
     teacher = space.faces(learn_from) if learn_from else None

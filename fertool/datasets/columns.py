@@ -40,7 +40,7 @@ WEAK: dict[str, tuple[str, ...]] = {
 TAKEN = frozenset(
     ("id", "label", "split", "subject", "sequence", "frame", "status", "images", "faces_found", "bbox", "score")
     + ("landmarks", "transform", "pose", "pose_error", "problem", "label_distribution", "row", "logits", "boxes")
-    + ("masks", "groups", "valid", "pixels", "fold", "twin", "digest", "complete", "severity", "covered", "thing")
+    + ("masks", "groups", "valid", "pixels", "fold", "duplicate", "digest", "complete", "severity", "covered", "thing")
     + ("true_occlusion", "occlusion_type", "list_label", "list_split", "angle", "source_digest", "source_stat")
 )
 

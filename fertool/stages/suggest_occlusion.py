@@ -26,7 +26,7 @@ from fertool.subsets.occlusion_table import SUGGESTED
 
 _FEWEST = 30  # faces that must be there to draw on
 _CHUNK = 32
-_FEW = 400  # drawings for which starting processes takes longer
+_FEW = 400  # samples for which starting processes takes longer
 
 
 @locks.writes("out")
@@ -63,7 +63,7 @@ def run(
         teacher = artefact.read(learn_from, "faces")
         teacher.verify()
         net = learnt(teacher, settings, spared=rows if teacher.digest == source.digest else None)
-    entries = _entries(source, rows, guesses(net, source, rows), settings.least)
+    entries = _entries(source, rows, guesses(net, source, rows), settings.min_probability)
     files.write(page, review.render(f"{source.path.parent.name}, split {settings.split}", out.name, entries, len(rows)))
     with files.replacing(out) as part, open(part, "w", newline="", encoding="utf-8") as f:
         table = csv.writer(f)
@@ -149,10 +149,10 @@ def _to_draw_on(teacher: Artefact, spared: np.ndarray | None) -> np.ndarray:
 
 
 def lessons(teacher: Artefact, rows: np.ndarray, settings: SuggestOcclusion) -> tuple[np.ndarray, np.ndarray]:
-    """(drawings, SIDE, SIDE) pictures and what covers them; the same whatever the number of processes."""
+    """(samples, SIDE, SIDE) pictures and what covers them; the same whatever the number of processes."""
     rng = np.random.default_rng(settings.seed)
-    order = np.concatenate([rng.permutation(rows) for _ in range(-(-settings.drawings // len(rows)))])
-    items = [(int(row), i) for i, row in enumerate(order[: settings.drawings])]
+    order = np.concatenate([rng.permutation(rows) for _ in range(-(-settings.samples // len(rows)))])
+    items = [(int(row), i) for i, row in enumerate(order[: settings.samples])]
     pairs: list[tuple[np.ndarray, int] | None] = [None] * len(items)
     if len(items) > _FEW and pool.cores() > 1:
         drawn = pool.process(make, (teacher, settings.seed), iter(items), workers=pool.cores(), chunk=_CHUNK)
@@ -190,12 +190,12 @@ def make(teacher: Artefact, seed: int):
     return work
 
 
-def _entries(source: Artefact, rows: np.ndarray, probabilities: np.ndarray, least: float) -> list[dict]:
+def _entries(source: Artefact, rows: np.ndarray, probabilities: np.ndarray, min_probability: float) -> list[dict]:
     """The faces that look covered, by type and falling confidence: id, type, confidence, image."""
     best, sure = 1 + probabilities[:, 1:].argmax(axis=1), 1 - probabilities[:, 0]
     entries = []
     for place, kind in enumerate(OCCLUSIONS, 1):
-        mine = np.flatnonzero((best == place) & (sure >= least))
+        mine = np.flatnonzero((best == place) & (sure >= min_probability))
         for i in mine[np.argsort(-sure[mine], kind="stable")]:
             image = np.asarray(source["images"][rows[i]])
             entries.append({"id": source.ids[rows[i]], "type": kind, "confidence": float(sure[i]), "image": image})

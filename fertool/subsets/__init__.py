@@ -1,3 +1,3 @@
-"""Which faces are occluded, turned away, listed by somebody else, or twice in a data set."""
+"""Subsets of a faces file: occlusion, head pose, published lists, duplicates, folds."""
 
 OCCLUSIONS = ("upper", "bottom", "left-right", "glasses-mask")

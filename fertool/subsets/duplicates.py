@@ -1,4 +1,4 @@
-"""Faces that a data set holds twice: the same pixels in different splits, the same person in different splits."""
+"""Duplicates across splits: images with the same pixels, and subjects."""
 
 import hashlib
 from collections import defaultdict
@@ -6,11 +6,13 @@ from collections import defaultdict
 import numpy as np
 
 
-def pixel_twins(images: np.ndarray, rows: np.ndarray, splits: np.ndarray) -> list[np.ndarray]:
-    """Groups of rows with exactly equal pixels that lie in more than one split.
+def pixel_duplicates(images: np.ndarray, rows: np.ndarray, splits: np.ndarray) -> list[np.ndarray]:
+    """Return groups of rows with exactly equal pixels that lie in more than one split.
 
     Args:
-        images: (N, H, W, C) uint8, may be a memory map. rows: the rows to compare. splits: (N,) split of every row.
+        images: (N, H, W, C) uint8, may be a memory map.
+        rows: rows to compare.
+        splits: (N,) split of every row.
     """
     groups: dict[bytes, list[int]] = defaultdict(list)
     for row in rows:
@@ -19,9 +21,9 @@ def pixel_twins(images: np.ndarray, rows: np.ndarray, splits: np.ndarray) -> lis
 
 
 def subjects_across(subjects: np.ndarray, splits: np.ndarray) -> list[str]:
-    """People who have faces in more than one split, sorted; faces without a subject are left out."""
-    seen: dict[str, set[str]] = defaultdict(set)
+    """Return the subjects with faces in more than one split, sorted; faces without a subject are ignored."""
+    splits_of: dict[str, set[str]] = defaultdict(set)
     for subject, split in zip(subjects, splits, strict=True):
         if subject:
-            seen[subject].add(split)
-    return sorted(s for s, where in seen.items() if len(where) > 1)
+            splits_of[subject].add(split)
+    return sorted(subject for subject, where in splits_of.items() if len(where) > 1)

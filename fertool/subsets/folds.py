@@ -1,6 +1,7 @@
-"""Folds for cross-validation: which faces are left out together."""
+"""Folds for cross-validation."""
 
 from collections import defaultdict
+from typing import Any
 
 import numpy as np
 
@@ -13,17 +14,18 @@ NONE = -1
 
 
 def assign(faces: Artefact, scheme: str, number: int) -> np.ndarray:
-    """The fold of every labelled face, (N,) int16; -1 where a face has no label.
+    """Return the fold of every labelled face, (N,) int16; -1 for faces without a label.
 
     Args:
-        scheme: `subjects`: people in ascending order, every `number`-th into one fold (as in MAN). `rafd`: the five
-            ranges of models of RaFD. `stratified`: whole people, so that classes are spread evenly (greedy, the
-            rarest classes first). `one-subject`: everybody is a fold. `sequences`: as `subjects`, by recording, where
-            one person may be in several folds. `faces`: every face for itself, class by class.
-        number: how many folds; `rafd` and `one-subject` have their own.
+        faces: the faces file.
+        scheme: `subjects`: subjects in ascending order, every `number`-th in one fold (MAN). `rafd`: RaFD's five
+            ranges of models. `stratified`: whole subjects with balanced classes (greedy, subjects with most faces
+            first). `one-subject`: one fold per subject. `sequences`: as `subjects`, by recording; a subject may be in
+            several folds. `faces`: single faces, class by class.
+        number: number of folds; `rafd` and `one-subject` have their own.
 
     Raises:
-        DataError: the faces do not say whose they are, or fewer people than folds.
+        DataError: faces without subject or recording, or fewer subjects than folds.
     """
     labelled = np.asarray(faces["label"]) >= 0
     folds = np.full(faces.rows, NONE, np.int16)
@@ -33,45 +35,45 @@ def assign(faces: Artefact, scheme: str, number: int) -> np.ndarray:
             folds[rows] = np.arange(len(rows)) % number
         return folds
     column = "sequence" if scheme == "sequences" else "subject"
-    who = faces[column] if column in faces else np.full(faces.rows, "", object)
-    if (who[labelled] == "").any():
+    groups = faces[column] if column in faces else np.full(faces.rows, "", object)
+    if (groups[labelled] == "").any():
         raise DataError(
-            f"folds by {column} need to know the {column} of every labelled face, and {faces.path} does not",
-            "choose --fold-scheme faces, which may put one person into several folds",
+            f"{faces.path} has labelled faces without a {column}; folds by {column} require one for each",
+            "choose --fold-scheme faces, which may put one subject into several folds",
         )
-    people = sorted(set(who[labelled]), key=_ascending)
+    subjects = sorted(set(groups[labelled]), key=_ascending)
     if scheme == "rafd":
-        place = {p: _rafd(p) for p in people}
+        fold_of = {s: _rafd(s) for s in subjects}
     elif scheme == "one-subject":
-        place = {p: i for i, p in enumerate(people)}
+        fold_of = {s: i for i, s in enumerate(subjects)}
     elif scheme == "stratified":
-        place = _spread(people, who[labelled], np.asarray(faces["label"])[labelled], number)
+        fold_of = _balanced(subjects, groups[labelled], np.asarray(faces["label"])[labelled], number)
     else:
-        place = {p: i % number for i, p in enumerate(people)}
-    if scheme not in ("rafd", "one-subject") and len(people) < number:
-        raise DataError(f"{number} folds of {len(people)} people in {faces.path}", "ask for fewer folds")
-    folds[labelled] = [place[p] for p in who[labelled]]
+        fold_of = {s: i % number for i, s in enumerate(subjects)}
+    if scheme not in ("rafd", "one-subject") and len(subjects) < number:
+        raise DataError(f"{faces.path} has {len(subjects)} subjects, fewer than {number} folds", "make fewer folds")
+    folds[labelled] = [fold_of[group] for group in groups[labelled]]
     return folds
 
 
-def check_apart(folds: np.ndarray, who: np.ndarray) -> None:
-    """Refuse folds that share a person.
+def check_disjoint(folds: np.ndarray, subjects: np.ndarray) -> None:
+    """Check that no subject is in two folds.
 
     Raises:
-        RecipeError: somebody is in two folds.
+        RecipeError: a subject is in two folds.
     """
-    seen: dict[str, int] = {}
-    for fold, person in zip(folds, who, strict=True):
-        if fold >= 0 and seen.setdefault(person, fold) != fold:
+    fold_of: dict[str, int] = {}
+    for fold, subject in zip(folds, subjects, strict=True):
+        if fold >= 0 and fold_of.setdefault(subject, fold) != fold:
             raise RecipeError(
-                f"{person} is in folds {seen[person]} and {fold}", "choose a scheme that keeps people whole"
+                f"{subject} is in folds {fold_of[subject]} and {fold}", "choose a scheme that keeps subjects whole"
             )
 
 
-def facts(folds: np.ndarray, faces: Artefact) -> list[dict]:
-    """What is in each fold: people, faces, and classes that it lacks."""
+def facts(folds: np.ndarray, faces: Artefact) -> list[dict[str, Any]]:
+    """Return subjects, faces and missing classes of each fold."""
     label, classes = np.asarray(faces["label"]), faces.classes
-    who = faces["subject"] if "subject" in faces else np.full(len(folds), "", object)
+    subjects = faces["subject"] if "subject" in faces else np.full(len(folds), "", object)
     found = []
     for fold in range(folds.max() + 1):
         rows = folds == fold
@@ -79,41 +81,38 @@ def facts(folds: np.ndarray, faces: Artefact) -> list[dict]:
         found.append(
             {
                 "fold": fold,
-                "subjects": len(set(who[rows]) - {""}),
+                "subjects": len(set(subjects[rows]) - {""}),
                 "faces": int(rows.sum()),
-                "lacks": [name for i, name in enumerate(classes) if i not in present],
+                "missing": [name for i, name in enumerate(classes) if i not in present],
             }
         )
     return found
 
 
-def _ascending(name: str) -> tuple:
-    """Numbers in names by value, so that S9 comes before S10."""
+def _ascending(name: str) -> tuple[list[int], str]:
+    """Return a sort key that orders numbers in names by value: S9 before S10."""
     digits = "".join(c if c.isdigit() else " " for c in name).split()
     return [int(d) for d in digits], name
 
 
-def _rafd(person: str) -> int:
+def _rafd(subject: str) -> int:
     try:
-        return next(i for i, last in enumerate(_RAFD_LAST) if int(person) <= last)
+        return next(i for i, last in enumerate(_RAFD_LAST) if int(subject) <= last)
     except (ValueError, StopIteration):
-        raise DataError(
-            f"{person!r} is no model of RaFD, who are numbered 1 to 73", "choose another --fold-scheme"
-        ) from None
+        raise DataError(f"{subject!r} is not a model of RaFD (1 to 73)", "choose another --fold-scheme") from None
 
 
-def _spread(people: list[str], who: np.ndarray, label: np.ndarray, number: int) -> dict[str, int]:
-    """People to folds, those with most faces first, each to the fold in which the counts of classes then differ
-    least."""
-    counts = defaultdict(lambda: np.zeros(label.max() + 1))
-    for person, one in zip(who, label, strict=True):
-        counts[person][one] += 1
+def _balanced(subjects: list[str], groups: np.ndarray, label: np.ndarray, number: int) -> dict[str, int]:
+    """Assign subjects to folds, those with most faces first, each to the fold that keeps class counts most equal."""
+    counts: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(label.max() + 1))
+    for subject, one in zip(groups, label, strict=True):
+        counts[subject][one] += 1
     share = np.bincount(label) / number
     filled = np.zeros((number, label.max() + 1))
-    place = {}
-    for person in sorted(people, key=lambda p: (-counts[p].sum(), _ascending(p))):
-        after = filled[None] + np.eye(number)[:, :, None] * counts[person]  # (fold it goes to, fold, class)
+    fold_of = {}
+    for subject in sorted(subjects, key=lambda s: (-counts[s].sum(), _ascending(s))):
+        after = filled[None] + np.eye(number)[:, :, None] * counts[subject]  # (fold it goes to, fold, class)
         fold = int(((after - share) ** 2 / np.maximum(share, 1)).sum(axis=(1, 2)).argmin())
-        filled[fold] += counts[person]
-        place[person] = fold
-    return place
+        filled[fold] += counts[subject]
+        fold_of[subject] = fold
+    return fold_of

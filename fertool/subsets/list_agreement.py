@@ -1,36 +1,38 @@
-"""How far a list of turned heads and the estimated head pose agree. Neither is the truth."""
+"""Agreement of the published pose lists with the estimated head pose. Neither is ground truth."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from fertool.artefact import Artefact
-from fertool.subsets.members import angles, subset_of_pose
+from fertool.subsets.members import angles, pose_subset_name
 from fertool.subsets.ran_lists import RanLists
 
-_SHOWN = 8  # faces of each kind of disagreement
+_SHOWN = 8  # faces per kind of disagreement
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """A list of heads turned by more than `threshold` degrees, and the estimate.
+    """A list of faces turned by more than `threshold` degrees beside the estimated pose.
 
     Attributes:
-        name: of the subset.
-        rows: (n,) the faces compared: those with a pose, of the split from which most of the list comes.
-        listed: (n,) bool. turn: (n,) the larger of |pitch| and |yaw|, in degrees.
+        name: name of the subset.
+        threshold: degrees.
+        rows: (n,) compared faces: those with a pose, of the split that holds most of the list.
+        listed: (n,) bool.
+        rotation: (n,) the larger of |pitch| and |yaw|, in degrees.
     """
 
     name: str
     threshold: float
     rows: np.ndarray
     listed: np.ndarray
-    turn: np.ndarray
+    rotation: np.ndarray
 
-    def facts(self) -> dict:
-        """Counts, precision and recall of the estimate taken against the list, and the area under its ROC curve: how
-        often a listed face is more turned than one that is not."""
-        turned = self.turn > self.threshold
+    def facts(self) -> dict[str, Any]:
+        """Return counts, precision and recall of the estimate against the list, and the area under its ROC curve."""
+        turned = self.rotation > self.threshold
         both = int((turned & self.listed).sum())
         return {
             "subset": self.name,
@@ -40,37 +42,36 @@ class Agreement:
             "both": both,
             "precision": both / max(int(turned.sum()), 1),
             "recall": both / max(int(self.listed.sum()), 1),
-            "auc": area(self.turn, self.listed),
+            "auc": roc_auc(self.rotation, self.listed),
         }
 
     def strongest(self) -> list[tuple[str, np.ndarray]]:
-        """Where the two disagree most: listed faces that look straight, and turned ones not listed, as positions in
-        `rows`."""
-        order = np.argsort(self.turn, kind="stable")
-        straight = order[self.listed[order] & (self.turn[order] <= self.threshold)]
-        turned = order[~self.listed[order] & (self.turn[order] > self.threshold)][::-1]
-        return [("listed", straight[:_SHOWN]), ("not listed", turned[:_SHOWN])]
+        """Return positions in `rows` of the strongest disagreements: listed frontal faces, turned faces not listed."""
+        order = np.argsort(self.rotation, kind="stable")
+        frontal = order[self.listed[order] & (self.rotation[order] <= self.threshold)]
+        turned = order[~self.listed[order] & (self.rotation[order] > self.threshold)][::-1]
+        return [("listed", frontal[:_SHOWN]), ("not listed", turned[:_SHOWN])]
 
 
 def compare(faces: Artefact, lists: RanLists | None, thresholds: tuple[float, ...]) -> list[Agreement]:
-    """Every list of turned heads beside the estimate, where there are both."""
+    """Compare every pose list with the estimate, where both exist."""
     if lists is None or "pose" not in faces:
         return []
-    turn = np.abs(angles(faces, "estimate")).max(axis=1)
+    rotation = np.abs(angles(faces, "estimate")).max(axis=1)
     found = []
     for threshold in thresholds:
-        name = subset_of_pose(threshold)
+        name = pose_subset_name(threshold)
         if name not in lists.lists or not len(members := lists.lists[name].known_rows):
             continue
         splits, counts = np.unique(faces["split"][members].astype(str), return_counts=True)
-        rows = np.flatnonzero((faces["split"] == splits[counts.argmax()]) & np.isfinite(turn))
+        rows = np.flatnonzero((faces["split"] == splits[counts.argmax()]) & np.isfinite(rotation))
         if len(rows):
-            found.append(Agreement(name, threshold, rows, np.isin(rows, members), turn[rows].astype(float)))
+            found.append(Agreement(name, threshold, rows, np.isin(rows, members), rotation[rows].astype(float)))
     return found
 
 
-def area(scores: np.ndarray, positive: np.ndarray) -> float | None:
-    """The area under the ROC curve, equal scores counting half (Mann & Whitney); None if one side is empty."""
+def roc_auc(scores: np.ndarray, positive: np.ndarray) -> float | None:
+    """Return the area under the ROC curve, ties counting half (Mann & Whitney); None if one class is empty."""
     n, m = int(positive.sum()), int((~positive).sum())
     if not n or not m:
         return None

@@ -1,4 +1,4 @@
-"""The named subsets of a faces file: who belongs to them, and who says so."""
+"""Members of the named subsets of a faces file, and the source of each."""
 
 from dataclasses import dataclass
 
@@ -13,18 +13,20 @@ from fertool.subsets.ran_lists import RanLists
 
 @dataclass(frozen=True)
 class Subset:
-    """A named subset, its members (N,) bool, and who says so: table, list, truth or estimate."""
+    """A named subset, its source (table, list, truth or estimate) and its members (N,) bool."""
 
     name: str
     source: str
     members: np.ndarray
 
 
-def occluded(faces: Artefact, lists: RanLists | None, table: OcclusionTable | None) -> tuple[list[Subset], np.ndarray]:
-    """`occlusion` and, where types are known, `occlusion-<type>`; and each face's types as text joined by commas.
+def occlusion_subsets(
+    faces: Artefact, lists: RanLists | None, table: OcclusionTable | None
+) -> tuple[list[Subset], np.ndarray]:
+    """Return `occlusion` and, where types are known, `occlusion-<type>`; and each face's types joined by commas.
 
-    The table says it if there is one, else the lists, else what rendered faces know about themselves; else there are
-    no subsets.
+    The source is the table if there is one, else the lists, else the ground truth of rendered faces; else there are no
+    subsets.
     """
     if table:
         source, rows, types = "table", table.rows, table.types
@@ -35,8 +37,8 @@ def occluded(faces: Artefact, lists: RanLists | None, table: OcclusionTable | No
     elif "true_occlusion" in faces:
         source = "truth"
         listed = [(row, kind) for row, kind in enumerate(faces["true_occlusion"]) if kind not in ("", "none")]
-        if strange := {kind for _, kind in listed} - set(OCCLUSIONS):
-            raise ArtefactError(f"{faces.path}: true_occlusion has the unknown types {', '.join(sorted(strange))}")
+        if unknown := {kind for _, kind in listed} - set(OCCLUSIONS):
+            raise ArtefactError(f"{faces.path}: true_occlusion has the unknown types {', '.join(sorted(unknown))}")
     else:
         return [], np.full(faces.rows, "", dtype=object)
     anything, of_type = np.zeros(faces.rows, bool), {kind: np.zeros(faces.rows, bool) for kind in OCCLUSIONS}
@@ -52,24 +54,27 @@ def occluded(faces: Artefact, lists: RanLists | None, table: OcclusionTable | No
     return subsets, np.array(text, dtype=object)
 
 
-def subset_of_pose(threshold: float) -> str:
-    """The name of the subset of faces turned by more than so many degrees: 30 → pose30."""
+def pose_subset_name(threshold: float) -> str:
+    """Return the name of the subset of faces turned by more than `threshold` degrees: 30 → pose30."""
     return f"pose{threshold:g}"
 
 
-def turned(faces: Artefact, wanted: str, thresholds: tuple[float, ...], lists: RanLists | None) -> list[Subset]:
-    """`pose<threshold>` for each threshold about which something is known.
+def pose_subsets(faces: Artefact, wanted: str, thresholds: tuple[float, ...], lists: RanLists | None) -> list[Subset]:
+    """Return `pose<threshold>` for each threshold with a known source.
 
-    By a list, or where |pitch| or |yaw| is above the threshold (RAN, IV-A); a face whose angles are not known is in
+    Members come from a list, or have |pitch| or |yaw| above the threshold (RAN, IV-A); faces with unknown angles are in
     none.
 
     Args:
-        wanted: list, estimate, none, or auto: the lists where they have the subset, else the angles rendered faces
-            know, else those estimated.
+        faces: the faces file.
+        wanted: list, estimate, none, or auto: the list where there is one, else the true angles of rendered faces, else
+            the estimated ones.
+        thresholds: degrees.
+        lists: the published lists, if given.
     """
     subsets = []
     for threshold in thresholds if wanted != "none" else ():
-        name = subset_of_pose(threshold)
+        name = pose_subset_name(threshold)
         source = _pose_source(faces, wanted, name, lists)
         if source == "list":
             members = np.zeros(faces.rows, bool)
@@ -82,7 +87,7 @@ def turned(faces: Artefact, wanted: str, thresholds: tuple[float, ...], lists: R
 
 
 def angles(faces: Artefact, source: str) -> np.ndarray:
-    """Pitch and yaw of every face in degrees, (N, 2), NaN where unknown; `source` is truth or estimate."""
+    """Return pitch and yaw of every face in degrees, (N, 2), NaN where unknown; `source` is truth or estimate."""
     if source == "truth":
         return np.stack([faces["true_pitch"], faces["true_yaw"]], axis=1)
     return faces["pose"][:, :2]
@@ -93,15 +98,15 @@ def _pose_source(faces: Artefact, wanted: str, name: str, lists: RanLists | None
     has_estimate = "pose" in faces and np.isfinite(faces["pose"]).any()
     if wanted == "list" and not has_list:
         if lists is None:
-            raise UsageError(f"{name} is to come from a list, and no lists are given", "add --lists DIR")
+            raise UsageError(f"pose_source: list requires lists for {name}", "add --lists DIR")
         raise DataError(
             f"{lists.folder} has no list of {name}, only: {', '.join(lists.lists)}",
-            "use --pose-source auto, which takes the estimated pose where there is no list",
+            "use --pose-source auto, which falls back to the estimated pose",
         )
     if wanted == "estimate" and not has_estimate:
         raise ArtefactError(
             f"no face in {faces.path} has an estimated pose",
-            "make the faces with 68 landmarks (detect-align --landmarks ert68), or use --pose-source auto",
+            "run detect-align --landmarks ert68, or use --pose-source auto",
         )
     if wanted != "auto":
         return wanted
@@ -113,7 +118,7 @@ def _pose_source(faces: Artefact, wanted: str, name: str, lists: RanLists | None
 
 
 def listed_labels(faces: Artefact, lists: RanLists | None) -> tuple[np.ndarray, np.ndarray]:
-    """Label (index in the faces' classes, -1) and split ("") of every face in the authors' train and test lists."""
+    """Return label (index in the faces' classes, or -1) and split (or "") of every face by the authors' lists."""
     label, split = np.full(faces.rows, -1, dtype=np.int16), np.full(faces.rows, "", dtype=object)
     for role in ("train", "test"):
         if lists and role in lists.lists:

@@ -1,4 +1,4 @@
-"""A user's own table of occlusion types."""
+"""Read a user's table of occlusion types."""
 
 import csv
 import hashlib
@@ -13,7 +13,7 @@ from fertool.errors import DataError, nearest
 from fertool.subsets import OCCLUSIONS
 from fertool.subsets.names import Ids
 
-#: header of the tables that suggest-occlusion writes; `type` is left for a person to fill
+#: header of the tables that suggest-occlusion writes; reviewers fill `type`
 SUGGESTED = ("id", "suggested", "confidence", "type")
 
 _TYPES = (*OCCLUSIONS, "none")
@@ -21,28 +21,35 @@ _TYPES = (*OCCLUSIONS, "none")
 
 @dataclass(frozen=True)
 class OcclusionTable:
-    """The table row by row: ids as written, types ("" for none), and the row of the faces each id means (-1);
-    `unjudged` counts suggestions nobody has judged, which are not among them."""
+    """The rows of a table.
+
+    Attributes:
+        names: ids as written.
+        types: occlusion types, "" for none.
+        rows: row of the faces for each id, or -1.
+        parent: name and digest of the table.
+        unreviewed: number of suggestions without a type, which are not among the rows.
+    """
 
     names: list[str]
     types: list[str]
     rows: np.ndarray
     parent: Parent
-    unjudged: int = 0
+    unreviewed: int = 0
 
 
 def read_table(path: Path, ids: Ids, faces: Path) -> OcclusionTable:
-    """Read a CSV with the header `id,type`, or a reviewed one of suggest-occlusion; an id may come several times.
+    """Read a CSV with the header `id,type`, or a reviewed one of suggest-occlusion; ids may repeat.
 
-    Types are those of `OCCLUSIONS` and "none", which says that a face was looked at and is not occluded. Suggestions
-    whose type is empty have not been looked at, and are left out.
+    Types are those of `OCCLUSIONS` and "none" (reviewed, not occluded). Suggestions with an empty type are left out.
 
     Args:
-        ids: of the faces. faces: their file, for messages.
+        path: the table.
+        ids: ids of the faces.
+        faces: path of the faces file, for messages.
 
     Raises:
-        DataError: unreadable, without that header, with a row that is none (the message names the line), or about
-            other faces.
+        DataError: unreadable, another header, a malformed row (with its line), or ids of other faces.
     """
     path = Path(path)
     try:
@@ -56,18 +63,18 @@ def read_table(path: Path, ids: Ids, faces: Path) -> OcclusionTable:
     except OSError as e:
         raise DataError(f"cannot read the table {path}: {e.strerror}") from e
     except (UnicodeDecodeError, csv.Error) as e:
-        raise DataError(f"{path} is no CSV file: {e}", "write it as UTF-8 with the header id,type") from e
+        raise DataError(f"{path} is not a CSV file: {e}", "write it as UTF-8 with the header id,type") from e
     names, types = [name for name, _ in entries], [kind for _, kind in entries]
     if filled and not entries:
         raise DataError(
-            f"nobody has judged the suggestions in {path}: its column type is empty",
+            f"{path} is not reviewed: its column type is empty",
             f"fill it, with the page {path.with_suffix('.html').name} or by hand: {', '.join(_TYPES)}",
         )
     rows = ids.rows(names)
     if names and (rows < 0).all():
         raise DataError(
-            f"no id in {path} is an id in {faces}: the table says {names[0]!r}, the faces {ids.example!r}",
-            "give the table that belongs to these faces",
+            f"no id of {path} is an id of {faces}: e.g. {names[0]!r} against {ids.example!r}",
+            "use the table of these faces",
         )
     digest = hashlib.blake2b(content, digest_size=16).hexdigest()
     return OcclusionTable(
@@ -76,12 +83,12 @@ def read_table(path: Path, ids: Ids, faces: Path) -> OcclusionTable:
 
 
 def _entry(path: Path, line: int, cells: list[str], header: list[str]) -> tuple[str, str] | None:
-    """Id and type; None for a suggestion without a verdict."""
+    """Return id and type; None for a suggestion that is not reviewed."""
     if len(cells) != len(header) or not cells[0].strip():
         raise DataError(f"{path}, line {line}: {','.join(cells)[:60]!r} is not {','.join(header)}")
     kind = cells[-1].strip().lower()
     if not kind and len(header) > 2:
         return None
     if kind not in _TYPES:
-        raise DataError(f"{path}, line {line}: {cells[-1]!r} is no type of occlusion", nearest(kind, _TYPES))
+        raise DataError(f"{path}, line {line}: {cells[-1]!r} is not an occlusion type", nearest(kind, _TYPES))
     return unescape_formula(cells[0].strip()), kind.removeprefix("none")

@@ -1,7 +1,7 @@
-"""The lists that the authors of RAN published (github.com/kaiwang960112/Challenge-condition-FER-dataset).
+"""Read the lists that the authors of RAN published (github.com/kaiwang960112/Challenge-condition-FER-dataset).
 
-They name occluded and turned faces of FERPlus, RAF-DB and AffectNet, and the faces they trained and tested on. fertool
-carries none of them; it reads the authors' folders as they are:
+They name occluded and turned faces of FERPlus, RAF-DB and AffectNet, and the training and test faces. fertool ships
+none of them; it reads the authors' folders:
 
     FERplus_dir    occlusion  "1_fer0034656.png 8 0"        label_name, always 8, type 0..3; CRLF
                    pose       "0/fer0032226.jpg"            label/name
@@ -12,7 +12,7 @@ carries none of them; it reads the authors' folders as they are:
                    pose       "0/<hash>.jpg", "7/<hash>/8.jpg"
                    train, val "7/<hash> 1"
 
-Pictures are recognised by their bare name, whatever the folder or extension. Labels are positions in `protocol`.
+Images are matched by their bare name, whatever the folder or extension. Labels are positions in `protocol`.
 """
 
 import hashlib
@@ -33,7 +33,14 @@ _NUMBERED = re.compile(r"(?P<label>\d)/(?P<name>[^/\s]+?)(\.\w+)?( \d+)?")
 
 @dataclass(frozen=True)
 class ListFile:
-    """One published list: its path in the folder, what a line looks like, the file that repeats the labels."""
+    """One published list.
+
+    Attributes:
+        path: path inside the folder.
+        line: pattern of a line.
+        example: an example line, for messages.
+        labels: path of the file that repeats the labels, "" if there is none.
+    """
 
     path: str
     line: re.Pattern
@@ -46,11 +53,12 @@ class Layout:
     """One of the authors' folders.
 
     Attributes:
-        folder, title: its published name; the data set as people write it.
-        protocol: class order of its labels.
+        folder: published name.
+        title: name of the dataset, as written in papers.
+        protocol: class order of the labels.
         lists: role (occlusion, pose30, pose45, train, test) -> file.
-        types: the occlusion types as the list codes them -> name.
-        types_are_guessed: the authors nowhere say what the codes mean.
+        types: code of an occlusion type -> name.
+        types_are_guessed: whether the authors do not define the codes.
         paper: sizes in Table I of the paper, by subset name.
     """
 
@@ -164,8 +172,15 @@ LAYOUTS = (FERPLUS, RAFDB, AFFECTNET)
 
 @dataclass(frozen=True)
 class Entries:
-    """A list, line by line: names, labels as positions in the protocol, types ("" if the list has none), and the row
-    of the faces each name means (-1 for none)."""
+    """The lines of a list.
+
+    Attributes:
+        path: the list's file.
+        names: names as written.
+        labels: positions in the protocol.
+        types: occlusion types, "" if the list has none.
+        rows: row of the faces for each name, or -1.
+    """
 
     path: Path
     names: list[str]
@@ -175,13 +190,13 @@ class Entries:
 
     @property
     def known_rows(self) -> np.ndarray:
-        """Rows of the faces in the list, each once, sorted."""
+        """Return the rows of the listed faces, sorted, without repetitions."""
         return np.unique(self.rows[self.rows >= 0])
 
 
 @dataclass(frozen=True)
 class RanLists:
-    """The lists of one data set: role -> entries; `missing` are the published files that do not lie in the folder."""
+    """The lists of one dataset: role -> entries; `missing` are published files that the folder lacks."""
 
     layout: Layout
     folder: Path
@@ -190,20 +205,21 @@ class RanLists:
     parent: Parent
 
     def classes_in(self, classes: tuple[str, ...] | None) -> np.ndarray:
-        """Label of a list -> index in those classes, -1 for a class that is not among them."""
+        """Return, for each label of the lists, its index in `classes`, or -1."""
         ours = list(classes or ())
         return np.array([ours.index(c) if c in ours else -1 for c in PROTOCOLS[self.layout.protocol]])
 
 
 def read_lists(root: Path, ids: Ids, faces: Path) -> RanLists:
-    """The authors' lists for these faces: those at or below `root` in which most names are ids of the faces.
+    """Read the authors' lists of these faces: those at or below `root` that match most ids.
 
     Args:
         root: one of the authors' folders (under any name), or the folder that contains them.
-        ids: of the faces. faces: their file, for messages.
+        ids: ids of the faces.
+        faces: path of the faces file, for messages.
 
     Raises:
-        DataError: no list there, no list of these faces, or a line that is none; the message names file and line.
+        DataError: no list, no list of these faces, or a malformed line (with file and line number).
     """
     found = list(_find(Path(root)))
     if not found:
@@ -217,9 +233,8 @@ def read_lists(root: Path, ids: Ids, faces: Path) -> RanLists:
         example = next((e.names[0] for e in lists.values() if e.names), "nothing")
         those = " and ".join(f"{layout.title} ({folder})" for layout, folder in found)
         raise DataError(
-            f"no name in the lists of {those} is an id in {faces}: the lists say {example!r}, "
-            f"the faces {ids.example!r}",
-            "give the lists of the data set these faces come from, or name those faces with --data",
+            f"no name in the lists of {those} is an id of {faces}: e.g. {example!r} against {ids.example!r}",
+            "use the lists of the dataset of these faces, or name other faces with --data",
         )
     missing = [f.path for role, f in layout.lists.items() if role not in lists]
     return RanLists(layout, folder, lists, missing, _as_parent(layout, folder, lists))
@@ -244,7 +259,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _hits(layout: Layout, folder: Path, ids: Ids) -> int:
-    """How many lines of the folder's lists name a face."""
+    """Count the lines of the folder's lists that name a face."""
     n = 0
     for file in layout.lists.values():
         if (folder / file.path).is_file():
@@ -265,27 +280,30 @@ def _parse(layout: Layout, folder: Path, ids: Ids) -> dict[str, Entries]:
 
 def _parse_list(layout: Layout, path: Path, file: ListFile, ids: Ids) -> Entries:
     classes = len(PROTOCOLS[layout.protocol])
-    names, labels, types, wrong = [], [], [], []
+    names: list[str] = []
+    labels: list[int] = []
+    types: list[str] = []
+    malformed: list[tuple[int, str]] = []
     for number, line in _lines(path):
         match = file.line.fullmatch(line)
         if match is None or int(match["label"]) >= classes:
-            wrong.append((number, line))
+            malformed.append((number, line))
             continue
         names.append(match["name"])
         labels.append(int(match["label"]))
         types.append(layout.types[match["type"]] if "type" in file.line.groupindex else "")
-    if wrong:
-        number, line = wrong[0]
-        more = f" (and {len(wrong) - 1} more lines)" if len(wrong) > 1 else ""
+    if malformed:
+        number, line = malformed[0]
+        more = f" (and {len(malformed) - 1} more lines)" if len(malformed) > 1 else ""
         raise DataError(
-            f"{path}, line {number}: {line[:60]!r} is no entry of this list{more}",
+            f"{path}, line {number}: {line[:60]!r} is not an entry of this list{more}",
             f"a line looks like {file.example!r}, with a label below {classes}",
         )
     return Entries(path, names, np.array(labels, dtype=np.int16), types, ids.rows(names))
 
 
 def _check_labels(path: Path, entries: Entries) -> None:
-    """The file of labels beside a list must say the same as the list itself."""
+    """Check that the label file beside a list agrees with the list."""
     lines = list(_lines(path))
     if lines and len(lines[0][1].split()) == 2:  # RAF-DB's begins with its own length and the number of classes
         lines = lines[1:]
@@ -303,7 +321,7 @@ def _check_labels(path: Path, entries: Entries) -> None:
 
 
 def _as_parent(layout: Layout, folder: Path, lists: dict[str, Entries]) -> Parent:
-    h = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(digest_size=16)
     for role in sorted(lists):
-        h.update(f"{role}\0".encode() + lists[role].path.read_bytes() + b"\0")
-    return Parent("lists", "lists", layout.folder, "", h.hexdigest())
+        digest.update(f"{role}\0".encode() + lists[role].path.read_bytes() + b"\0")
+    return Parent("lists", "lists", layout.folder, "", digest.hexdigest())

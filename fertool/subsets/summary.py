@@ -1,6 +1,7 @@
-"""What build-subsets tells about lists and subsets: as facts, and as tables for the terminal."""
+"""Summaries of lists and subsets: facts, and tables for the terminal."""
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 
@@ -12,23 +13,23 @@ from fertool.subsets.names import Ids
 from fertool.subsets.occlusion_table import OcclusionTable
 from fertool.subsets.ran_lists import Entries, RanLists
 
-_EXAMPLES = 5  # names given where some of many are mentioned
+_EXAMPLES = 5  # names shown of a long list
 
 
-def some(names: list[str]) -> dict:
-    """How many, and the first few of them."""
+def some(names: list[str]) -> dict[str, Any]:
+    """Return the number of names and the first few of them."""
     return {"count": len(names), "examples": names[:_EXAMPLES]}
 
 
 # ------------------------------------------------------------------------------------------------------ facts
 
 
-def list_facts(faces: Artefact, lists: RanLists, ids: Ids) -> dict:
-    """What each list holds, what of it was found, and how its labels compare with those of the faces."""
+def list_facts(faces: Artefact, lists: RanLists, ids: Ids) -> dict[str, Any]:
+    """Return the size of each list, the entries found among the faces, and how the labels of both compare."""
     rows = {role: entries.known_rows for role, entries in lists.lists.items()}
     both = np.intersect1d(rows["train"], rows["test"]) if {"train", "test"} <= rows.keys() else []
     return {
-        "data_set": lists.layout.title,
+        "dataset": lists.layout.title,
         "folder": str(lists.folder),
         "files": [_file_facts(faces, lists, role, entries, ids) for role, entries in lists.lists.items()],
         "missing": lists.missing,
@@ -37,16 +38,16 @@ def list_facts(faces: Artefact, lists: RanLists, ids: Ids) -> dict:
     }
 
 
-def _file_facts(faces: Artefact, lists: RanLists, role: str, entries: Entries, ids: Ids) -> dict:
-    seen, known = Counter(entries.names), entries.rows >= 0
+def _file_facts(faces: Artefact, lists: RanLists, role: str, entries: Entries, ids: Ids) -> dict[str, Any]:
+    counts, known = Counter(entries.names), entries.rows >= 0
     theirs = lists.classes_in(faces.classes)[entries.labels[known]]
     ours = faces["label"][entries.rows[known]]
     return {
         "list": role,
         "file": entries.path.name,
         "entries": len(entries.names),
-        "unique": len(seen),
-        "repeated": some([name for name, n in seen.items() if n > 1]),
+        "unique": len(counts),
+        "repeated": some([name for name, n in counts.items() if n > 1]),
         "found": len(entries.known_rows),
         "not_found": _not_found(entries.names, entries.rows, ids),
         "splits": _by_split(faces["split"][entries.known_rows]),
@@ -58,19 +59,19 @@ def _file_facts(faces: Artefact, lists: RanLists, role: str, entries: Entries, i
     }
 
 
-def table_facts(table: OcclusionTable, ids: Ids) -> dict:
-    """How long the table is, and what of it was found."""
+def table_facts(table: OcclusionTable, ids: Ids) -> dict[str, Any]:
+    """Return the number of rows and ids, the ids not found among the faces, and the rows not yet reviewed."""
     unique, not_found = len(set(table.names)), _not_found(table.names, table.rows, ids)
-    return {"rows": len(table.names), "ids": unique, "not_found": not_found, "unjudged": table.unjudged}
+    return {"rows": len(table.names), "ids": unique, "not_found": not_found, "unreviewed": table.unreviewed}
 
 
-def _not_found(names: list[str], rows: np.ndarray, ids: Ids) -> dict:
+def _not_found(names: list[str], rows: np.ndarray, ids: Ids) -> dict[str, Any]:
     absent = list(dict.fromkeys(name for name, row in zip(names, rows, strict=True) if row < 0))
     return {**some(absent), "ambiguous": sum(map(ids.is_ambiguous, absent))}
 
 
-def subset_facts(subset: Subset, splits: np.ndarray, lists: RanLists | None) -> dict:
-    """Size of a subset in all and by split, and its size in the paper if it comes from the authors' list."""
+def subset_facts(subset: Subset, splits: np.ndarray, lists: RanLists | None) -> dict[str, Any]:
+    """Return the size of a subset in all and by split, and its size in the paper if it comes from the authors' list."""
     by_split = _by_split(splits[subset.members])
     paper = lists.layout.paper.get(subset.name) if subset.source == "list" else None
     facts = {"name": subset.name, "source": subset.source, "faces": int(subset.members.sum()), "paper": paper}
@@ -78,25 +79,25 @@ def subset_facts(subset: Subset, splits: np.ndarray, lists: RanLists | None) -> 
 
 
 def overlaps(subsets: list[Subset]) -> dict[str, int]:
-    """Faces in two subsets at once: of occlusion with each pose subset, and of each pose subset with the next."""
+    """Count the faces in occlusion and each pose subset, and in each pose subset and the next."""
     poses = [s for s in subsets if s.name.startswith("pose")]
     pairs = [(s, pose) for s in subsets if s.name == "occlusion" for pose in poses]
     pairs += zip(poses, poses[1:], strict=False)
     return {f"{a.name} and {b.name}": int((a.members & b.members).sum()) for a, b in pairs}
 
 
-def without_pose(faces: Artefact, subsets: list[Subset], pictures: np.ndarray) -> int | None:
-    """How many faces with a picture have no angles; None where no subset is made by angles."""
+def without_pose(faces: Artefact, subsets: list[Subset], has_image: np.ndarray) -> int | None:
+    """Count the faces with an image and no angles; None if no subset depends on angles."""
     sources = {s.source for s in subsets if s.name.startswith("pose")} - {"list"}
-    return int(np.isnan(angles(faces, sources.pop()))[pictures].any(axis=1).sum()) if sources else None
+    return int(np.isnan(angles(faces, sources.pop()))[has_image].any(axis=1).sum()) if sources else None
 
 
-def twin_facts(faces: Artefact, groups: list[np.ndarray]) -> dict:
-    """How many pictures lie in several splits, where, and how many of them with different labels."""
+def duplicate_facts(faces: Artefact, groups: list[np.ndarray]) -> dict[str, Any]:
+    """Count the images that lie in several splits, by split, and those of them with different labels."""
     rows = np.concatenate([np.empty(0, np.int64), *groups])
     labels = [set(faces["label"][group].tolist()) - {-1} for group in groups]
     return {
-        "pictures": len(groups),
+        "images": len(groups),
         "faces": len(rows),
         "splits": _by_split(faces["split"][rows]),
         "labelled_differently": sum(len(found) > 1 for found in labels),
@@ -112,59 +113,61 @@ def _by_split(splits: np.ndarray) -> dict[str, int]:
     return {s: count[s] for s in sorted(count, key=lambda s: (_ORDER.index(s) if s in _ORDER else len(_ORDER), s))}
 
 
-# ------------------------------------------------------------------------------------------------- in words
+# ------------------------------------------------------------------------------------------------- terminal
 
 
-def say(facts: dict) -> None:
-    """Print the facts of a subsets file, and what in them should worry the reader."""
+def report(facts: dict[str, Any]) -> None:
+    """Print the facts of a subsets file, warnings included."""
     console.say(f"{facts['path']}: {len(facts['subsets'])} subsets of {facts['faces']:,} faces")
     if facts["lists"]:
-        _say_lists(facts["lists"])
+        _print_lists(facts["lists"])
     if table := facts["table"]:
-        console.say(f"occlusion table: {table['rows']:,} rows about {table['ids']:,} faces")
-        _say_not_found("the table", table["not_found"])
-        if table["unjudged"]:
-            console.say(f"{table['unjudged']:,} suggestions that nobody has judged are left out")
+        console.say(f"occlusion table: {table['rows']:,} rows for {table['ids']:,} faces")
+        _print_not_found("the table", table["not_found"])
+        if table["unreviewed"]:
+            console.say(f"{table['unreviewed']:,} suggestions without a review are left out")
     if facts["subsets"]:
-        _say_subsets(facts["subsets"])
+        _print_subsets(facts["subsets"])
         if facts["overlaps"]:
-            console.say("in two at once: " + "; ".join(f"{pair}: {n:,}" for pair, n in facts["overlaps"].items()))
+            console.say("in two subsets: " + "; ".join(f"{pair}: {n:,}" for pair, n in facts["overlaps"].items()))
     else:
-        console.say("nothing says which faces are occluded or turned: give --lists DIR or --occlusion-table CSV")
+        console.say("no source of occlusion or pose subsets: add --lists DIR or --occlusion-table CSV")
     if facts.get("agreement"):
-        _say_agreement(facts["agreement"])
+        _print_agreement(facts["agreement"])
     if facts["without_pose"]:
-        console.say(f"{facts['without_pose']:,} of {facts['pictures']:,} faces have no pose and are in no pose subset")
-    if facts["twins"]:
-        _say_twins(facts["twins"])
+        console.say(f"{facts['without_pose']:,} of {facts['images']:,} faces have no pose and are in no pose subset")
+    if facts["duplicates"]:
+        _print_duplicates(facts["duplicates"])
     if facts["folds"]:
-        rows = [(f["fold"], _number(f["subjects"]), _number(f["faces"]), ", ".join(f["lacks"])) for f in facts["folds"]]
-        console.show(console.table("folds", ("fold", "people", "faces", "has no"), rows))
+        rows = [
+            (f["fold"], _number(f["subjects"]), _number(f["faces"]), ", ".join(f["missing"])) for f in facts["folds"]
+        ]
+        console.show(console.table("folds", ("fold", "subjects", "faces", "missing classes"), rows))
     if facts["subjects_across_splits"]["count"]:
-        console.say(f"warning: people with faces in several splits: {_named(facts['subjects_across_splits'])}")
+        console.say(f"warning: subjects with faces in several splits: {_named(facts['subjects_across_splits'])}")
 
 
-def _say_lists(lists: dict) -> None:
+def _print_lists(lists: dict[str, Any]) -> None:
     keys = ("list", "entries", "unique", "found", "label_differs", "label_only_in_list")
     rows = [[_number(f[k]) for k in keys] + [_of(f["entries"], f["paper"])] for f in lists["files"]]
     columns = ("list", "entries", "unique", "found", "label differs", "no label", "of the paper's")
-    console.show(console.table(f"RAN authors' lists of {lists['data_set']} in {lists['folder']}", columns, rows))
+    console.show(console.table(f"RAN authors' lists of {lists['dataset']} in {lists['folder']}", columns, rows))
     for f in lists["files"]:
-        _say_not_found(f["file"], f["not_found"])
+        _print_not_found(f["file"], f["not_found"])
         if f["repeated"]["count"]:
-            console.say(f"{f['file']} names more than once: {_named(f['repeated'])}")
+            console.say(f"{f['file']} repeats: {_named(f['repeated'])}")
         if f["no_such_class"]:
-            console.say(f"{f['file']} has {f['no_such_class']:,} labels of a class that the faces do not have")
-    console.say("label differs, no label: listed faces to which the faces file gives another label, or none")
+            console.say(f"{f['file']} has {f['no_such_class']:,} labels of classes that the faces lack")
+    console.say("label differs, no label: listed faces whose label in the faces file is another, or missing")
     if lists["types_are_guessed"]:
-        console.say("the authors do not say what types 1 to 4 of RAF-DB mean; they are taken in the order of Table I")
+        console.say("the authors do not define types 1 to 4 of RAF-DB; the order of Table I is assumed")
     if lists["in_train_and_test"]:
-        console.say(f"warning: {lists['in_train_and_test']:,} faces are in the train list and in the test list")
+        console.say(f"warning: {lists['in_train_and_test']:,} faces are in both the train list and the test list")
     if lists["missing"]:
         console.say(f"not in the folder: {', '.join(lists['missing'])}")
 
 
-def _say_subsets(subsets: list[dict]) -> None:
+def _print_subsets(subsets: list[dict[str, Any]]) -> None:
     splits = list(subsets[0]["splits"])
     columns = ("subset", "from", "faces", "of the paper's", *(split or "no split" for split in splits))
     rows = [
@@ -174,31 +177,32 @@ def _say_subsets(subsets: list[dict]) -> None:
     console.show(console.table("subsets", columns, rows))
 
 
-def _say_agreement(compared: list[dict]) -> None:
+def _print_agreement(agreements: list[dict[str, Any]]) -> None:
     keys = ("subset", "faces", "listed", "estimated", "both", "precision", "recall", "auc")
-    rows = [[_number(a[k]) for k in keys] for a in compared]
+    rows = [[_number(a[k]) for k in keys] for a in agreements]
     columns = (*keys[:-1], "area under ROC")
-    console.show(console.table("estimated head pose against the lists, of which neither is the truth", columns, rows))
+    console.show(console.table("estimated head pose against the lists (neither is ground truth)", columns, rows))
 
 
-def _say_twins(twins: dict) -> None:
-    if not twins["pictures"]:
-        console.say("no two splits share a picture, pixel for pixel")
+def _print_duplicates(duplicates: dict[str, Any]) -> None:
+    if not duplicates["images"]:
+        console.say("no exact pixel duplicates across splits")
         return
-    where = ", ".join(f"{n:,} in {split or 'no split'}" for split, n in twins["splits"].items())
+    where = ", ".join(f"{n:,} in {split or 'no split'}" for split, n in duplicates["splits"].items())
+    example = " = ".join(duplicates["examples"][0])
     console.say(
-        f"{twins['pictures']:,} pictures lie in several splits, pixel for pixel: {twins['faces']:,} faces ({where}); "
-        f"{twins['labelled_differently']:,} of them with different labels; e.g. {' = '.join(twins['examples'][0])}"
+        f"{duplicates['images']:,} exact pixel duplicates across splits: {duplicates['faces']:,} faces "
+        f"({where}); {duplicates['labelled_differently']:,} of them with different labels; e.g. {example}"
     )
 
 
-def _say_not_found(what: str, absent: dict) -> None:
+def _print_not_found(what: str, absent: dict[str, Any]) -> None:
     if absent["count"]:
-        several = f"; {absent['ambiguous']:,} of them could mean several faces" if absent["ambiguous"] else ""
-        console.say(f"{what}: entries that are not among these faces: {_named(absent)}{several}")
+        several = f"; {absent['ambiguous']:,} of them match several faces" if absent["ambiguous"] else ""
+        console.say(f"{what}: entries not among these faces: {_named(absent)}{several}")
 
 
-def _named(names: dict) -> str:
+def _named(names: dict[str, Any]) -> str:
     more = ", ..." if names["count"] > len(names["examples"]) else ""
     return f"{names['count']:,} ({', '.join(names['examples'])}{more})"
 

@@ -60,7 +60,7 @@ def main() -> None:
     marked = np.isfinite(np.asarray(faces["landmarks"])[rows]).all(axis=(1, 2))
     listed = listed[rows]
     sure, best = 1 - probabilities[:, 0], 1 + probabilities[:, 1:].argmax(axis=1)
-    shown = sure >= settings.least
+    shown = sure >= settings.min_probability
 
     print(f"{len(rows):,} faces, {listed.sum()} of them listed, {(~marked).sum()} without landmarks")
     print(

@@ -388,7 +388,7 @@ def suggested(tmp_path_factory):
     folder = tmp_path_factory.mktemp("suggest") / "<b>toy"
     ids = np.array([f'<img src="x">, "{i}" & é.png' for i in range(60)], object)
     faces = write(folder, n=20, id=ids)
-    settings = ["--set", "suggest-occlusion.drawings=120", "--set", "suggest-occlusion.epochs=1", "--least", 0]
+    settings = ["--set", "suggest-occlusion.samples=120", "--set", "suggest-occlusion.epochs=1", "--min-probability", 0]
     done = call("suggest-occlusion", "--workspace", folder.parent, "--learn-from", folder.name, *settings)
     return faces, folder / "occlusion.csv", done
 
@@ -462,9 +462,9 @@ def test_verdicts_go_back_through_build_subsets(suggested, tmp_path):
         "rows": 3,
         "ids": 3,
         "not_found": {"count": 0, "examples": [], "ambiguous": 0},
-        "unjudged": len(rows) - 3,
+        "unreviewed": len(rows) - 3,
     }
-    with pytest.raises(DataError, match="nobody has judged"):
+    with pytest.raises(DataError, match="is not reviewed"):
         build(reviewed([""] * len(rows)))
     with pytest.raises(DataError, match="line 2: 'uper'"):
         build(reviewed(["uper", *[""] * (len(rows) - 1)]))
@@ -473,7 +473,7 @@ def test_verdicts_go_back_through_build_subsets(suggested, tmp_path):
 def test_a_table_with_verdicts_is_not_written_over(suggested, tmp_path):
     faces, path, _ = suggested
     before = path.read_bytes()
-    settings = SuggestOcclusion(drawings=100, epochs=1)
+    settings = SuggestOcclusion(samples=100, epochs=1)
     with pytest.raises(UsageError, match="may hold verdicts"):
         suggest_occlusion.run(faces.path, settings=settings, out=path)
     assert path.read_bytes() == before
@@ -488,7 +488,7 @@ def test_a_table_with_verdicts_is_not_written_over(suggested, tmp_path):
 def test_the_network_that_comes_along_tells_drawings_from_bare_rendered_faces(faces_h5, tmp_path):
     faces = artefact.read(faces_h5, "faces")
     rows = np.flatnonzero(np.isfinite(faces["landmarks"]).all(axis=(1, 2)) & (faces["true_occlusion"] == ""))
-    images, types = suggest_occlusion.lessons(faces, rows, SuggestOcclusion(drawings=200, seed=5))
+    images, types = suggest_occlusion.lessons(faces, rows, SuggestOcclusion(samples=200, seed=5))
     said = classifier.guess(classifier.shipped(), images).argmax(axis=1)
     assert (said == types).mean() > 0.75
     assert ((said > 0) == (types > 0)).mean() > 0.8

@@ -57,7 +57,7 @@ def test_ranges_of_rafd(tmp_path):
     assert np.bincount(found).tolist() == [13, 13, 13, 14, 14]
     assert found[models.index(15)] == 0
     assert found[models.index(16)] == 1
-    with pytest.raises(DataError, match="'S001' is no model of RaFD"):
+    with pytest.raises(DataError, match="'S001' is not a model of RaFD"):
         folds.assign(faces(tmp_path, people(2)), "rafd", 0)
 
 
@@ -68,7 +68,7 @@ def test_classes_spread_evenly(tmp_path):
     rare = np.bincount(found[label == 1])
     assert rare.max() - rare.min() <= 3
     assert np.bincount(found).max() - np.bincount(found).min() <= 10
-    folds.check_apart(found, who)
+    folds.check_disjoint(found, who)
 
 
 def test_other_units(tmp_path):
@@ -79,7 +79,7 @@ def test_other_units(tmp_path):
     single = folds.assign(one, "faces", 2)
     assert all(np.bincount(single[one["label"] == c]).tolist() == [2, 2] for c in range(3))
     with pytest.raises(RecipeError, match="S001 is in folds 0 and 1"):
-        folds.check_apart(np.arange(12) % 2, who)
+        folds.check_disjoint(np.arange(12) % 2, who)
 
 
 def test_faces_without_a_label_are_in_no_fold(tmp_path):
@@ -89,10 +89,10 @@ def test_faces_without_a_label_are_in_no_fold(tmp_path):
 
 
 def test_folds_need_to_know_who_is_who(tmp_path):
-    with pytest.raises(DataError, match="need to know the subject of every labelled face") as e:
+    with pytest.raises(DataError, match="has labelled faces without a subject") as e:
         folds.assign(toy.write_faces(tmp_path), "subjects", 3)
     assert "--fold-scheme faces" in e.value.hint
-    with pytest.raises(DataError, match="5 folds of 4 people"):
+    with pytest.raises(DataError, match="4 subjects, fewer than 5 folds"):
         folds.assign(faces(tmp_path, people(4)), "subjects", 5)
 
 

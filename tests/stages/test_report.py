@@ -45,7 +45,11 @@ def space(tmp_path_factory):
     regions = make_regions(faces)
     n = faces.rows
     make_subsets(
-        faces, occlusion=np.arange(n) % 2 == 0, pose45=np.arange(n) % 3 == 0, twin=np.arange(n) < 4, empty=np.zeros(n)
+        faces,
+        occlusion=np.arange(n) % 2 == 0,
+        pose45=np.arange(n) % 3 == 0,
+        duplicate=np.arange(n) < 4,
+        empty=np.zeros(n),
     )
     weights = np.full((n, 6), 0.1)
     weights[:, 3] = 0.5
@@ -128,7 +132,7 @@ def test_one_run(space, page):
     assert all(line[0].upper() + line[1:] in seen.text for line in found["paper"]["says"]), "as eval says it"
     for words in ("occlusion", "pose45", "no face found", "precision", "recall", "F1", "macro"):
         assert words in seen.text
-    assert "4 of the 33 faces scored have an exact twin" in seen.text
+    assert "4 of the 33 faces scored have an exact pixel duplicate" in seen.text
     assert "1 of 34 faces, which have no label" in seen.text
 
 

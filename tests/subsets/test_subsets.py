@@ -8,7 +8,7 @@ from fertool.faces.status import NO_FACE, OK
 from fertool.labels import PROTOCOLS
 from fertool.settings import BuildSubsets
 from fertool.stages import build_subsets
-from fertool.subsets.duplicates import pixel_twins, subjects_across
+from fertool.subsets.duplicates import pixel_duplicates, subjects_across
 from fertool.subsets.names import Ids
 from fertool.subsets.ran_lists import LAYOUTS
 
@@ -106,7 +106,7 @@ def test_ferplus_lists_become_subsets(ferplus):
     assert made["list_label"].tolist() == [0, 6, 2, -1, -1, -1, 7, -1]
 
 
-def test_report_counts_what_the_lists_hold(ferplus, capsys):
+def test_report_counts_list_entries(ferplus, capsys):
     faces, folder = ferplus
     made = build(faces, lists=folder)
     occlusion, pose45, train, test = (listed(made, role) for role in ("occlusion", "pose45", "train", "test"))
@@ -140,7 +140,7 @@ def test_rafdb_lists_become_subsets(rafdb, capsys):
     assert all(f["label_differs"] == 0 for f in made.info["report"]["lists"]["files"])
     assert (made["list_label"] == -1).all()
     build_subsets.report(build_subsets.summary(made.path))
-    assert "the authors do not say what types 1 to 4" in capsys.readouterr().err
+    assert "the authors do not define types 1 to 4" in capsys.readouterr().err
 
 
 def test_affectnet_lists_become_subsets(affectnet, capsys):
@@ -167,7 +167,7 @@ def test_list_labels_are_joined_by_name(ferplus):
 
 
 @pytest.mark.parametrize("data", ["ferplus", "rafdb", "affectnet"])
-def test_the_parent_folder_is_enough(data, request, ferplus, rafdb, affectnet):
+def test_lists_are_found_below_the_parent_folder(data, request, ferplus, rafdb, affectnet):
     faces, folder = request.getfixturevalue(data)
     made = build(faces, lists=folder.parent, out=faces.with_name("from-parent.h5"))
     assert made.info["report"]["lists"]["folder"] == str(folder)
@@ -175,7 +175,7 @@ def test_the_parent_folder_is_enough(data, request, ferplus, rafdb, affectnet):
     assert made.digest == alone.digest
 
 
-def test_lists_of_another_data_set_are_refused_naming_both(ferplus, rafdb):
+def test_lists_of_another_dataset_are_refused(ferplus, rafdb):
     faces, _ = ferplus
     _, folder = rafdb
     with pytest.raises(DataError, match=r"RAF-DB \(.*RAF_DB_dir\).*faces\.h5.*'test_0001_aligned'.*'fer0032220'"):
@@ -183,7 +183,7 @@ def test_lists_of_another_data_set_are_refused_naming_both(ferplus, rafdb):
     assert not faces.with_name("subsets.h5").exists()
 
 
-def test_a_folder_without_lists_and_no_folder_are_refused(ferplus, tmp_path):
+def test_folders_without_lists_are_refused(ferplus, tmp_path):
     faces, _ = ferplus
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="empty holds none of the RAN authors' lists") as e:
@@ -204,17 +204,17 @@ def test_a_folder_without_lists_and_no_folder_are_refused(ferplus, tmp_path):
         ("dlib_ferplus_val_center_crop_range_list.txt", "2/fer0032222 six"),
     ],
 )
-def test_malformed_lines_are_named_by_file_and_line(ferplus, name, line):
+def test_malformed_lines_are_reported_with_file_and_line(ferplus, name, line):
     faces, folder = ferplus
     with open(folder / name, "a", newline="") as f:
         f.write(f"\n{line}\n")
     number = len((folder / name).read_text().splitlines())
-    with pytest.raises(DataError, match=rf"{name}, line {number}: .* is no entry") as e:
+    with pytest.raises(DataError, match=rf"{name}, line {number}: .* is not an entry") as e:
         build(faces, lists=folder)
     assert "a line looks like" in e.value.hint
 
 
-def test_labels_beside_a_list_must_agree_with_it(ferplus):
+def test_label_file_must_agree_with_its_list(ferplus):
     faces, folder = ferplus
     labels = folder / "dlib_ferplus_val_center_crop_range_label.txt"
     labels.write_text("2\n6\n")
@@ -225,7 +225,7 @@ def test_labels_beside_a_list_must_agree_with_it(ferplus):
         build(faces, lists=folder)
 
 
-def test_names_that_mean_several_faces_are_not_guessed(ferplus):
+def test_ambiguous_names_match_no_face(ferplus):
     _, folder = ferplus
     ids = ["a/fer0032222.png", "b/fer0032222.png", "a/fer0032223.png"]
     faces = make_faces(folder.with_name("double.h5"), ids, FERPLUS)
@@ -234,14 +234,14 @@ def test_names_that_mean_several_faces_are_not_guessed(ferplus):
     assert listed(made, "pose30")["not_found"]["ambiguous"] == 1
 
 
-def test_ids_are_found_by_exact_id_before_bare_name():
+def test_exact_ids_precede_bare_names():
     ids = Ids(["x/1.png", "y/1.png", "test_0007_aligned.jpg", "Fer1"])
     assert ids.rows(["y/1.png", "1", "test_0007", "FER1.jpg", "fer2"]).tolist() == [1, -1, 2, 3, -1]
     assert ids.is_ambiguous("1")
     assert not ids.is_ambiguous("fer2")
 
 
-def test_every_layout_knows_the_sizes_of_table_1():
+def test_layouts_hold_the_sizes_of_table_1():
     for layout in LAYOUTS:
         assert {"occlusion", "pose30", "pose45"} <= layout.paper.keys() & layout.lists.keys()
         parts = [n for name, n in layout.paper.items() if name.startswith("occlusion-")]
@@ -267,21 +267,21 @@ def test_a_table_of_occlusion_types_takes_precedence(ferplus, tmp_path):
     ("rows", "message"),
     [
         (["fer0032220,upper"], "header id,type"),
-        (["id,type", "fer0032220,uper"], "line 2: 'uper' is no type"),
+        (["id,type", "fer0032220,uper"], "line 2: 'uper' is not an occlusion type"),
         (["id,type", "fer0032220,upper", "fer0032221"], "line 3: 'fer0032221' is not id,type"),
-        (["id,type", "test_0001,upper"], "no id in .*occlusion.csv is an id in .*faces.h5"),
+        (["id,type", "test_0001,upper"], "no id of .*occlusion.csv is an id of .*faces.h5"),
     ],
 )
-def test_wrong_tables_are_refused(ferplus, tmp_path, rows, message):
+def test_malformed_tables_are_refused(ferplus, tmp_path, rows, message):
     with pytest.raises(DataError, match=message):
         build(ferplus[0], occlusion_table=write(tmp_path, "occlusion.csv", *rows))
 
 
-def test_a_missing_table_and_one_that_is_no_text_are_refused(ferplus, tmp_path):
+def test_missing_and_binary_tables_are_refused(ferplus, tmp_path):
     with pytest.raises(DataError, match="cannot read the table"):
         build(ferplus[0], occlusion_table=tmp_path / "none.csv")
     (tmp_path / "picture.csv").write_bytes(b"\xff\xd8\xff\xe0")
-    with pytest.raises(DataError, match="is no CSV file"):
+    with pytest.raises(DataError, match="is not a CSV file"):
         build(ferplus[0], occlusion_table=tmp_path / "picture.csv")
 
 
@@ -296,7 +296,7 @@ def posed(tmp_path, *angles, **columns):
 ANGLES = [(0, 31, 0), (0, -31, 0), (-46, 0, 0), (30, 30, 90), (10, 46, 0), (np.nan,) * 3]
 
 
-def test_turned_faces_have_absolute_pitch_or_yaw_above_the_threshold(tmp_path, capsys):
+def test_pose_subsets_hold_pitch_or_yaw_above_the_threshold(tmp_path, capsys):
     made = build(posed(tmp_path, *ANGLES))
     assert members(made, "pose30") == ["p0", "p1", "p2", "p4"]
     assert members(made, "pose45") == ["p2", "p4"]
@@ -310,7 +310,7 @@ def test_thresholds_name_their_subsets(tmp_path):
     assert [c for c in made.columns if c.startswith("pose")] == ["pose15", "pose22.5"]
 
 
-def test_lists_come_before_estimates_unless_estimates_are_asked_for(ferplus):
+def test_lists_precede_estimates_unless_estimates_are_requested(ferplus):
     faces, folder = ferplus
     pose = np.zeros((8, 3), "f4")
     pose[7, 1] = -60
@@ -327,7 +327,7 @@ def test_lists_come_before_estimates_unless_estimates_are_asked_for(ferplus):
     assert "pose45" not in build(faces, lists=folder, pose_source="none", overwrite=True)
 
 
-def test_rendered_faces_say_themselves_what_hides_and_turns_them(tmp_path):
+def test_rendered_faces_use_their_ground_truth(tmp_path):
     truth = {
         "true_occlusion": ["", "upper", "none", "glasses-mask", "", "left-right"],
         "true_yaw": np.array([0, -50, 0, 0, 0, 0], "f4"),
@@ -342,14 +342,14 @@ def test_rendered_faces_say_themselves_what_hides_and_turns_them(tmp_path):
     assert members(build(faces, pose_source="estimate", overwrite=True), "pose45") == ["p2", "p4"]
 
 
-def test_unknown_truth_is_refused(tmp_path):
+def test_unknown_occlusion_types_are_refused(tmp_path):
     with pytest.raises(ArtefactError, match="unknown types hat"):
         build(posed(tmp_path, *ANGLES, true_occlusion=["hat"] * 6))
 
 
-def test_pose_that_nobody_can_tell_is_refused_where_it_was_asked_for(ferplus, tmp_path):
+def test_missing_pose_source_is_refused(ferplus, tmp_path):
     faces, folder = ferplus
-    with pytest.raises(UsageError, match="pose30 .* no lists are given"):
+    with pytest.raises(UsageError, match="pose_source: list requires lists"):
         build(faces, pose_source="list")
     with pytest.raises(ArtefactError, match="no face in .* has an estimated pose"):
         build(faces, pose_source="estimate")
@@ -359,22 +359,22 @@ def test_pose_that_nobody_can_tell_is_refused_where_it_was_asked_for(ferplus, tm
 
 
 @pytest.mark.parametrize("thresholds", [(30.0, 30.0), (-5.0,), (0.0,), (200.0,)])
-def test_thresholds_that_are_no_angles_are_refused(tmp_path, thresholds):
+def test_invalid_thresholds_are_refused(tmp_path, thresholds):
     with pytest.raises(RecipeError, match="pose_thresholds"):
         build(posed(tmp_path, *ANGLES), pose_thresholds=thresholds)
 
 
-def test_faces_about_which_nothing_is_known_have_no_subsets(ferplus, capsys):
+def test_faces_without_sources_have_no_subsets(ferplus, capsys):
     made = build(ferplus[0])
-    assert made.columns == ["id", "list_label", "list_split", "occlusion_type", "twin"]
+    assert made.columns == ["duplicate", "id", "list_label", "list_split", "occlusion_type"]
     build_subsets.report(build_subsets.summary(made.path))
     assert "--lists DIR" in capsys.readouterr().err
 
 
-# --------------------------------------------------------------------------------------------- twins and people
+# --------------------------------------------------------------------------------------------- duplicates and people
 
 
-def test_pixel_twins_across_splits_are_marked(tmp_path, capsys):
+def test_pixel_duplicates_across_splits_are_marked(tmp_path, capsys):
     ids = ["a", "b", "c", "d", "e", "f", "g"]
     images = np.random.default_rng(0).integers(0, 256, (7, 8, 8, 1), dtype=np.uint8)
     images[3] = images[0]  # train and test
@@ -386,36 +386,36 @@ def test_pixel_twins_across_splits_are_marked(tmp_path, capsys):
     label = np.array([0, 1, 2, 3, 4, 5, 6], "i2")
     faces = make_faces(tmp_path / "faces.h5", ids, FERPLUS, images=images, split=split, label=label, status=status)
     made = build(faces)
-    assert members(made, "twin") == ["a", "d"]
-    twins = made.info["report"]["twins"]
-    assert twins["examples"] == [["a", "d"]]
-    assert (twins["pictures"], twins["faces"], twins["labelled_differently"]) == (1, 2, 1)
-    assert twins["splits"] == {"train": 1, "test": 1}
+    assert members(made, "duplicate") == ["a", "d"]
+    duplicates = made.info["report"]["duplicates"]
+    assert duplicates["examples"] == [["a", "d"]]
+    assert (duplicates["images"], duplicates["faces"], duplicates["labelled_differently"]) == (1, 2, 1)
+    assert duplicates["splits"] == {"train": 1, "test": 1}
     build_subsets.report(build_subsets.summary(made.path))
-    assert "1 pictures lie in several splits" in capsys.readouterr().err
-    assert "twin" not in build(faces, twins=False, overwrite=True)
+    assert "1 exact pixel duplicates across splits" in capsys.readouterr().err
+    assert "duplicate" not in build(faces, duplicates=False, overwrite=True)
 
 
-def test_one_changed_pixel_makes_another_picture():
+def test_one_changed_pixel_is_no_duplicate():
     images = np.zeros((2, 4, 4, 3), np.uint8)
     splits = np.array(["train", "test"], object)
-    assert [g.tolist() for g in pixel_twins(images, np.arange(2), splits)] == [[0, 1]]
+    assert [g.tolist() for g in pixel_duplicates(images, np.arange(2), splits)] == [[0, 1]]
     images[1, 3, 3, 2] = 1
-    assert pixel_twins(images, np.arange(2), splits) == []
+    assert pixel_duplicates(images, np.arange(2), splits) == []
 
 
-def test_people_in_several_splits_are_a_warning(tmp_path, capsys):
+def test_subjects_in_several_splits_are_a_warning(tmp_path, capsys):
     subject, split = ["S1", "S1", "S2", "", ""], ["train", "test", "train", "train", "test"]
     assert subjects_across(np.array(subject, object), np.array(split, object)) == ["S1"]
     made = build(make_faces(tmp_path / "faces.h5", list("abcde"), FERPLUS, subject=subject, split=split))
     build_subsets.report(build_subsets.summary(made.path))
-    assert "warning: people with faces in several splits: 1 (S1)" in capsys.readouterr().err
+    assert "warning: subjects with faces in several splits: 1 (S1)" in capsys.readouterr().err
 
 
 # -------------------------------------------------------------------------------------------------- provenance
 
 
-def test_the_same_work_is_done_once_and_other_lists_are_noticed(ferplus, tmp_path, capsys):
+def test_same_inputs_are_up_to_date_and_other_lists_are_not(ferplus, tmp_path, capsys):
     faces, folder = ferplus
     made = build(faces, lists=folder)
     assert build(faces, lists=folder).uid == made.uid
@@ -430,7 +430,7 @@ def test_the_same_work_is_done_once_and_other_lists_are_noticed(ferplus, tmp_pat
     assert members(build(faces, lists=folder, overwrite=True), "pose45") == ["fer0032223"]
 
 
-def test_subsets_belong_to_their_faces_only(ferplus, rafdb):
+def test_subsets_of_other_faces_are_refused(ferplus, rafdb):
     faces, folder = ferplus
     made = build(faces, lists=folder)
     made.require_parent(artefact.read(faces))

@@ -150,10 +150,10 @@ def _say(about: dict, trained: Artefact) -> None:
             warnings.append("The checkpoint was chosen on the test split: these numbers are optimistic.")
         if about["split"] in trained.params["train"]["train_splits"] and about["fold"] is None:
             warnings.append(f"It was trained on the split that is scored here ({about['split']}).")
-        twins = about["scores"]["subsets"].get("twin")
-        if twins and twins["n_total"]:
+        duplicates = about["scores"]["subsets"].get("duplicate")
+        if duplicates and duplicates["n_total"]:
             warnings.append(
-                f"{twins['n_total']:,} of the {whole['n_total']:,} faces scored have an exact twin, pixel for pixel, "
+                f"{duplicates['n_total']:,} of the {whole['n_total']:,} faces scored have an exact pixel duplicate "
                 "in another split."
             )
         if whole["n_unlabelled"]:
