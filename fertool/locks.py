@@ -49,6 +49,15 @@ def exclusive(output: Path | str, *, wait: float = _AT_ONCE) -> Iterator[None]:
                 empty.rmdir()  # only works if nothing was written
 
 
+def is_free(output: Path | str) -> bool:
+    """Return whether nobody writes an output at this moment."""
+    try:
+        with exclusive(output, wait=0):
+            return True
+    except ArtefactError:
+        return False
+
+
 def _acquire(lock: FileLock, wait: float, output: Path | str) -> bool:
     try:
         os.close(os.open(lock.lock_file, os.O_RDWR | os.O_CREAT, 0o644))  # for what cannot be, filelock waits

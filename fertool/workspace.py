@@ -8,6 +8,7 @@ import os
 import re
 from pathlib import Path
 
+from fertool import files, locks
 from fertool.errors import ArtefactError, DataError, UsageError, nearest
 
 STAGE_FILES = ("faces", "masks", "regions", "subsets")
@@ -99,7 +100,11 @@ class Workspace:
         return hits[0]
 
     def new_run(self, faces: Path, name: str) -> Path:
-        """A fresh folder for a run: <name>-1, <name>-2, ... beside the faces it is trained on."""
+        """Return a fresh folder for a run: <name>-1, <name>-2, ... beside the faces it is trained on.
+
+        A folder that a killed training left without a run is used again. Two processes that name runs at once have to
+        hold a lock, and the one that gets a folder has to lock it before it gives that back.
+        """
         parent = faces.parent / "runs"
         n = 1
         try:
@@ -110,6 +115,14 @@ class Workspace:
                     folder.mkdir()
                     return folder
                 except FileExistsError:
+                    if _is_abandoned(folder):
+                        files.sweep(folder)
+                        return folder
                     n += 1
         except OSError as e:
             raise DataError(f"cannot write {parent}: {e.strerror}", "choose another place with --workspace") from e
+
+
+def _is_abandoned(folder: Path) -> bool:
+    """Return whether a folder holds nothing but what a killed process may leave, and nobody writes to it."""
+    return all(e.name.startswith(".") for e in folder.iterdir()) and locks.is_free(folder)

@@ -1,10 +1,13 @@
 """The workspace: which artefact a command means when none is named, and what it says when that is not clear."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from fertool import files
 from fertool.errors import ArtefactError, DataError, UsageError
 from fertool.workspace import Workspace, slug
 
@@ -119,12 +122,45 @@ def test_runs_by_name_and_path(tmp_path):
 
 def test_new_runs_are_numbered(tmp_path):
     space, faces = Workspace(tmp_path), tmp_path / "raf" / "faces.h5"
-    first, second = space.new_run(faces, "ran"), space.new_run(faces, "ran")
-    assert (first, second) == (tmp_path / "raf/runs/ran-1", tmp_path / "raf/runs/ran-2")
+    runs = []
+    for _ in range(2):
+        runs.append(space.new_run(faces, "ran"))
+        (runs[-1] / "run.h5").touch()
+    assert runs == [tmp_path / "raf/runs/ran-1", tmp_path / "raf/runs/ran-2"]
     assert space.new_run(faces, "ran-baseline").name == "ran-baseline-1"
-    first.rmdir()
-    assert space.new_run(faces, "ran") == first
-    assert second.is_dir()
+    (runs[0] / "run.h5").unlink()
+    runs[0].rmdir()
+    assert space.new_run(faces, "ran") == runs[0]
+
+
+def test_run_folder_of_a_killed_training_is_used_again(tmp_path):
+    space, faces = Workspace(tmp_path), tmp_path / "raf" / "faces.h5"
+    folder = space.new_run(faces, "ran")
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (folder / f".fertool-{files._HOST}-{dead.pid}-{'0' * 12}.tmp.h5").touch()
+    (folder / ".run.h5.lock").touch()
+    (folder.parent / ".ran-1.lock").touch()
+    assert space.new_run(faces, "ran") == folder
+    assert not list(folder.glob("*.tmp.h5"))
+
+
+def test_run_folder_of_a_running_training_is_left_alone(tmp_path):
+    space, faces = Workspace(tmp_path), tmp_path / "raf" / "faces.h5"
+    folder = space.new_run(faces, "ran")
+    program = f"""
+import sys
+from fertool import locks
+with locks.exclusive({str(folder)!r}):
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline() == "locked\n"
+        assert space.new_run(faces, "ran").name == "ran-2"
+        other.stdin.close()
 
 
 def test_a_workspace_that_cannot_be_written(tmp_path):

@@ -175,6 +175,15 @@ class Artefact:
                 f"{self.path} was made from another {role} file than {other.path}",
                 f"make it again from this one, or name the {role} file it belongs to",
             )
+        if other.kind == "faces" and not self._rows_match(other):
+            raise ArtefactError(f"{self.path}: its rows are not those of {other.path}", _damage_hint(self.path))
+
+    def _rows_match(self, faces: "Artefact") -> bool:
+        """Return whether the rows of this file refer to faces that exist, and predictions to those of their ids."""
+        if "row" in self.stored:
+            rows = np.asarray(self["row"])
+            return rows.max(initial=-1) < faces.rows and bool((self.ids == faces.ids[rows]).all())
+        return self.kind not in ("masks", "regions", "subsets") or self.rows == faces.rows
 
 
 def read(path: str | Path, kind: str | tuple[str, ...] | None = None, *, partial: bool = False) -> Artefact:

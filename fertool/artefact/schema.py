@@ -391,7 +391,7 @@ _ARRAYS: dict[str, dict[str, Array]] = {
     },
     "masks": {
         "id": Array("S"),
-        "masks": Array("bu", ("N", "R", "h", "w")),
+        "masks": Array("B", ("N", "R", "h", "w")),
         "valid": Array("b"),
         "groups": Array("iu", ("N", "G"), low=-1, high=1),
         "drawn": Array("iu", ("N", "G"), low=0, high=2),

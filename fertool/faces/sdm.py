@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from fertool import artefact
-from fertool.errors import ArtefactError
+from fertool.errors import ArtefactError, DataError
 from fertool.faces.align import apply, similarity, warp
 from fertool.pool import cores
 from fertool.regions.points import KNOWN_SETS, five_points
@@ -216,7 +216,10 @@ def _ridge(look: np.ndarray, way: np.ndarray, ridge: float) -> tuple[np.ndarray,
     rest = (way - goal).astype(np.float32)
     tall = len(look) > look.shape[1]
     products = look.T @ look if tall else look @ look.T
-    products.flat[:: len(products) + 1] += ridge * np.trace(products) / look.shape[1]
+    spread = np.trace(products) / look.shape[1]
+    if not spread > 0:
+        raise DataError("the images are the same around all landmarks: there is nothing to regress on")
+    products.flat[:: len(products) + 1] += ridge * spread
     weights = np.linalg.solve(products, look.T @ rest) if tall else look.T @ np.linalg.solve(products, rest)
     look += centre
     return weights, (goal - centre @ weights).astype(np.float32)

@@ -134,7 +134,7 @@ def test_different_anything_has_a_different_digest(tmp_path):
         masks(tmp_path / "4.h5", inputs=[parent]),
         masks(tmp_path / "5.h5", inputs=[other]),
         masks(tmp_path / "6.h5", arrays={"masks": changed}),
-        masks(tmp_path / "7.h5", arrays={"masks": MASKS.astype("u2")}),
+        masks(tmp_path / "7.h5", arrays={"more": np.zeros(5, "i4")}),
         masks(tmp_path / "8.h5", arrays={"id": np.array(NAMES[::-1])}),
         masks(tmp_path / "9.h5", arrays={"more": np.zeros(5)}),
         artefact.save(tmp_path / "10.h5", "figures", {"id": np.array(NAMES), "masks": MASKS}, params={"grid": 14}),
@@ -532,3 +532,27 @@ def test_a_read_only_folder(tmp_path):
     with pytest.raises(DataError, match="cannot write") as e:
         masks(folder / "m.h5")
     assert "--workspace" in e.value.hint
+
+
+@pytest.mark.parametrize(
+    ("rows", "ids", "fits"), [([2, 0], [2, 0], True), ([5, 0], [2, 0], False), ([2, 0], [0, 2], False)]
+)
+def test_rows_of_predictions_are_those_of_their_faces(tmp_path, rows, ids, fits):
+    columns = {"id": np.array(NAMES), "images": np.zeros((5, 4, 4, 1), "u1"), "status": np.ones(5, "u1")}
+    columns |= {"label": np.zeros(5, "i2"), "split": np.array(["test"] * 5)}
+    faces = artefact.save(tmp_path / "faces.h5", "faces", columns, params={}, classes=("a", "b"))
+    columns = {"id": np.array(NAMES)[ids], "row": np.array(rows), "status": np.ones(2, "u1")}
+    columns |= {"label": np.zeros(2, "i2"), "logits": np.zeros((2, 2), "f4")}
+    made = artefact.save(
+        tmp_path / "p.h5", "predictions", columns, params={}, inputs=[faces.as_parent()], classes=("a", "b")
+    )
+    if fits:
+        made.require_parent(faces)
+    else:
+        with pytest.raises(ArtefactError, match="its rows are not those of"):
+            made.require_parent(faces)
+
+
+def test_masks_are_bytes(tmp_path):
+    with pytest.raises(ArtefactError, match="masks holds bool, not bytes"):
+        masks(tmp_path / "masks.h5", arrays={"masks": MASKS > 3})

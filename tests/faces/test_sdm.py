@@ -278,3 +278,12 @@ def test_five_points_are_learnt_as_well(photographs, tmp_path):
     assert said["points"] == 5
     assert said["steps"][-1]["error"] < 0.5 * said["start"]
     assert len(sdm.load(tmp_path / "five.h5").mean) == 5
+
+
+def test_images_without_any_structure_are_refused(faces_h5, tmp_path):
+    whole = artefact.read(faces_h5, "faces")
+    columns = {name: np.array(whole[name]) for name in whole.columns}
+    columns["images"] = np.full_like(columns["images"], 90)
+    flat = artefact.save(tmp_path / "faces.h5", "faces", columns, params=whole.params, classes=whole.classes)
+    with pytest.raises(DataError, match="the same around all landmarks"):
+        fit_sdm.run([flat.path], settings=QUICK, out=tmp_path / "landmarks.h5")

@@ -2,7 +2,7 @@
 
 import multiprocessing
 import signal
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from fertool.workspace import Workspace
 #: settings that may differ between a run and its continuation: they change how fast or how far it goes, not where
 _SPEED = {"train.cache", "train.checkpoint_minutes", "train.compile"}
 _LENGTH = {"train.epochs", "train.iterations"}
+_NAMING = 30.0  # seconds to wait for another training that names its run
 
 #: LNLAttenNet reports the mean over so many last epochs
 LAST_EPOCHS = 10
@@ -95,11 +96,12 @@ def run(
         alone = console.is_first_process()  # others were started together with this one, and write nothing
         if out and alone:
             held.enter_context(locks.exclusive(out))
-        folder, go_on = _folder(job, workspace, out, resume, overwrite)
-        if folder is None:
-            return go_on
-        if alone:
-            held.enter_context(locks.exclusive(folder))
+        with locks.exclusive(job.faces.parent / "runs", wait=_NAMING) if alone and not out else nullcontext():
+            folder, go_on = _folder(job, workspace, out, resume, overwrite)
+            if folder is None:
+                return go_on
+            if alone:
+                held.enter_context(locks.exclusive(folder))
         job = replace(job, run=folder / "run.h5", resume=go_on)
         try:
             _verify(job)
