@@ -22,6 +22,9 @@ _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2
 _stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 _settings = {"json": False, "quiet": False}
 
+#: version of the JSON objects on stdout; a key that is renamed or changes its meaning raises it
+JSON_SCHEMA = 1
+
 
 def configure(*, json_output: bool = False, quiet: bool = False) -> None:
     """Set once by the command line."""
@@ -89,7 +92,7 @@ def _cell(value: object) -> str:
 def emit(result: dict) -> None:
     """The command's result: one JSON object on stdout under --json, nothing otherwise."""
     if _settings["json"] and is_first_process():
-        print(json.dumps(_plain({"ok": True, **result}), allow_nan=False), flush=True)
+        print(json.dumps(_plain({"schema": JSON_SCHEMA, "ok": True, **result}), allow_nan=False), flush=True)
 
 
 def fail(message: str, hint: str | None, code: int, facts: dict | None = None) -> None:
@@ -98,7 +101,7 @@ def fail(message: str, hint: str | None, code: int, facts: dict | None = None) -
     if hint:
         print(f"hint: {visible(hint)}", file=sys.stderr)
     if _settings["json"] and is_first_process():
-        told = {**(facts or {}), "ok": False, "error": message, "hint": hint, "code": code}
+        told = {"schema": JSON_SCHEMA, **(facts or {}), "ok": False, "error": message, "hint": hint, "code": code}
         print(json.dumps(_plain(told), allow_nan=False), flush=True)
 
 

@@ -97,8 +97,8 @@ class Stopped(FertoolError):
     exit_code = 130
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The hint for an unknown name: the closest known one if there is one, else all of them."""
+def nearest(name: str, known: Iterable[str], *, listed: Iterable[str] | None = None) -> str:
+    """Return the hint for an unknown name: the closest known one if there is one, else all, or those `listed`."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(known)
+    return f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(sorted(listed or known))

@@ -25,7 +25,7 @@ class Workspace:
     def __init__(self, root: Path | str | None = None):
         self.root = Path(os.path.expanduser(root or os.environ.get("FERTOOL_WORKSPACE") or "artefacts"))
 
-    def data_sets(self) -> list[str]:
+    def datasets(self) -> list[str]:
         """Names of the data sets that have faces here, sorted."""
         if not self.root.is_dir():
             return []
@@ -35,14 +35,14 @@ class Workspace:
         """Where the artefact of a stage lies for a data set, whether it exists or not."""
         return self.root / data / f"{kind}.h5"
 
-    def data_set(self, name: str | None = None) -> str:
+    def dataset(self, name: str | None = None) -> str:
         """The data set meant: the named one, else the only one.
 
         Raises:
             UsageError: there are several and none was named.
             ArtefactError: there is none, or none of that name.
         """
-        known = self.data_sets()
+        known = self.datasets()
         if name is None:  # faces with drawn occluders are another's, and meant only by name
             known = [d for d in known if not d.endswith("-occluded") or d.removesuffix("-occluded") not in known]
         if name is not None:
@@ -62,7 +62,7 @@ class Workspace:
         """The faces meant: a path to a file, a name in the workspace, or None for the only one."""
         if data is not None and (data.endswith(".h5") or "/" in data) and Path(data).is_file():
             return Path(data)
-        return self.path(self.data_set(data), "faces")
+        return self.path(self.dataset(data), "faces")
 
     def beside(self, faces: Path, kind: str) -> Path:
         """The artefact of another stage that belongs beside a faces file."""

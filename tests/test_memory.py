@@ -13,7 +13,7 @@ import toy
 import typer
 from typer.testing import CliRunner
 
-from fertool.cli import common
+from fertool.cli import command as commands_of_cli
 from fertool.errors import ArtefactError, OutOfMemoryError, out_of_memory
 
 HUGE = 2**47
@@ -63,7 +63,7 @@ def test_what_hides_behind_another_error():
 def test_each_command_has_its_advice(command, hint):
     other = typer.Typer()
 
-    @common.command(command, "", to=other)
+    @commands_of_cli.command(command, "", to=other)
     def work():
         """Fail."""
         raise MemoryError

@@ -49,7 +49,7 @@ def test_names_of_folders(name, folder):
 
 def test_the_only_data_set_is_meant(tmp_path):
     space = place(tmp_path, "raf/faces.h5", "unfinished/faces.h5.partial", "notes.txt")
-    assert space.data_sets() == ["raf"]
+    assert space.datasets() == ["raf"]
     assert space.faces(None) == tmp_path / "raf/faces.h5"
     assert space.faces("raf") == tmp_path / "raf/faces.h5"
     assert space.beside(space.faces(None), "regions") == tmp_path / "raf/regions.h5"
@@ -69,9 +69,9 @@ def test_several_data_sets_have_to_be_named(tmp_path):
 def test_drawn_occluders_are_meant_only_by_name(tmp_path):
     """So that the command that draws them can be repeated, and what works on the only data set goes on to work."""
     space = place(tmp_path, "raf/faces.h5", "raf-occluded/faces.h5")
-    assert space.data_set() == "raf"
-    assert space.data_set("raf-occluded") == "raf-occluded"
-    assert place(tmp_path / "other", "fer-occluded/faces.h5").data_set() == "fer-occluded"
+    assert space.dataset() == "raf"
+    assert space.dataset("raf-occluded") == "raf-occluded"
+    assert place(tmp_path / "other", "fer-occluded/faces.h5").dataset() == "fer-occluded"
 
 
 @pytest.mark.parametrize("root", [".", "not/there"])

@@ -1,28 +1,31 @@
-"""Commands that look: files, data sets, networks, recipes, the machine."""
+"""Commands that list and inspect: files, datasets, networks, recipes, papers, the machine."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from fertool import console
 from fertool import recipe as recipes
-from fertool.cli.common import TOOLS, Images, RecipeName, Sets, Space, app, command
+from fertool.cli import complete
+from fertool.cli.app import TOOLS, app
+from fertool.cli.command import Options, command
+from fertool.cli.options import Images, Space
 from fertool.errors import DataError
 from fertool.workspace import Workspace
 
 datasets_app = typer.Typer(
-    help="The data sets fertool reads, and a check of one.", invoke_without_command=True, rich_markup_mode=None
+    help="List dataset layouts, or check a dataset.", invoke_without_command=True, rich_markup_mode=None
 )
 app.add_typer(datasets_app, name="datasets", rich_help_panel=TOOLS)
 
 
 @command("inspect", TOOLS)
 def inspect(
-    file: Annotated[Path, typer.Argument(help="an artefact (.h5)")],
-    verify: Annotated[bool, typer.Option("--verify", help="read all data and compare it with the digests")] = False,
-):
-    """What an artefact holds and how it was made."""
+    file: Annotated[Path, typer.Argument(help="artefact (.h5)")],
+    verify: Annotated[bool, typer.Option("--verify", help="check all data against the digests")] = False,
+) -> dict[str, Any]:
+    """Show what an artefact holds and how it was made."""
     from fertool.stages import inspect as stage
 
     facts = stage.summary(file, verify=verify)
@@ -34,8 +37,8 @@ def inspect(
 def datasets(
     context: typer.Context,
     json_output: Annotated[bool, typer.Option("--json", help="print one JSON object on stdout")] = False,
-):
-    """The data sets fertool reads, and a check of one."""
+) -> None:
+    """List dataset layouts, or check a dataset."""
     if context.invoked_subcommand:
         return
     from fertool.datasets import DATASETS
@@ -49,37 +52,39 @@ def datasets(
     console.emit({c.name: {"about": c.about, "layout": c.layout, "expect": c.expect} for c in DATASETS})
 
 
-@command("check", TOOLS, to=datasets_app)
+@command("check", TOOLS, to=datasets_app, settings="detect-align")
 def check(
-    name: Annotated[str, typer.Argument(help="the data set, or 'auto' to have it recognised")],
-    path: Annotated[Path, typer.Argument(help="where it lies")],
+    options: Options,
+    name: Annotated[
+        str, typer.Argument(help="layout of the dataset, or 'auto'", autocompletion=complete.dataset_types)
+    ],
+    path: Annotated[Path, typer.Argument(help="folder or table of the dataset")],
     images: Images = None,
-    recipe: RecipeName = None,
-    sets: Sets = None,
     workspace: Space = None,
-):
-    """List what a dataset on disk has, and everything that is missing or wrong (exit code 3 if it cannot be used)."""
+) -> dict[str, Any]:
+    """List what a dataset holds, and everything missing or wrong (exit code 3 if it is unusable)."""
     from fertool.datasets import check as check_dataset
     from fertool.datasets import disk
     from fertool.stages import inspect as stage
 
-    chosen = recipes.load(recipe)
-    usual = chosen.settings("detect-align").dataset_options
-    settings = chosen.settings("detect-align", {}, sets or ())  # which of its forms is meant
+    usual = options.recipe.settings("detect-align").dataset_options
+    settings = options.settings()
     disk.leave_out(Workspace(workspace).root)
     given = None if name == "auto" else name
     facts = check_dataset(given, path, image_folder=images, usual=usual, **settings.dataset_options)
     stage.report_dataset(facts)
     if not facts["usable"]:
         fatal = "; ".join(p["message"] for p in facts["problems"] if p["fatal"])
-        message = f"{path} cannot be used as {facts['dataset']}: {fatal}"
+        message = f"{path} is unusable as {facts['dataset']}: {fatal}"
         raise DataError(message, "the layouts: fertool datasets", facts=facts)
     return facts
 
 
 @command("models", TOOLS)
-def models(name: Annotated[str | None, typer.Argument(help="one network: its settings and variants")] = None):
-    """The networks; or one's settings and variants."""
+def models(
+    name: Annotated[str | None, typer.Argument(help="network (default: all)", autocompletion=complete.networks)] = None,
+) -> dict[str, Any]:
+    """List networks, or the settings and variants of one."""
     from fertool.stages import list_models
 
     if name:
@@ -92,21 +97,25 @@ def models(name: Annotated[str | None, typer.Argument(help="one network: its set
 
 
 @command("recipes", TOOLS)
-def show_recipes(name: Annotated[str | None, typer.Argument(help="one recipe: its text")] = None):
-    """The recipes; or the text of one."""
+def show_recipes(
+    name: Annotated[str | None, typer.Argument(help="recipe (default: all)", autocompletion=complete.recipes)] = None,
+) -> dict[str, Any]:
+    """List recipes, or print one to copy and change."""
     if name:
-        chosen = recipes.load(name)
+        recipe = recipes.load(name)
         if not console.is_json():
-            print(chosen.text, end="")
-        return {"name": chosen.name, "text": chosen.text}
+            print(recipe.text, end="")
+        return {"name": recipe.name, "text": recipe.text}
     loaded = [recipes.load(n) for n in recipes.names()]
-    console.show(console.table("Recipes", ["name", "what it is"], [[r.name, r.about] for r in loaded]))
+    console.show(console.table("Recipes", ["name", "about"], [[r.name, r.about] for r in loaded]))
     return {"recipes": {r.name: r.about for r in loaded}}
 
 
 @command("papers", TOOLS)
-def papers(name: Annotated[str | None, typer.Argument(help="one paper; default: all")] = None):
-    """The papers' numbers, and the commands that put yours beside them."""
+def papers(
+    name: Annotated[str | None, typer.Argument(help="paper (default: all)", autocompletion=complete.papers)] = None,
+) -> dict[str, Any]:
+    """List the papers' numbers with the commands that make yours comparable."""
     from fertool.stages import papers as stage
 
     facts = stage.summary(name)
@@ -115,8 +124,8 @@ def papers(name: Annotated[str | None, typer.Argument(help="one paper; default: 
 
 
 @command("doctor", TOOLS)
-def doctor(workspace: Space = None):
-    """Versions, devices, and what is missing."""
+def doctor(workspace: Space = None) -> dict[str, Any]:
+    """Show versions, devices, and missing parts of the installation."""
     from fertool.stages import doctor as stage
 
     facts = stage.summary(Workspace(workspace))

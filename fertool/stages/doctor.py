@@ -62,7 +62,7 @@ def summary(workspace: Workspace) -> dict:
             "path": str(root),
             "writable": os.access(there, os.W_OK),
             "free_gb": shutil.disk_usage(there).free / 1e9,
-            "data_sets": workspace.data_sets(),
+            "data_sets": workspace.datasets(),
         },
         "missing": missing,
     }

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from dataclasses import fields
+from pathlib import Path
 
 import layouts
 import numpy as np
@@ -15,7 +16,8 @@ import typer
 from typer.testing import CliRunner
 
 from fertool import __version__, artefact, cli, console, recipe
-from fertool.cli import common
+from fertool.cli import command as commands_of_cli
+from fertool.cli import options
 from fertool.errors import DataError
 from fertool.settings import STAGES
 from fertool.stages import doctor
@@ -116,11 +118,70 @@ def test_version():
 
 
 def test_options_are_made_from_settings():
-    declared = common.setting(STAGES["train"], "iterations")
-    assert declared.__metadata__[0].help == "optimiser steps, for papers that count those; overrides epochs"
     for cls in STAGES.values():
-        for f in fields(cls):
-            assert type(None) in common.setting(cls, f.name).__args__[0].__args__, "an option that is not given is None"
+        made = options.flags_of(cls, [f.name for f in fields(cls) if f.name not in ("model", "pose_thresholds", "box")])
+        for field, annotation in made.values():
+            assert type(None) in annotation.__args__[0].__args__, f"{field} is None if it is not given"
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("train", "initial learning rate (default: 0.01)"),
+        ("train", "(default: off)"),
+        ("crop-regions", "<fixed|random|landmark|patches>"),
+        ("visualize", "repeatable (default: png)"),
+        ("eval", "(default: the latest)"),
+    ],
+)
+def test_help_shows_defaults_and_choices(command, shown):
+    assert shown in " ".join(call(command, "--help").output.split())
+
+
+def test_help_lists_every_command_in_a_panel():
+    text = call("--help").output
+    for panel in ("Prepare data:", "Train and evaluate:", "Use results:", "Tools:"):
+        assert panel in text
+    assert "\nCommands:" not in text
+
+
+def _completions(line: str, cwd: Path) -> list[str]:
+    """Return what bash would offer at the end of a line."""
+    environment = os.environ | {
+        "_FERTOOL_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1),
+    }  # fmt: skip
+    program = "import sys; sys.argv[0] = 'fertool'; from fertool.cli import main; main(); "
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, cwd=cwd, capture_output=True, text=True, check=False
+    )
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("fertool tra", "train"),
+        ("fertool train ran-fer", "ran-ferplus"),
+        ("fertool models ws", "ws-lgrn"),
+        ("fertool recipes man-raf", "man-rafdb"),
+        ("fertool papers va", "va-cnn"),
+        ("fertool visualize conf", "confusion"),
+        ("fertool datasets check fer", "ferplus"),
+        ("fertool train ran --set train.lr_m", "train.lr_milestones="),
+        ("fertool eval --data to", "toy"),
+        ("fertool eval --run ran", "ran-1"),
+    ],
+)
+def test_shell_completion_offers_names(line, offered, tmp_path):
+    for name in ("toy/faces.h5", "toy/runs/ran-1/run.h5"):
+        (tmp_path / "artefacts" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "artefacts" / name).touch()
+    assert offered in _completions(line, tmp_path)
+
+
+def test_malformed_settings_are_told_how_they_are_given():
+    done = real("train", "ran", "lr=0.1")
+    assert (done.returncode, done.stderr.splitlines()[1]) == (2, "hint: settings are given as: --set train.lr=0.1")
 
 
 # ------------------------------------------------------------------------------------------------- errors
@@ -226,7 +287,7 @@ def test_debug_shows_where(space):
 def test_whatever_a_command_raises(raised, code, lines):
     other = typer.Typer()
 
-    @common.command("work", "", to=other)
+    @commands_of_cli.command("work", "", to=other)
     def work():
         """Fail."""
         raise raised
@@ -394,7 +455,7 @@ def test_json_is_valid_whatever_the_numbers(capsys):
     console.configure(json_output=True)
     console.emit({"a": float("nan"), "b": np.array([1.5, np.inf]), "c": np.int64(3), "d": {4: (np.bool_(True), None)}})
     assert json.loads(capsys.readouterr().out) == {
-        "ok": True, "a": None, "b": [1.5, None], "c": 3, "d": {"4": [True, None]},
+        "schema": 1, "ok": True, "a": None, "b": [1.5, None], "c": 3, "d": {"4": [True, None]},
     }  # fmt: skip
 
 
@@ -409,7 +470,7 @@ def test_only_the_first_of_several_processes_speaks(capsys, monkeypatch, variabl
     assert capsys.readouterr() == ("", "")
     monkeypatch.setenv(variable, "0")
     console.emit({"a": 1})
-    assert json.loads(capsys.readouterr().out) == {"ok": True, "a": 1}
+    assert json.loads(capsys.readouterr().out) == {"schema": 1, "ok": True, "a": 1}
 
 
 def test_doctor(tmp_path, space):

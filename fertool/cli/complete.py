@@ -1,0 +1,79 @@
+"""Candidates for shell completion. Nothing here imports torch: completion has to be immediate."""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import typer
+
+from fertool.workspace import Workspace
+
+
+def _matching(names: Iterable[str], incomplete: str) -> list[str]:
+    return sorted(name for name in names if name.startswith(incomplete))
+
+
+def _workspace(context: typer.Context) -> Workspace:
+    given = context.params.get("workspace")
+    return Workspace(Path(os.path.expanduser(given)) if given else None)
+
+
+def networks(incomplete: str) -> list[str]:
+    """Return networks."""
+    from fertool.models.registry import MODELS
+
+    return _matching(MODELS, incomplete)
+
+
+def recipes(incomplete: str) -> list[str]:
+    """Return recipes."""
+    from fertool import recipe
+
+    return _matching(recipe.names(), incomplete)
+
+
+def networks_and_recipes(incomplete: str) -> list[str]:
+    """Return networks and recipes."""
+    return sorted({*networks(incomplete), *recipes(incomplete)})
+
+
+def papers(incomplete: str) -> list[str]:
+    """Return papers with published numbers."""
+    from importlib import resources
+
+    files = resources.files("fertool").joinpath("papers").iterdir()
+    return _matching((f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml")), incomplete)
+
+
+def data(context: typer.Context, incomplete: str) -> list[str]:
+    """Return datasets of the workspace."""
+    return _matching(_workspace(context).datasets(), incomplete)
+
+
+def runs(context: typer.Context, incomplete: str) -> list[str]:
+    """Return runs of the workspace, by name."""
+    return _matching({folder.name for folder in _workspace(context).runs()}, incomplete)
+
+
+def figures(incomplete: str) -> list[str]:
+    """Return kinds of figures."""
+    from fertool.figures import KINDS
+
+    return _matching(KINDS, incomplete)
+
+
+def dataset_types(incomplete: str) -> list[str]:
+    """Return names of dataset layouts."""
+    from fertool.datasets import DATASETS
+
+    return _matching((cls.name for cls in DATASETS), incomplete)
+
+
+def settings(context: typer.Context, incomplete: str) -> Iterator[str]:
+    """Yield `section.key=` for `--set`."""
+    from fertool.settings import STAGES
+
+    for section, cls in STAGES.items():
+        for key in cls.__dataclass_fields__:
+            if (entry := f"{section}.{key}=").startswith(incomplete) and not key.startswith("__"):
+                yield entry

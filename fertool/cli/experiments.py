@@ -1,0 +1,341 @@
+"""Commands that train and evaluate, and those that run whole recipes."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fertool import console
+from fertool import recipe as recipes
+from fertool.cli import complete
+from fertool.cli.app import EXPERIMENTS
+from fertool.cli.command import Options, command
+from fertool.cli.options import Data, Gpus, Images, Lists, Overwrite, Processes, Runs, Sets, Space, Variant
+from fertool.errors import UsageError, nearest
+from fertool.settings import LARGEST_SEED
+from fertool.workspace import Workspace
+
+Model = Annotated[
+    str,
+    typer.Argument(help="network (ran) or recipe (ran-ferplus)", autocompletion=complete.networks_and_recipes),
+]
+Folds = Annotated[str | None, typer.Option(help="cross-validation: all, or the number of one fold")]
+Subsets = Annotated[
+    list[str] | None, typer.Option("--subset", help="also score this subset, e.g. pose45; repeatable; or all")
+]
+
+
+@command(
+    "train",
+    EXPERIMENTS,
+    settings="train",
+    flags=("init", "labels", "epochs", "global_batch --batch", "lr", "oversample", "precision", "seed"),
+)
+def train(
+    options: Options,
+    model: Model,
+    data: Data = None,
+    variant: Annotated[str | None, Variant] = None,
+    gpus: Gpus = None,
+    cpu_processes: Processes = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="number of machines, each started by torchrun or Slurm")] = 1,
+    folds: Folds = None,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            help="run of the pretrained part: of rasnet for man, of amg for ws-lgrn (default: the latest)",
+            autocompletion=complete.runs,
+        ),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="continue a stopped run")] = False,
+    workspace: Space = None,
+    out: Annotated[Path | None, typer.Option(help="folder of the run (default: the next free name)")] = None,
+    overwrite: Overwrite = False,
+) -> dict[str, Any]:
+    """Train a network (faces → run.h5)."""
+    from fertool.stages import train as stage
+    from fertool.stages.train import folds as train_folds
+    from fertool.training.devices import choose
+
+    space = Workspace(workspace)
+    faces = space.faces(data)
+    recipe = _recipe(model, options.recipe_name, faces)
+    settings = options.settings(recipe)
+    if recipe.pretraining and not resume and settings.init is None:
+        console.say(f"note: the paper starts from a run of {recipe.pretraining}: --init RUN, or fertool run")
+    runs = train_folds.run(
+        faces,
+        stage.each_fold(settings, folds, space.beside(faces, "subsets")),
+        devices=choose(gpus, cpu_processes, nodes),
+        workspace=space,
+        regions=space.beside(faces, "regions"),
+        subsets=space.beside(faces, "subsets"),
+        masks=space.beside(faces, "masks"),
+        part=space.run(part) if part else None,
+        recipe=recipe.name,
+        variant=variant or "",
+        out=out,
+        resume=None if resume and folds == "all" else resume,  # some folds may not have begun
+        overwrite=overwrite,
+    )
+    summaries = [stage.summary(run) for run in runs]
+    if len(summaries) == 1:
+        return summaries[0]
+    console.say("fertool eval --folds scores them together")
+    return {"folds": summaries}
+
+
+def _recipe(model: str, name: str | None, faces: Path) -> recipes.Recipe:
+    """Return the recipe of `fertool train MODEL`: the named one, else the network's for the dataset of these faces."""
+    from fertool import artefact
+    from fertool.models.registry import MODELS
+
+    if model in recipes.names() or model.endswith((".yaml", ".yml")):
+        if name:
+            raise UsageError(f"two recipes: {model} and {name}", "name one of them, or a network and a recipe")
+        return recipes.load(model)
+    if model not in MODELS:
+        close = nearest(model, [*MODELS, *recipes.names()], listed=MODELS)
+        raise UsageError(f"{model!r} is neither a network nor a recipe", f"{close}; see: fertool recipes")
+    if name:
+        return recipes.load(name).with_model(model)
+    usual = f"{model}-{artefact.read(faces, 'faces').params.get('dataset', '')}"
+    if usual in recipes.names():
+        console.say(f"recipe {usual}")
+        return recipes.load(usual)
+    console.say(f"no recipe for {model} on these faces: the paper's settings")
+    return recipes.load(None).with_model(model)
+
+
+@command("eval", EXPERIMENTS, settings="eval", flags=("split", "weights", "batch", "precision", "draws"))
+def evaluate(
+    options: Options,
+    run: Runs = None,
+    data: Annotated[
+        str | None, typer.Option(help="other faces than those of the training", autocompletion=complete.data)
+    ] = None,
+    subset: Subsets = None,
+    regions: Annotated[Path | None, typer.Option(help="other regions than the run's, e.g. more random crops")] = None,
+    folds: Annotated[bool, typer.Option("--folds", help="score all folds of each cross-validation together")] = False,
+    average: Annotated[bool, typer.Option("--average", help="mean accuracy over datasets, one run on each")] = False,
+    fuse: Annotated[bool, typer.Option("--fuse", help="also score the mean of the runs' probabilities")] = False,
+    latency: Annotated[bool, typer.Option("--latency", help="also measure the time per face at batch 1")] = False,
+    classes: Annotated[bool, typer.Option("--classes", help="also print classes and confusions per subset")] = False,
+    csv: Annotated[Path | None, typer.Option(help="also write the scores as a CSV file")] = None,
+    gpus: Gpus = None,
+    workspace: Space = None,
+    overwrite: Overwrite = False,
+) -> dict[str, Any]:
+    """Evaluate runs (→ predictions.h5), beside the paper's numbers."""
+    from fertool.stages.evaluate import pairs, scores
+    from fertool.training.devices import choose
+
+    space, settings, devices = Workspace(workspace), options.settings(), choose(gpus)
+    folders = [space.run(name) for name in run] if run else [space.run()]
+    of_expressions = {
+        "--subset": subset,
+        "--folds": folds,
+        "--average": average,
+        "--fuse": fuse,
+        "--classes": classes,
+        "--draws": options.flags["draws"],
+    }
+    of_subjects = pairs.applies(folders)
+    if of_subjects and (given := [flag for flag, value in of_expressions.items() if value]):
+        raise UsageError(f"{given[0]} is for expressions, and {folders[0].name} learned subjects", "leave it out")
+    if average:
+        if subset or fuse or latency or data or folds or regions or csv or options.flags["split"]:
+            raise UsageError("--average scores every run on its own split", "of the options of eval add --run only")
+        facts = scores.average(space, folders, settings=settings, devices=devices)
+        scores.report_average(facts)
+        return facts
+    if folds:
+        if subset or fuse or latency or data:
+            raise UsageError("--folds scores whole folds", "leave out --subset, --fuse, --latency and --data")
+        facts = scores.cross_validation(
+            space, folders, settings=settings, devices=devices, overwrite=overwrite, csv=csv
+        )
+        scores.report_cross_validation(facts, every_class=classes)
+        return facts
+    faces, names = space.faces(data) if data else None, tuple(subset or ())
+    for folder in folders:
+        scores.check_subsets(faces or folder.parent.parent / "faces.h5", names)
+    common = {"settings": settings, "devices": devices, "faces": faces, "regions": regions}
+    every = _predictions(folders, common, overwrite)
+    first = {name: paths[0] for name, paths in every.items()}
+    if of_subjects:
+        facts = pairs.run(first, settings=settings, csv=csv)
+    else:
+        fused = tuple(first) if fuse else ()
+        facts = scores.run(first, names=names, confidence=settings.confidence, fuse=fused, csv=csv, draws=every)
+    if latency:
+        facts["latency"] = _latency(folders, common)
+    if of_subjects:
+        pairs.report(facts)
+    else:
+        scores.report(facts, every_class=classes)
+    return facts
+
+
+def _predictions(folders: list[Path], common: dict[str, Any], overwrite: bool) -> dict[str, list[Path]]:
+    """Return the predictions of every run, one file per sample of random crops."""
+    from fertool.stages import evaluate as stage
+
+    every = {name: stage.draws(folder, **common, overwrite=overwrite) for name, folder in _named(folders).items()}
+    if common["settings"].draws > 1 and not any(len(paths) > 1 for paths in every.values()):
+        raise UsageError(
+            "--draws repeats random crops, and these runs have none",
+            "make some: fertool crop-regions --mode random --out FILE, then add --regions FILE",
+        )
+    return every
+
+
+def _latency(folders: list[Path], common: dict[str, Any]) -> dict[str, Any]:
+    from fertool.stages import evaluate as stage
+
+    return {name: stage.latency(folder, **common) for name, folder in _named(folders).items()}
+
+
+def _named(folders: list[Path]) -> dict[str, Path]:
+    """Return runs by name; by dataset and name where two datasets have runs of one name."""
+    names = [f.name for f in folders]
+    return {f.name if names.count(f.name) == 1 else f"{f.parent.parent.name}/{f.name}": f for f in folders}
+
+
+@command("sweep", EXPERIMENTS, settings="train", flags=("epochs",))
+def sweep(
+    options: Options,
+    model: Model,
+    name: Annotated[str | None, typer.Argument(help="sweep of the recipe (default: its only one)")] = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SECTION.KEY=[VALUES]", help="setting and its values; repeatable"),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="number of seeds per value: mean and sd")] = 1,
+    data: Data = None,
+    variant: Annotated[str | None, Variant] = None,
+    run: Annotated[
+        str | None,
+        typer.Option("--run", help="train nothing: evaluate this run on other regions", autocompletion=complete.runs),
+    ] = None,
+    folds: Folds = None,
+    draws: Annotated[int | None, typer.Option(min=1, help="samples of random crops per face in the test")] = None,
+    subset: Subsets = None,
+    gpus: Gpus = None,
+    cpu_processes: Processes = 1,
+    workspace: Space = None,
+) -> dict[str, Any]:
+    """Train and evaluate for several values of a setting: table and curve.
+
+    Finished trainings are not repeated.
+    """
+    from fertool.stages import sweep as stage
+    from fertool.training.devices import choose
+
+    space = Workspace(workspace)
+    trained = space.run(run) if run else None
+    faces = trained.parent.parent / "faces.h5" if trained and not data else space.faces(data)
+    recipe = _recipe(model, options.recipe_name, faces)
+    name, axes = _axes(recipe, name, vary or [])
+    if seeds > 1:
+        axes = {**axes, "train.seed": list(range(seeds))}
+    for_eval = [entry for entry in options.sets if recipes.section_of(entry) == "eval"]
+    others = tuple(entry for entry in options.sets if entry not in for_eval)
+    facts = stage.run(
+        faces,
+        name,
+        stage.points(recipe, axes, variant=variant or "", options=options.flags, sets=others),
+        recipe=recipe.name,
+        variant=variant or "",
+        settings=recipe.settings("eval", {"draws": draws}, for_eval),
+        folds=folds or ("all" if recipe.settings("build-subsets").folds and not trained else None),
+        subsets=tuple(subset or ()),
+        devices=choose(gpus, cpu_processes),
+        workspace=space,
+        trained=trained,
+    )
+    stage.report(facts)
+    return facts
+
+
+def _axes(recipe: recipes.Recipe, name: str | None, vary: list[str]) -> tuple[str, dict[str, list[Any]]]:
+    """Return the name of a sweep and the values of each setting: from the options, or from the recipe."""
+    if vary:
+        axes = {}
+        for entry in vary:
+            ((section, keys, values),) = recipes.parse_sets([entry])
+            values = values if isinstance(values, list) else [values]
+            if not values:
+                raise UsageError(f"--vary {entry} has no values", "e.g. --vary train.lr=[0.01,0.001]")
+            axes[".".join((section, *keys))] = values
+        return name or "-".join(k.rpartition(".")[2] for k in axes), axes
+    if name is None and len(recipe.sweeps) == 1:
+        name = next(iter(recipe.sweeps))
+    if name is None or name not in recipe.sweeps:
+        known = ", ".join(recipe.sweeps) or "none"
+        raise UsageError(
+            f"which sweep? recipe {recipe.name or 'of your own'} has: {known}",
+            "name one, or a setting: --vary train.model.alpha=[0.1,0.3,0.5]",
+        )
+    return name, dict(recipe.sweeps[name])
+
+
+@command("run", EXPERIMENTS)
+def run_recipe(
+    recipe: Annotated[str, typer.Argument(help="recipe, see: fertool recipes", autocompletion=complete.recipes)],
+    path: Annotated[Path, typer.Argument(help="folder of the dataset")],
+    variant: Annotated[
+        list[str] | None, typer.Option(help="train these variants instead of the recipe's; repeatable")
+    ] = None,
+    images: Images = None,
+    lists: Lists = None,
+    name: Annotated[str | None, typer.Option(help="name in the workspace (default: the folder's name)")] = None,
+    others: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with",
+            metavar="DATASET=FOLDER",
+            help="another dataset that the recipe pretrains on or adds to the training faces; repeatable",
+        ),
+    ] = None,
+    gpus: Gpus = None,
+    cpu_processes: Processes = 1,
+    sets: Sets = None,
+    workspace: Space = None,
+) -> dict[str, Any]:
+    """Run all stages of a recipe, and the recipes that it requires.
+
+    Finished stages are skipped, stopped ones continue. `--set RECIPE:section.key=value` changes a required recipe.
+    """
+    from fertool.datasets import disk
+    from fertool.stages import run_recipe as stage
+    from fertool.training.devices import choose
+
+    if wrong := [entry for entry in others or () if not all(entry.partition("="))]:
+        raise UsageError(f"--with {wrong[0]} is not DATASET=FOLDER", "e.g. --with fer2013=data/fer2013")
+    space = Workspace(workspace)
+    disk.leave_out(space.root)
+    return stage.run(
+        recipes.load(recipe),
+        path,
+        image_folder=images,
+        workspace=space,
+        devices=choose(gpus, cpu_processes),
+        variants=tuple(variant or ()),
+        lists=lists,
+        name=name,
+        sets=tuple(sets or ()),
+        others={dataset: Path(folder) for dataset, _, folder in (entry.partition("=") for entry in others or ())},
+    )
+
+
+@command("demo", EXPERIMENTS)
+def demo(
+    folder: Annotated[Path, typer.Argument(help="folder for images and artefacts")] = Path("fertool-demo"),
+    people: Annotated[int, typer.Option(min=6, help="number of people rendered")] = 80,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="random seed of the people")] = 0,
+) -> dict[str, Any]:
+    """Run all seven stages on rendered faces (no data needed)."""
+    from fertool.stages import demo as stage
+
+    return stage.run(folder, people=people, seed=seed)

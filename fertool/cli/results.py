@@ -1,0 +1,149 @@
+"""Commands that use a finished run: figures, report, prediction, export."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fertool import console
+from fertool.cli import complete
+from fertool.cli.app import RESULTS
+from fertool.cli.command import Options, command
+from fertool.cli.options import Gpus, Overwrite, Run, Runs, Space
+from fertool.errors import UsageError
+from fertool.figures import KINDS, OF_FACES
+from fertool.workspace import Workspace
+
+
+@command(
+    "visualize",
+    RESULTS,
+    settings="visualize",
+    flags=(
+        "faces",
+        "ids --id",
+        "by",
+        "photos",
+        "target",
+        "layer",
+        "region_weights",
+        "weights",
+        "patches --patch",
+        "counts",
+        "paper",
+        "dpi",
+        "formats --format",
+    ),
+    choices=KINDS,
+)
+def visualize(
+    options: Options,
+    kind: Annotated[str, typer.Argument(help="figure, see below", autocompletion=complete.figures)],
+    run: Runs = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="for figures of faces without a run: dataset or faces.h5", autocompletion=complete.data),
+    ] = None,
+    subset: Annotated[str | None, typer.Option(help="only faces of this subset")] = None,
+    workspace: Space = None,
+    out: Annotated[Path | None, typer.Option(help="folder for the figures (default: figures/ of the run)")] = None,
+) -> dict[str, Any]:
+    """Draw figures of runs and faces (→ figures/, figures.h5)."""
+    from fertool.stages import visualize as stage
+
+    space = Workspace(workspace)
+    if data and run:
+        raise UsageError("--data and --run exclude one another", "leave out --data: a run names its faces")
+    if data or (kind in OF_FACES and not run and not space.runs()):
+        folders = [space.faces(data)]
+    else:
+        folders = [space.run(name) for name in run] if run else [space.run()]
+    files = stage.run(kind, folders, settings=options.settings(), out_dir=out, subset=subset)
+    for file in files:
+        console.say(f"→ {file}")
+    return {"files": [str(f) for f in files]}
+
+
+@command("report", RESULTS, settings="report", flags=("mistakes", "confidence"))
+def report(
+    options: Options,
+    run: Runs = None,
+    workspace: Space = None,
+    out: Annotated[Path | None, typer.Option(help="HTML file (default: report.html in the run's folder)")] = None,
+) -> dict[str, Any]:
+    """Write an HTML page of one run, or of several side by side (report.html)."""
+    from fertool.stages import report as stage
+
+    space = Workspace(workspace)
+    folders = [space.run(name) for name in run] if run else [space.run()]
+    facts = stage.summary(stage.run(folders, settings=options.settings(), out=out))
+    stage.report(facts)
+    return facts
+
+
+@command(
+    "predict",
+    RESULTS,
+    settings="predict",
+    flags=("every", "detector", "min_score", "missed", "sdm", "weights", "batch", "precision"),
+)
+def predict(
+    options: Options,
+    source: Annotated[list[str], typer.Argument(help="images, folders, videos, or the number of a camera (0)")],
+    run: Annotated[
+        str | None,
+        typer.Option(
+            help="name or folder of a run, or an exported .safetensors (default: the latest)",
+            autocompletion=complete.runs,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="folder for predictions.csv and drawn images (default: CSV on stdout)")
+    ] = None,
+    draw: Annotated[bool, typer.Option("--draw", help="also write the images with faces framed and labelled")] = False,
+    gpus: Gpus = None,
+    workspace: Space = None,
+    overwrite: Overwrite = False,
+) -> dict[str, Any]:
+    """Predict the expression of every face in images, videos or a camera."""
+    from fertool.stages import predict as stage
+    from fertool.training import checkpoint
+    from fertool.training.devices import choose
+
+    settings = options.settings()
+    if run and run.endswith(".safetensors"):
+        network = checkpoint.of_file(Path(run))
+    else:
+        network = checkpoint.of_run(Workspace(workspace).run(run), settings.weights)
+    facts = stage.run(source, network, settings=settings, devices=choose(gpus), out=out, draw=draw, overwrite=overwrite)
+    stage.report(facts)
+    return facts
+
+
+@command("export", RESULTS, settings="export", flags=("weights",))
+def export(
+    options: Options,
+    run: Run = None,
+    formats: Annotated[
+        list[str] | None, typer.Option("--format", help="safetensors or onnx; repeatable (default: both)")
+    ] = None,
+    workspace: Space = None,
+    out: Annotated[Path | None, typer.Option(help="folder for the files (default: the run's)")] = None,
+    overwrite: Overwrite = False,
+) -> dict[str, Any]:
+    """Export a run as safetensors and ONNX, with classes, preprocessing and licences."""
+    from fertool.stages import export as stage
+    from fertool.training import checkpoint
+
+    settings = options.settings()
+    folder = Workspace(workspace).run(run)
+    files = stage.run(
+        checkpoint.of_run(folder, settings.weights),
+        settings=settings,
+        formats=tuple(formats or stage.FORMATS),
+        out=out or folder,
+        overwrite=overwrite,
+    )
+    facts = stage.summary(files)
+    stage.report(facts)
+    return facts
