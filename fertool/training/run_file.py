@@ -152,8 +152,9 @@ def _restore(run: Artefact, net: nn.Module, optimizer: Optimizer) -> tuple[Progr
     for name, parameter in net.named_parameters():
         state = {k: torch.from_numpy(np.array(v)) for k, v in run.group(f"optimizer/{name}").items()}
         if state:
-            if odd := [k for k, v in state.items() if v.shape not in ((), parameter.shape)]:
-                raise ValueError(f"{odd[0]} of {name} has another shape than {name}")
+            alike = ((parameter.shape, parameter.dtype), ((), torch.float32))
+            if other := [k for k, v in state.items() if (tuple(v.shape), v.dtype) not in alike]:
+                raise ValueError(f"{other[0]} of {name} has another shape or type than {name}")
             # Adam counts its steps in a CPU tensor; everything else lives with the parameter
             optimizer.state[parameter] = {k: v if k == "step" else v.to(parameter.device) for k, v in state.items()}
     torch.set_rng_state(torch.from_numpy(run["state/rng/cpu"].copy()))

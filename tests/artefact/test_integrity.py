@@ -368,16 +368,22 @@ def test_a_selection_of_mutations_is_refused_or_changes_nothing(tmp_path, kind):
     assert refused > 20
 
 
+def _retype_momentum(arrays, _):
+    name = next(n for n in arrays if n.startswith("optimizer/") and arrays[n].ndim == 4)
+    arrays[name] = arrays[name].astype("i8")
+
+
 @pytest.mark.parametrize(
     ("harm", "says"),
     [
+        (_retype_momentum, "another shape or type"),
         (lambda a, name: a.pop(name), "Missing key"),
         (lambda a, name: a.update({name: a[name].reshape(-1)}), "size mismatch"),
         (lambda a, name: a.update({"state/rng/cpu": a["state/rng/cpu"][:9]}), "no state to go on from"),
         (lambda a, name: a.pop("state/epoch"), "no column 'state/epoch'"),
     ],
 )
-def test_a_run_that_cannot_be_gone_on_with(space, harm, says):
+def test_resume_refuses_damaged_runs(space, harm, says):
     path = space / "toy/runs/ran-1/run.h5"
     run = artefact.read(path)
     arrays = {name: np.array(run[name]) for name in run.stored}
