@@ -154,7 +154,8 @@ def _folder(job: Job, workspace: Workspace, out: Path | None, resume: bool | Non
             return folder, False
         if old["state/finished"] and not artefact.differences(old, job.params, job.inputs, _SPEED):
             console.say(f"{folder.name} is up to date ({folder})")
-            locks.is_free(folder)  # which removes the lock file of a process that was killed at its very end
+            for output in (folder, folder / "run.h5"):
+                locks.is_free(output)  # which removes the lock file of a process that was killed at its very end
             return None, folder / "run.h5"
         if resume is not False:
             return folder, True
