@@ -21,9 +21,10 @@ _LONGEST_CHAIN = 8  # recipes that extend one another
 
 #: keys of a recipe that are not stage sections
 HEADER = (
-    "extends", "about", "paper", "dataset", "combine", "stages", "after", "pretraining", "variants", "fuse", "sweeps",
+    "extends", "about", "paper", "dataset", "combine", "stages", "requires_recipes", "pretraining", "variants", "fuse",
+    "sweeps",
 )  # fmt: skip
-_LISTS = ("stages", "after", "variants", "fuse")
+_LISTS = ("stages", "requires_recipes", "variants", "fuse")
 _TEXTS = ("extends", "about", "paper", "dataset", "pretraining")
 
 
@@ -39,7 +40,8 @@ class Recipe:
         dataset: data set it was written for, or "".
         stages: the commands `fertool run` walks, in order.
         combine: other datasets whose faces join for training: dataset -> {splits, recipe (of their faces; else this)}.
-        after: recipes that train the networks this one needs: on the same faces, or first on their own dataset.
+        requires_recipes: recipes that train the networks which this one requires, on the same faces or on their own
+            dataset.
         pretraining: recipe on another dataset whose run of the same variant gives the starting weights, or "".
         variants: baselines and ablations `fertool run` trains one after the other; empty for the system itself.
         fuse: variants, and recipes on the same faces, of which `fertool run` also scores the mean of the probabilities.
@@ -55,7 +57,7 @@ class Recipe:
     dataset: str = ""
     combine: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     stages: tuple[str, ...] = ()
-    after: tuple[str, ...] = ()
+    requires_recipes: tuple[str, ...] = ()
     pretraining: str = ""
     variants: tuple[str, ...] = ()
     fuse: tuple[str, ...] = ()

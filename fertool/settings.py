@@ -31,111 +31,101 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class DetectAlign(Settings):
-    """detect-align: photographs → aligned faces."""
+    """detect-align: images → aligned faces."""
 
     detector: Annotated[
-        Literal["dlib-cnn", "dlib-hog", "mtcnn", "shipped", "none"],
-        "who finds the face; `shipped` takes the data set's boxes, `none` the whole photograph",
+        Literal["dlib-cnn", "dlib-hog", "mtcnn", "dataset", "none"],
+        "face detector; `dataset`: the dataset's boxes, `none`: the whole image",
     ] = "mtcnn"
     box: Annotated[
         tuple[float, float, float, float] | None,
-        "with `detector: shipped`, this box x0, y0, x1, y1 in pixels for every image, instead of the data set's",
+        "with `detector: dataset`, one box x0, y0, x1, y1 in pixels for all images, instead of the dataset's",
     ] = None
     landmarks: Annotated[
-        Literal["ert68", "mtcnn5", "sdm", "shipped", "none"],
-        "who places the landmarks: dlib's 68 points, MTCNN's five, a descent learnt by fit-sdm, the data set's own, or "
-        "nobody",
+        Literal["ert68", "mtcnn5", "sdm", "dataset", "none"],
+        "landmark model: dlib's 68 points, MTCNN's five, a model trained by fit-sdm, the dataset's own, or none",
     ] = "ert68"
-    sdm: Annotated[str | None, "with `landmarks: sdm`, the file that `fertool fit-sdm` wrote"] = None
+    sdm: Annotated[str | None, "with `landmarks: sdm`, a file written by fit-sdm"] = None
     align: Annotated[
         Literal["similarity", "affine", "frontal", "none"],
-        "how landmarks are brought to the template; `frontal` turns the head to the front by a 3-D surface, `none` "
-        "crops the box without turning it",
+        "transform from landmarks to the template; `frontal`: rotation to the front by a 3-D surface, `none`: crop of "
+        "the box",
     ] = "similarity"
     template: Annotated[
         Literal["eyes-mouth", "eyes", "dlib-chip"],
-        "where the landmarks should lie in the output, see `fertool.faces.align.TEMPLATES`",
+        "positions of the landmarks in the output, see `fertool.faces.align.TEMPLATES`",
     ] = "eyes-mouth"
-    size: Annotated[int, Gt(0), "side of the output in pixels; its width, if `height` is given"] = 224
-    height: Annotated[Annotated[int, Gt(0)] | None, "of the output in pixels; default: as high as it is wide"] = None
-    grey: Annotated[bool, "one channel instead of three"] = False
+    size: Annotated[int, Gt(0), "output size in pixels; the width, if `height` is given"] = 224
+    height: Annotated[Annotated[int, Gt(0)] | None, "output height in pixels (default: as `size`)"] = None
+    grey: Annotated[bool, "one channel (grey) instead of three (RGB)"] = False
     pose: Annotated[
         Literal["learned", "landmarks", "sixd"],
-        "who estimates the head pose: a small network that learnt it from rendered heads, a mean head fitted to 68 "
-        "landmarks, or 6DRepNet",
+        "head pose estimator: a network trained on rendered heads, a mean head fitted to 68 landmarks, or 6DRepNet",
     ] = "learned"
-    pose_weights: Annotated[str | None, "with `pose: sixd`, the file of 6DRepNet's published weights"] = None
+    pose_weights: Annotated[str | None, "with `pose: sixd`, file of 6DRepNet's published weights"] = None
     illumination: Annotated[
         Literal["none", "isotropic"],
-        "`isotropic` evens the light: it divides grey faces by the light on them, found by isotropic diffusion",
+        "illumination normalisation; `isotropic` divides grey faces by luminance estimated by isotropic diffusion",
     ] = "none"
     diffusion: Annotated[
         float,
         Gt(0),
-        "how smooth that light is: λ, the factor of its gradient's square; VA-CNN's paper does not give it, 7 is the "
-        "INface toolbox's",
+        "smoothness λ of the estimated luminance; not in VA-CNN's paper, 7 is the INface toolbox's",
     ] = 7.0
     clipped: Annotated[
         float,
         Ge(0),
         Lt(0.5),
-        "with `isotropic`, fraction of the pixels that is clipped at each end of the histogram; likewise the INface "
-        "toolbox's",
+        "with `isotropic`, fraction of pixels clipped at each end of the histogram; the INface toolbox's",
     ] = 0.004
-    margin: Annotated[
-        float, Ge(0), Le(1), "with `align: none`, how far the box is widened, as a fraction of its side"
-    ] = 0.15
-    missed: Annotated[
-        Literal["keep", "mark", "refuse"],
-        "a photograph without a face: keep the whole picture, mark the row only, or stop with an error",
+    margin: Annotated[float, Ge(0), Le(1), "with `align: none`, margin around the box as a fraction of its side"] = 0.15
+    on_no_face: Annotated[
+        Literal["keep", "mark", "fail"],
+        "image without a detected face: keep the whole image, mark the row, or fail",
     ] = "keep"
-    min_score: Annotated[
-        float, "detections below this score are not taken; below 0, dlib's detectors find more and less certain faces"
-    ] = 0.0
-    upsample: Annotated[int, Ge(0), "how often a dlib detector doubles the photograph to find small faces"] = 1
+    min_score: Annotated[float, "smallest detection score; below 0, dlib's detectors return less certain faces"] = 0.0
+    upsample: Annotated[int, Ge(0), "how often dlib's detectors double the image size to find small faces"] = 1
     label_rule: Annotated[
         Literal["majority", "distribution"],
-        "FERPlus only: which rule turns ten votes into `label`; the distribution is always stored beside it",
+        "FERPlus only: rule from ten votes to `label`; the distribution is always stored",
     ] = "majority"
     votes: Annotated[
         Literal["auto", "fer2013new", "label"],
-        "FERPlus only: votes of fer2013new.csv (auto: if it is there), or of label.csv, which RAN's lists follow",
+        "FERPlus only: votes of fer2013new.csv (auto: if present) or of label.csv, which RAN's lists follow",
     ] = "auto"
     images: Annotated[
         Literal["auto", "aligned", "original"],
-        "RAF-DB and SFEW only: the aligned pictures, if they are there, or the originals",
+        "RAF-DB and SFEW only: aligned images (auto: if present) or originals",
     ] = "auto"
     points: Annotated[
         Literal["manual", "auto", "both"],
-        "RAF-DB only: which shipped landmarks, five by hand, 37 automatic ones, or both: then the eye corners of MAN's "
-        "regions are those of the 37, where a face has them",
+        "RAF-DB only: five manual landmarks, 37 automatic ones, or both: the eye corners of MAN's regions are then "
+        "those of the 37, where present",
     ] = "manual"
     frames: Annotated[
         Literal["last3", "first-last"],
-        "CK+ and Oulu-CASIA only: the last three pictures of every recording, or its first (neutral) and its last",
+        "CK+ and Oulu-CASIA only: last three frames of a recording, or its first (neutral) and last",
     ] = "last3"
-    views: Annotated[
-        Literal["front", "pose"], "RaFD only: the photographs of the frontal camera, or those of all five"
-    ] = "front"
+    views: Annotated[Literal["front", "pose"], "RaFD only: images of the frontal camera, or of all five"] = "front"
     contempt: Annotated[Literal["keep", "drop"], "AffectNet only: eight classes, or seven without contempt"] = "keep"
     folders: Annotated[
         Literal["emotions", "subjects"],
-        "dataset `folder` only: folders are named by emotion, or each holds the images of one person",
+        "dataset `folder` only: one folder per emotion, or per subject",
     ] = "emotions"
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of a face."""
+        """Return height, width and channels of a face."""
         return self.height or self.size, self.size, 1 if self.grey else 3
 
     @property
     def needs_torch(self) -> bool:
-        """Whether a network runs that is worth a GPU; the one of `pose: learned` is not."""
+        """Return whether a network runs that is worth a GPU; the one of `pose: learned` is not."""
         return self.detector in ("dlib-cnn", "mtcnn") or self.landmarks == "mtcnn5" or self.pose == "sixd"
 
     @property
     def dataset_options(self) -> dict[str, str]:
-        """What the data set's adapter has to know."""
+        """Return the options of the dataset."""
         return {
             name: getattr(self, name)
             for name in ("label_rule", "votes", "images", "points", "frames", "views", "contempt", "folders")
@@ -144,30 +134,30 @@ class DetectAlign(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class FitSdm(Settings):
-    """fit-sdm: faces with landmarks → steps that find them (Xiong & De la Torre, CVPR 2013)."""
+    """fit-sdm: faces with landmarks → supervised descent model (Xiong & De la Torre, CVPR 2013)."""
 
-    splits: Annotated[tuple[str, ...], "splits of a faces file to learn from; faces of no split always count"] = (
+    splits: Annotated[tuple[str, ...], "training splits of a faces file; faces without a split are always used"] = (
         "train",
     )
-    mirror: Annotated[bool, "also learn from every face's mirror image (5 or 68 landmarks)"] = True
-    starts: Annotated[int, Gt(0), "perturbed starts of each face, and of its mirror image"] = 6
-    most: Annotated[int, Gt(0), "starts in all, at most: of more faces some are drawn"] = 20_000
+    mirror: Annotated[bool, "also train on mirrored faces (5 or 68 landmarks)"] = True
+    perturbations: Annotated[int, Gt(0), "perturbed initial shapes per face, and per mirrored face"] = 6
+    max_samples: Annotated[int, Gt(0), "maximum number of initial shapes; of more faces some are sampled"] = 20_000
     cells: Annotated[
         tuple[Annotated[float, Gt(0), Lt(1)], ...],
-        "one step for each number: the side of its descriptors' cells, as a fraction of the distance between the eyes",
+        "cell size of the descriptors of each step, as a fraction of the distance between the eyes",
     ] = (0.35, 0.25, 0.17, 0.12)
-    turn: Annotated[float, Ge(0), "starts are turned by so many degrees (standard deviation)"] = 8.0
-    scale: Annotated[float, Ge(0), Lt(1), "starts are too large or small by this fraction (standard deviation)"] = 0.1
+    rotation: Annotated[float, Ge(0), "rotation of the initial shapes in degrees (standard deviation)"] = 8.0
+    scale: Annotated[float, Ge(0), Lt(1), "scale error of the initial shapes as a fraction (standard deviation)"] = 0.1
     shift: Annotated[
         float,
         Ge(0),
         Lt(1),
-        "starts lie beside the face by this fraction of the distance between the eyes (standard deviation, each way)",
+        "shift of the initial shapes as a fraction of the distance between the eyes (standard deviation)",
     ] = 0.1
     ridge: Annotated[
-        float, Gt(0), "λ of the ridge regressions, relative to the sum of squares of a descriptor's value"
+        float, Gt(0), "λ of the ridge regressions, relative to the mean sum of squares of a descriptor's value"
     ] = 3.0
-    seed: Annotated[int, Ge(0), "decides the starts"] = 0
+    seed: Annotated[int, Ge(0), "random seed of the initial shapes"] = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,7 +263,7 @@ class SuggestOcclusion(Settings):
 class Train(Settings):
     """train: faces → a run."""
 
-    model: Annotated[dict, "the network (`name`) and its own settings, see `fertool models NAME`"] = field(
+    model: Annotated[dict, "network (`name`) and its settings, see `fertool models NAME`"] = field(
         default_factory=lambda: {"name": "ran"}
     )
     init: Annotated[
@@ -283,166 +273,159 @@ class Train(Settings):
     ] = None
     labels: Annotated[
         Literal["majority", "distribution", "list"],
-        "what is learnt: one label per face, the label distribution, or the labels and split of the released lists",
+        "targets: one label per face, the label distribution, or the labels and splits of the released lists",
     ] = "majority"
-    train_splits: Annotated[tuple[str, ...], "splits of the faces that are trained on"] = ("train",)
-    val_split: Annotated[str, "split whose accuracy is shown after every epoch"] = "test"
-    fold: Annotated[
-        Annotated[int, Ge(0)] | None, "leave out this fold of build-subsets for testing, instead of using splits"
-    ] = None
+    train_splits: Annotated[tuple[str, ...], "training splits"] = ("train",)
+    val_split: Annotated[str, "split evaluated after every epoch"] = "test"
+    fold: Annotated[Annotated[int, Ge(0)] | None, "test fold of build-subsets, instead of splits"] = None
     select_on: Annotated[
-        Literal["last", "val", "test"], "which checkpoint counts; `test` must be spelled out, and every report says so"
+        Literal["last", "val", "test"], "checkpoint selection; `test` must be spelled out, and every report says so"
     ] = "last"
-    global_batch: Annotated[int, Gt(0), "faces (or pairs of them) per optimiser step over all devices"] = 128
+    global_batch: Annotated[int, Gt(0), "faces (or pairs) per optimiser step over all devices"] = 128
     accumulate: Annotated[
         int,
         Gt(0),
-        "pieces a device's part of the batch is computed in, to save memory; batch statistics are then per piece",
+        "gradient accumulation steps per batch, to save memory; batch statistics are then per piece",
     ] = 1
-    epochs: Annotated[float, Gt(0), "passes over the training faces (may be a fraction)"] = 40
-    iterations: Annotated[
-        Annotated[int, Gt(0)] | None, "optimiser steps, for papers that count those; overrides epochs"
-    ] = None
+    epochs: Annotated[float, Gt(0), "passes over the training faces, may be a fraction"] = 40
+    iterations: Annotated[Annotated[int, Gt(0)] | None, "optimiser steps instead of epochs"] = None
     optimizer: Literal["sgd", "adam"] = "sgd"
     lr: Annotated[float, Gt(0), Le(LARGEST), "initial learning rate"] = 0.01
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
     weight_decay: Annotated[float, Ge(0), Le(LARGEST)] = 1e-4
-    lr_milestones: Annotated[tuple[float, ...], "when the rate is multiplied by lr_gamma, in lr_unit"] = ()
-    lr_every: Annotated[
-        Annotated[float, Gt(0)] | None, "instead of milestones: multiply after every so many lr_unit"
-    ] = None
-    lr_unit: Annotated[Literal["epoch", "iteration", "fraction"], "`fraction` counts the whole training as 1"] = "epoch"
+    lr_milestones: Annotated[
+        tuple[float, ...], "steps at which the learning rate is multiplied by lr_gamma, in lr_unit"
+    ] = ()
+    lr_every: Annotated[Annotated[float, Gt(0)] | None, "instead of milestones: multiply every N lr_unit"] = None
+    lr_unit: Annotated[
+        Literal["epoch", "iteration", "fraction"], "unit of the schedule; `fraction` counts the whole training as 1"
+    ] = "epoch"
     lr_gamma: Annotated[float, Gt(0)] = 0.1
-    flip: Annotated[float, Ge(0), Le(1), "probability of mirroring a face"] = 0.5
+    flip: Annotated[float, Ge(0), Le(1), "probability of a horizontal flip"] = 0.5
     rotate: Annotated[float, Ge(0), "largest random rotation in degrees"] = 0.0
-    shift: Annotated[float, Ge(0), Le(0.5), "largest random shift as a fraction of the side"] = 0.0
-    zoom: Annotated[float, Ge(0), Lt(1), "largest random change of scale as a fraction"] = 0.0
-    turns: Annotated[tuple[float, ...], "turn a face by one of these angles, in degrees, instead of by `rotate`"] = ()
+    shift: Annotated[float, Ge(0), Le(0.5), "largest random shift, as a fraction of the side"] = 0.0
+    scale: Annotated[float, Ge(0), Lt(1), "largest random change of scale, as a fraction"] = 0.0
+    rotation_angles: Annotated[
+        tuple[float, ...], "rotate by one of these angles in degrees, instead of by `rotate`"
+    ] = ()
     expand: Annotated[
-        bool, "an epoch shows every face in each of its turns, and mirrored, instead of once in one at random"
+        bool, "an epoch shows every face at all rotation angles, and flipped, instead of once at random"
     ] = False
-    oversample: Annotated[bool, "draw training faces with replacement, each class equally often"] = False
-    precision: Annotated[Literal["32", "bf16", "16"], "number format of the forward pass"] = "32"
+    oversample: Annotated[bool, "sample training faces with replacement, all classes equally often"] = False
+    precision: Annotated[Literal["32", "bf16", "16"], "precision of the forward pass"] = "32"
     channels_last: bool = True
     compile: Annotated[bool, "torch.compile the network"] = False
     cache: Annotated[
         Literal["auto", "device", "host", "none"],
-        "where faces are held: on the device, in memory, or read from the file as needed",
+        "cache of the faces: on the device, in memory, or none (read from the file)",
     ] = "auto"
-    track: Annotated[tuple[str, ...], "ids of faces whose attention is kept as training goes on"] = ()
-    track_every: Annotated[int, Gt(0), "optimiser steps between two looks at the tracked faces"] = 50
-    checkpoint_minutes: Annotated[float, Gt(0), "save at least this often inside an epoch"] = 10
-    seed: Annotated[int, Ge(0), "decides the starting weights, the order of faces and how they are varied"] = 0
+    track: Annotated[tuple[str, ...], "ids of faces whose attention is recorded during training"] = ()
+    track_every: Annotated[int, Gt(0), "optimiser steps between two records of the tracked faces"] = 50
+    checkpoint_minutes: Annotated[float, Gt(0), "largest interval between checkpoints inside an epoch, in minutes"] = 10
+    seed: Annotated[int, Ge(0), "random seed of initial weights, order and augmentation"] = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(Settings):
     """eval: a run → predictions and scores."""
 
-    split: Annotated[str, "split that is scored"] = "test"
-    weights: Annotated[
-        Literal["selected", "last", "best"], "which checkpoint; `selected` is what the run's select_on names"
-    ] = "selected"
+    split: Annotated[str, "evaluated split"] = "test"
+    weights: Annotated[Literal["selected", "last", "best"], "checkpoint; `selected`: by the run's select_on"] = (
+        "selected"
+    )
     batch: Annotated[int, Gt(0), "faces per forward pass"] = 64
-    precision: Annotated[Literal["32", "bf16", "16"], "number format of the forward pass"] = "32"
-    confidence: Annotated[float, Gt(0), Lt(1), "level of the intervals"] = 0.95
-    draws: Annotated[
-        int, Gt(0), "how often random crops are drawn for the test: mean and standard deviation over the draws"
-    ] = 1
-    pairs: Annotated[int, Ge(20), "identity: pairs of faces that are verified, half of them of one person"] = 6000
-    pair_seed: Annotated[int, Ge(0), "identity: decides the pairs"] = 0
+    precision: Annotated[Literal["32", "bf16", "16"], "precision of the forward pass"] = "32"
+    confidence: Annotated[float, Gt(0), Lt(1), "level of the confidence intervals"] = 0.95
+    draws: Annotated[int, Gt(0), "test samples of random crops per face: mean and standard deviation over them"] = 1
+    pairs: Annotated[int, Ge(20), "identity: number of verified pairs, half of them of one subject"] = 6000
+    pair_seed: Annotated[int, Ge(0), "identity: random seed of the pairs"] = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Visualize(Settings):
-    """visualize: a run or artefact → pictures and the arrays behind them."""
+    """visualize: a run or artefact → figures and their arrays."""
 
-    faces: Annotated[int, Gt(0), "how many faces a panel shows"] = 6
-    ids: Annotated[tuple[str, ...], "these faces instead of chosen ones"] = ()
-    counts: Annotated[bool, "confusion matrices in counts instead of percent"] = False
-    dpi: Annotated[int, Gt(0), "dots per inch of the pictures"] = 300
-    formats: Annotated[tuple[Literal["png", "pdf", "svg"], ...], "of the pictures: png, pdf, svg"] = ("png",)
-    seed: Annotated[int, Ge(0), "decides which faces are chosen"] = 0
+    faces: Annotated[int, Gt(0), "number of faces per figure"] = 6
+    ids: Annotated[tuple[str, ...], "ids of the faces shown"] = ()
+    counts: Annotated[bool, "confusion: counts instead of percent"] = False
+    dpi: Annotated[int, Gt(0), "resolution of the figures in dots per inch"] = 300
+    formats: Annotated[tuple[Literal["png", "pdf", "svg"], ...], "file formats: png, pdf, svg"] = ("png",)
+    seed: Annotated[int, Ge(0), "random seed of the faces shown"] = 0
     by: Annotated[
         Literal["class", "person", "pose"] | None,
-        "how faces are ordered: gradcam by class (a face each) or person; attention by class, in coloured boxes; "
-        "mean-attention by class, or by class and pose",
+        "order of the faces: gradcam by class or person; attention by class; mean-attention by class or pose",
     ] = None
-    target: Annotated[Literal["label", "predicted"], "gradcam: the class that is asked about"] = "label"
-    layer: Annotated[str, "gradcam: the layer whose maps are weighed; default: the network's last convolution"] = ""
-    yaw: Annotated[
-        tuple[float, ...], "mean-attention by pose: degrees between one view and the next, from right to left"
-    ] = (-67.5, -22.5, 22.5, 67.5)
+    target: Annotated[Literal["label", "predicted"], "gradcam: explained class"] = "label"
+    layer: Annotated[str, "gradcam: layer (default: the last convolution)"] = ""
+    yaw: Annotated[tuple[float, ...], "mean-attention by pose: yaw angles between views in degrees"] = (
+        -67.5,
+        -22.5,
+        22.5,
+        67.5,
+    )
     region_weights: Annotated[
         Literal["share", "softmax"],
-        "regions: the number above a region: its share of the fused vector, µν / Σµν, or softmax(µν) over the regions, "
-        "which RAN's Fig. 6 shows",
+        "regions: µν / Σµν, the share of the fused vector, or softmax(µν) over the regions, as in RAN's Fig. 6",
     ] = "share"
-    weights: Annotated[str, "grid: which of the network's weights, e.g. `global` or `local`; default: the first"] = ""
+    weights: Annotated[str, "grid: attention weights, e.g. `global` or `local` (default: the first)"] = ""
     patches: Annotated[
-        tuple[int, ...], "obscure: numbers of the patches that are obscured, from 1; default: six spread over the face"
+        tuple[int, ...], "obscure: numbers of the occluded patches, from 1 (default: six spread over the face)"
     ] = ()
-    checked: Annotated[int, Gt(0), "obscure: faces on which it is counted how often an obscured patch loses weight"] = (
-        100
-    )
-    iterations: Annotated[
-        tuple[int, ...], "trace: iterations whose weights are shown; default: six, evenly spread over the training"
-    ] = ()
-    paper: Annotated[bool, "confusion: also the matrices that the network's paper prints for the data set"] = False
-    photos: Annotated[str, "group: photographs, a file or a folder; steps: the folder of the data set"] = ""
-    detector: Annotated[Literal["mtcnn", "dlib-hog", "dlib-cnn"], "group: who finds the faces"] = "mtcnn"
+    checked: Annotated[int, Gt(0), "obscure: number of faces of the statistics"] = 100
+    iterations: Annotated[tuple[int, ...], "trace: iterations shown (default: six, evenly spread)"] = ()
+    paper: Annotated[bool, "confusion: also the paper's matrices"] = False
+    photos: Annotated[str, "group: image or folder of images; steps: folder of the dataset"] = ""
+    detector: Annotated[Literal["mtcnn", "dlib-hog", "dlib-cnn"], "group: face detector"] = "mtcnn"
     face_side: Annotated[
         Annotated[int, Gt(0)] | None,
-        "group: photographs are scaled so that their faces are so many pixels wide; default: as in the run's faces",
+        "group: face width in pixels to which images are scaled (default: as the run's faces)",
     ] = None
-    box_scale: Annotated[float, Gt(0), "group: how much the soft boxes are larger than the detector's"] = 1.2
+    box_scale: Annotated[float, Gt(0), "group: size of the soft boxes relative to the detector's"] = 1.2
     box_falloff: Annotated[
-        float, Gt(0), "group: how soft they are, deviation of the Gaussian beyond the box as a fraction of its side"
+        float, Gt(0), "group: falloff of the soft boxes, deviation of the Gaussian as a fraction of the side"
     ] = 0.15
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report(Settings):
-    """report: runs → a page."""
+    """report: runs → an HTML page."""
 
-    mistakes: Annotated[int, Ge(0), "how many of its most confident mistakes are shown"] = 12
-    recognised: Annotated[int, Ge(0), "how many recognised faces at most, one of each class"] = 8
-    confidence: Annotated[float, Gt(0), Lt(1), "level of the intervals"] = 0.95
-    seed: Annotated[int, Ge(0), "decides which recognised faces are chosen"] = 0
+    mistakes: Annotated[int, Ge(0), "number of most confident mistakes shown"] = 12
+    recognised: Annotated[int, Ge(0), "largest number of recognised faces shown, one per class"] = 8
+    confidence: Annotated[float, Gt(0), Lt(1), "level of the confidence intervals"] = 0.95
+    seed: Annotated[int, Ge(0), "random seed of the recognised faces"] = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Predict(Settings):
-    """predict: photographs, films or a camera → the expression of every face in them."""
+    """predict: images, videos or a camera → expressions of all faces."""
 
     detector: Annotated[
         Literal["as-trained", "dlib-cnn", "dlib-hog", "mtcnn", "none"],
-        "who finds the faces; `as-trained` as in the run's own, `none` takes every photograph as a face",
+        "face detector; `as-trained`: that of the run's faces, `none`: every image is a face",
     ] = "as-trained"
-    min_score: Annotated[float | None, "detections below this score are not taken; default: as for the run's faces"] = (
-        None
-    )
-    missed: Annotated[
-        Literal["skip", "keep"], "a photograph in which no face is found: none, or the whole picture as one"
+    min_score: Annotated[float | None, "smallest detection score (default: that of the run's faces)"] = None
+    on_no_face: Annotated[
+        Literal["skip", "keep"], "image without a detected face: skip it, or keep the whole image as a face"
     ] = "skip"
-    sdm: Annotated[str | None, "the file of fit-sdm, if it placed the landmarks of the run's faces"] = None
-    every: Annotated[int, Gt(0), "of a film or camera, only every so-manieth frame"] = 1
-    weights: Annotated[
-        Literal["selected", "last", "best"], "which checkpoint; `selected` is what the run's select_on names"
-    ] = "selected"
+    sdm: Annotated[str | None, "file of fit-sdm, if the run's landmarks come from it"] = None
+    frame_step: Annotated[int, Gt(0), "process every N-th frame of videos and cameras"] = 1
+    weights: Annotated[Literal["selected", "last", "best"], "checkpoint; `selected`: by the run's select_on"] = (
+        "selected"
+    )
     batch: Annotated[int, Gt(0), "faces per forward pass"] = 64
-    precision: Annotated[Literal["32", "bf16", "16"], "number format of the forward pass"] = "32"
+    precision: Annotated[Literal["32", "bf16", "16"], "precision of the forward pass"] = "32"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Export(Settings):
-    """export: a run → files that other programs read."""
+    """export: a run → safetensors and ONNX files."""
 
-    weights: Annotated[
-        Literal["selected", "last", "best"], "which checkpoint; `selected` is what the run's select_on names"
-    ] = "selected"
+    weights: Annotated[Literal["selected", "last", "best"], "checkpoint; `selected`: by the run's select_on"] = (
+        "selected"
+    )
     tolerance: Annotated[
-        float, Gt(0), "how far ONNX's probabilities and attention may lie from the network's, which is checked"
+        float, Gt(0), "largest difference between ONNX's and the network's probabilities and attention"
     ] = 1e-3
 
 

@@ -86,7 +86,8 @@ class Workbench:
             parts = [
                 p
                 for p in plan.parts
-                if p.recipe.name in recipe.after and required_network(recipe.settings("train").model, variant)
+                if p.recipe.name in recipe.requires_recipes
+                and required_network(recipe.settings("train").model, variant)
             ]
             part = [self._walk(p, name)[""].networks[0] for p in parts]
             if elsewhere := plan.part_of(variant):

@@ -67,9 +67,9 @@ def test_every_recipe_is_valid_to_its_last_key(name):
     if recipe.paper:
         assert paper_results.load(recipe.paper)
     assert set(recipe.stages) <= set(STAGES)
-    for earlier in map(recipes.load, recipe.after):
+    for earlier in map(recipes.load, recipe.requires_recipes):
         assert earlier.settings("train").model["name"] in ("rasnet", "amg")
-    alike = [r for r in (*recipe.after, *recipe.fuse) if r in recipes.names()]
+    alike = [r for r in (*recipe.requires_recipes, *recipe.fuse) if r in recipes.names()]
     for earlier in (e for e in map(recipes.load, alike) if e.dataset == recipe.dataset):
         for stage in set(earlier.stages) - {"train"}:
             assert earlier.settings(stage) == recipe.settings(stage), "both are made from the same faces"
@@ -207,10 +207,12 @@ def test_every_half_of_the_papers_tables_has_a_recipe():
         assert recipes.load(name).settings("detect-align").align == "none"
     vgg = recipes.load("ran-ferplus-vgg16").settings("train")
     assert (vgg.model["backbone"], vgg.labels) == ("vgg16", "distribution")
-    assert recipes.load("va-cnn-fer2013").settings("detect-align").missed == "keep", "the paper learns all 35,887"
+    assert recipes.load("va-cnn-fer2013").settings("detect-align").on_no_face == "keep", "the paper learns all 35,887"
     for name in ("amg-celeba", "ws-lgrn-fer2013", "ws-lgrn-ckplus", "ws-lgrn-rafdb"):
         train = recipes.load(name).settings("train")
-        assert (len(train.turns), train.flip, train.expand) == (7, 0.5, True), "fourteen versions of every face"
+        assert (len(train.rotation_angles), train.flip, train.expand) == (7, 0.5, True), (
+            "fourteen versions of every face"
+        )
 
 
 def test_a_users_own_recipe(write):

@@ -87,7 +87,7 @@ class _Faces(TypedDict, total=False):
     diffusion: float
     clipped: float
     box: list[float] | None
-    missed: str
+    on_no_face: str
     pose: str
     extra_data: str
     views: str

@@ -32,7 +32,7 @@ Name = Annotated[str | None, typer.Option(help="name in the workspace (default: 
         "grey",
         "illumination",
         "pose",
-        "missed",
+        "on_no_face",
     ),
 )
 def detect_align(
@@ -65,7 +65,7 @@ def detect_align(
     return _close(stage, made) | {"notes": [str(problem) for problem in source.problems()]}
 
 
-@command("fit-sdm", PREPARE, settings="fit-sdm", flags=("mirror", "starts", "seed"))
+@command("fit-sdm", PREPARE, settings="fit-sdm", flags=("mirror", "perturbations", "seed"))
 def fit_sdm(
     options: Options,
     paths: Annotated[

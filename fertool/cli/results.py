@@ -85,7 +85,7 @@ def report(
     "predict",
     RESULTS,
     settings="predict",
-    flags=("every", "detector", "min_score", "missed", "sdm", "weights", "batch", "precision"),
+    flags=("frame_step", "detector", "min_score", "on_no_face", "sdm", "weights", "batch", "precision"),
 )
 def predict(
     options: Options,

@@ -66,7 +66,7 @@ def _others(member: Member) -> list[str]:
 
     def walk(recipe: Recipe, variant: str) -> None:
         required = required_network(recipe.settings("train").model, variant)
-        for earlier in (r for r in map(cached_recipe, recipe.after) if _trains(r.name) == required):
+        for earlier in (r for r in map(cached_recipe, recipe.requires_recipes) if _trains(r.name) == required):
             found.update(dict.fromkeys([earlier.dataset]))
         if recipe.pretraining:
             earlier = cached_recipe(recipe.pretraining)

@@ -19,8 +19,8 @@ so, and what its system was:
     members      instead of a variant, where scores are fused: {variant, recipe, given} of each network; the recipe of
                  one of them has `fuse`
     recipe       whose settings are the paper's; default: <paper>-<dataset>
-    given        settings in which the number departs from the recipe: "init", "model.alpha", "detect-align.missed" ...;
-                 a list means any of these
+    given        settings in which the number departs from the recipe: "init", "model.alpha",
+                 "detect-align.on_no_face" ...; a list means any of these
     trained_on   the data sets that were trained on, where it is not the row's data set alone
     data         entry of `data` that says how many faces there are; default: the row's data set
     fold         of a matrix: the only fold it is of

@@ -30,12 +30,12 @@ class Finder:
     def __init__(self, settings: DetectAlign, device: str = "cpu"):
         self.settings = settings
         self._detector = self._placer = None
-        if settings.detector not in ("shipped", "none"):
+        if settings.detector not in ("dataset", "none"):
             threshold = min(settings.min_score, 0.0)
             self._detector = detect.make(
                 settings.detector, upsample=settings.upsample, device=device, threshold=threshold
             )
-        if settings.landmarks not in ("shipped", "none"):
+        if settings.landmarks not in ("dataset", "none"):
             self._placer = landmarks.make(settings.landmarks, device, settings.sdm)
         self._device = device
         self.batch = 1 if self._detector is None else self._detector.batch

@@ -144,8 +144,8 @@ def fit(
     mean: np.ndarray,
     *,
     cells: Sequence[float],
-    starts: int,
-    turn: float,
+    perturbations: int,
+    rotation: float,
     scale: float,
     shift: float,
     ridge: float,
@@ -157,25 +157,25 @@ def fit(
     Args:
         mean: (K, 2) the mean shape in pixels of the cut-out.
         cells: sides of a descriptor's cells, one number for each step.
-        starts: how many perturbed starts each face gets.
-        turn, scale, shift: how far starts are off, standard deviations in degrees, of the logarithm of the scale, and
+        perturbations: number of perturbed initial shapes per face.
+        rotation, scale, shift: standard deviations of the perturbations, in degrees, of the logarithm of the scale, and
             as a fraction of the distance between the eyes.
-        ridge: λ of the regression, relative to the sum of squares of a descriptor's value over all starts.
+        ridge: λ of the regression, relative to the sum of squares of a descriptor's value over all initial shapes.
         advance: called after every step.
 
     Returns:
-        The cascade, and the mean `error` at the start and after every step, over all starts.
+        The cascade, and the mean `error` at the start and after every step, over all initial shapes.
     """
     import cv2
 
     rng = np.random.default_rng(seed)
-    chosen = np.repeat(np.arange(len(faces)), starts)
-    ways = [_perturbed(similarity(faces[i].points, mean), rng, turn, scale, shift) for i in chosen]
+    chosen = np.repeat(np.arange(len(faces)), perturbations)
+    ways = [_perturbed(similarity(faces[i].points, mean), rng, rotation, scale, shift) for i in chosen]
     truth = np.stack([apply(way, faces[i].points) for way, i in zip(ways, chosen, strict=True)])
     points = np.repeat(mean[None], len(chosen), axis=0)
     steps, errors = [], [float(error(points, truth).mean())]
     threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)  # the starts are spread over threads already
+    cv2.setNumThreads(1)  # initial shapes are spread over threads already
     try:
         for cell in cells:
             look = np.empty((len(chosen), len(mean) * _CELLS**2 * _DIRECTIONS), np.float32)
@@ -197,9 +197,9 @@ def fit(
     return Cascade(mean, tuple(steps)), errors
 
 
-def _perturbed(matrix: np.ndarray, rng, turn: float, scale: float, shift: float) -> np.ndarray:
+def _perturbed(matrix: np.ndarray, rng, rotation: float, scale: float, shift: float) -> np.ndarray:
     """A transform to the cut-out, followed by a random similarity about the cut-out's middle."""
-    angle, grow = np.radians(rng.normal(0, turn)), np.exp(rng.normal(0, scale))
+    angle, grow = np.radians(rng.normal(0, rotation)), np.exp(rng.normal(0, scale))
     about = grow * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     middle = (SIZE - 1) / 2
     moved = about @ (matrix[:, 2] - middle) + middle + rng.normal(0, shift, 2) * EYES

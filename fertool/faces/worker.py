@@ -54,7 +54,7 @@ class Aligner:
 
     def _faces(self, group: list["_Photograph"]) -> list[dict]:
         colour = [rgb(p.image) for p in group]
-        if self.settings.detector == "shipped":
+        if self.settings.detector == "dataset":
             found = (_shipped(self.settings.box or p.sample.box).over(self.settings.min_score) for p in group)
         else:
             found = self._finder.find(colour)
@@ -79,7 +79,7 @@ class Aligner:
             return self._missed(image), None
         chosen = faces.largest()
         box = faces.boxes[chosen]
-        if self.settings.landmarks == "shipped":
+        if self.settings.landmarks == "dataset":
             marks = None if sample.landmarks is None else np.asarray(sample.landmarks, dtype=np.float64)
         else:
             marks = self._finder.marks(colour, faces, chosen)
@@ -91,7 +91,7 @@ class Aligner:
         return row, None if cut.pose else (colour, box, marks)
 
     def _missed(self, image: np.ndarray, found: int = 0) -> dict:
-        if self.settings.missed != "keep":
+        if self.settings.on_no_face != "keep":
             return self._row(NO_FACE, faces_found=min(found, 255))
         return self._row(KEPT, self._finder.keep(image), faces_found=min(found, 255))
 

@@ -117,7 +117,7 @@ def _times(shape) -> str:
 
 def _differing(a: Artefact, b: Artefact) -> str:
     """How the faces were made differently."""
-    keys = ("detector", "landmarks", "align", "template", "margin", "illumination", "missed")
+    keys = ("detector", "landmarks", "align", "template", "margin", "illumination", "on_no_face")
     pairs = {k: (a.params.get(k), b.params.get(k)) for k in keys}
     return "; ".join(f"{k} {y} instead of {x}" for k, (x, y) in pairs.items() if x != y)
 

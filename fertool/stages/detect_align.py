@@ -60,7 +60,7 @@ def run(
     Raises:
         UsageError: settings that do not fit together, or boxes and landmarks the data set does not ship.
         DataError: the data set is empty or incomplete, a file of it cannot be read now, a worker died, or a face was
-            missed and `missed` is "refuse".
+            missed and `on_no_face` is "fail".
         OutOfMemoryError: what was done is kept.
         ArtefactError: the file holds other work, or photographs have changed since, and `overwrite` is not set.
         Stopped: Ctrl-C or SIGTERM; what was done is kept.
@@ -88,7 +88,7 @@ def run(
             begun = artefact.read(writer.partial, "faces", partial=True)
             writer.reopen(_changed_files(begun, samples, listing.stats))
             _fill(writer, dataset, samples, listing, settings, workers)
-            if settings.missed == "refuse":
+            if settings.on_no_face == "fail":
                 _refuse(writer, samples)
             writer.finish()
     return out
@@ -145,7 +145,7 @@ class _Listing:
     def __init__(self, dataset: Dataset, samples: Sequence[Sample], settings: DetectAlign):
         index = {name: i for i, name in enumerate(dataset.classes)}
         digest = hashlib.blake2b(digest_size=16)
-        shipped_points, shipped_boxes, no_share = set(), 0, (np.nan,) * len(index)
+        dataset_points, dataset_boxes, no_share = set(), 0, (np.nan,) * len(index)
         shares: list[tuple[float, ...]] = []
         rows: dict[str, list] = {n: [] for n in ("id", "split", "label", "subject", "sequence", "frame")}
         extra: dict[str, list] = {name: [] for name in samples[0].extra}
@@ -161,9 +161,9 @@ class _Listing:
             for name in extra:
                 extra[name].append(s.extra[name])
             shares.append(s.distribution or no_share)
-            shipped_boxes += s.box is not None
+            dataset_boxes += s.box is not None
             if s.landmarks is not None:
-                shipped_points.add(len(s.landmarks))
+                dataset_points.add(len(s.landmarks))
             facts = (s.id, s.label, s.split, s.subject, s.sequence, s.frame, s.distribution, s.box, s.extra)
             digest.update(repr(facts).encode())
             if s.landmarks is not None:
@@ -179,7 +179,7 @@ class _Listing:
         }
         if any(share is not no_share for share in shares):
             self.columns["label_distribution"] = np.array(shares, dtype=np.float32)
-        self.landmarks = _check(dataset, settings, shipped_points, shipped_boxes)
+        self.landmarks = _check(dataset, settings, dataset_points, dataset_boxes)
 
 
 def _typed(values: list) -> np.ndarray:
@@ -190,20 +190,20 @@ def _typed(values: list) -> np.ndarray:
     return np.array([str(v) for v in values], dtype=object)
 
 
-def _check(dataset: Dataset, settings: DetectAlign, shipped_points: set[int], shipped_boxes: int) -> int:
+def _check(dataset: Dataset, settings: DetectAlign, dataset_points: set[int], dataset_boxes: int) -> int:
     """How many landmarks a face will have, settings and data set fitting together."""
-    if settings.detector == "shipped" and settings.box is None and not shipped_boxes:
+    if settings.detector == "dataset" and settings.box is None and not dataset_boxes:
         raise UsageError(
             f"{dataset.root} ships no boxes of faces", "use --detector mtcnn, or none for the whole picture"
         )
-    if settings.landmarks == "shipped" and not shipped_points:
+    if settings.landmarks == "dataset" and not dataset_points:
         raise UsageError(f"{dataset.root} ships no landmarks", "use --landmarks ert68")
-    if settings.landmarks == "shipped" and len(shipped_points) > 1:
-        raise DataError(f"{dataset.root} ships landmarks of several kinds: {sorted(shipped_points)} points")
+    if settings.landmarks == "dataset" and len(dataset_points) > 1:
+        raise DataError(f"{dataset.root} ships landmarks of several kinds: {sorted(dataset_points)} points")
     if settings.sdm and settings.landmarks != "sdm":
         raise UsageError(f"--sdm {settings.sdm} is of no use with --landmarks {settings.landmarks}", "--landmarks sdm")
-    if settings.landmarks == "shipped":
-        points = shipped_points.pop()
+    if settings.landmarks == "dataset":
+        points = dataset_points.pop()
     elif settings.landmarks == "sdm":
         points = len(sdm.load(landmarks.sdm_file(settings.sdm)).mean)
     else:
@@ -349,7 +349,7 @@ def _refuse(writer: artefact.Writer, samples: Sequence[Sample]) -> None:
     if len(rows):
         raise DataError(
             f"no face in {len(rows):,} of {writer.rows:,} photographs: {some((samples[int(r)].id for r in rows), 5)}",
-            "take them out, or go on without them: --missed keep (or mark) --overwrite",
+            "take them out, or go on without them: --on-no-face keep (or mark) --overwrite",
         )
 
 
@@ -386,7 +386,7 @@ def summary(path: Path) -> dict:
         "channels": faces["images"].shape[3],
         "settings": {
             k: faces.params[k]
-            for k in ("detector", "landmarks", "align", "template", "missed", "illumination", "diffusion")
+            for k in ("detector", "landmarks", "align", "template", "on_no_face", "illumination", "diffusion")
             if k in faces.params
         },
         "unreadable": [{"id": faces.ids[r], "problem": problems[r]} for r in unreadable[:_NAMED]],

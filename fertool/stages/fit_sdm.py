@@ -90,7 +90,7 @@ def _of_file(path: Path, splits: Sequence[str]) -> tuple[list[_Landmarked], tupl
     stored = artefact.read(path, "faces")
     stored.verify()
     if "landmarks" not in stored:
-        raise UsageError(f"{path} has no landmarks", "make it with: fertool detect-align ... --landmarks shipped")
+        raise UsageError(f"{path} has no landmarks", "make it with: fertool detect-align ... --landmarks dataset")
     placed_by = stored.params.get("landmarks")
     if placed_by in ("ert68", "mtcnn5", "sdm"):
         console.say(f"note: the landmarks of {path} were placed by {placed_by}; what is learnt can only imitate it")
@@ -134,7 +134,7 @@ def _check(faces: Sequence[_Landmarked], settings: FitSdm) -> int:
 def _fit(faces: Sequence[_Landmarked], settings: FitSdm) -> tuple[sdm.Cascade, list[float], int]:
     """The cascade, its errors, and how many faces it was learnt from."""
     images = 2 if settings.mirror else 1
-    most = max(_FEW, settings.most // (images * settings.starts))
+    most = max(_FEW, settings.max_samples // (images * settings.perturbations))
     if len(faces) > most:
         drawn = np.random.default_rng(settings.seed).choice(len(faces), most, replace=False)
         faces = [faces[i] for i in sorted(drawn)]
@@ -153,7 +153,7 @@ def _fit(faces: Sequence[_Landmarked], settings: FitSdm) -> tuple[sdm.Cascade, l
     _refuse(broken, "photographs")
     if settings.mirror:
         ready += [face.mirrored() for face in ready]
-    how = ("cells", "starts", "turn", "scale", "shift", "ridge", "seed")
+    how = ("cells", "perturbations", "rotation", "scale", "shift", "ridge", "seed")
     with console.progress("fit-sdm", len(settings.cells), "steps") as advance:
         cascade, errors = sdm.fit(ready, mean, **{name: getattr(settings, name) for name in how}, advance=advance)
     return cascade, errors, len(faces)

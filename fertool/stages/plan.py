@@ -77,7 +77,11 @@ def make_plan(
 
 def _chain(recipe: Recipe) -> Iterator[Recipe]:
     """All recipes that a recipe leads to."""
-    for name in (*recipe.after, *filter(None, [recipe.pretraining]), *(f for f in recipe.fuse if f in names())):
+    for name in (
+        *recipe.requires_recipes,
+        *filter(None, [recipe.pretraining]),
+        *(f for f in recipe.fuse if f in names()),
+    ):
         yield (earlier := load(name))
         yield from _chain(earlier)
     yield from (load(entry["recipe"]) for entry in recipe.combine.values() if "recipe" in entry)
@@ -99,7 +103,7 @@ class _Planner:
         variants = tuple("" if v == model["name"] else v for v in variants)
         required = {required_network(model, v) for v in variants}
         elsewhere, parts = [], []
-        for earlier in map(load, recipe.after):
+        for earlier in map(load, recipe.requires_recipes):
             if earlier.settings("train").model["name"] not in required:
                 continue
             if earlier.dataset == recipe.dataset:

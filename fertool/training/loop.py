@@ -80,7 +80,7 @@ def make_optimizer(net: FerModel, s: Train) -> torch.optim.Optimizer:
 
 
 def make_augmentation(s: Train) -> Augmentation:
-    return Augmentation(s.flip, s.rotate, s.shift, s.zoom, s.turns)
+    return Augmentation(s.flip, s.rotate, s.shift, s.scale, s.rotation_angles)
 
 
 def make_epochs(net: FerModel, data: Data, s: Train) -> Epochs:

@@ -1,4 +1,4 @@
-"""From stored faces to the views a network sees: crop, mirror, turn, shift, zoom and resize in one sampling step.
+"""From stored faces to the views a network sees: crop, mirror, turn, shift, scale and resize in one sampling step.
 
 Every view is one affine transform per face. A box picks a part of the augmented face, so a mirrored face has its
 top-left crop at its top left. All views of a batch are one `grid_sample` call on the device; nothing is enlarged or
@@ -17,18 +17,18 @@ from fertool.backbones.base import InputSpec
 @dataclass(frozen=True)
 class Augmentation:
     """How training faces are varied: probability of a mirror image, and the largest turn (degrees), shift (fraction
-    of the side) and change of scale (fraction). With `turns`, the turn is one of these angles instead."""
+    of the side) and change of scale (fraction). With `rotation_angles`, the rotation is one of these angles instead."""
 
     flip: float = 0.0
     rotate: float = 0.0
     shift: float = 0.0
-    zoom: float = 0.0
-    turns: tuple[float, ...] = ()
+    scale: float = 0.0
+    rotation_angles: tuple[float, ...] = ()
 
     @property
     def versions(self) -> int:
         """How many versions of a face there are when each turn, and its mirror image, is shown in its own right."""
-        return max(1, len(self.turns)) * (2 if self.flip else 1)
+        return max(1, len(self.rotation_angles)) * (2 if self.flip else 1)
 
     def draw(self, n: int, seed: int, versions: Tensor | None = None, aspect: float = 1.0) -> Tensor:
         """(n, 2, 3) transforms of normalised coordinates [-1, 1], output → source. Row i depends on seed and i only,
@@ -41,12 +41,12 @@ class Augmentation:
         random = torch.rand(n, 5, generator=torch.Generator().manual_seed(seed))
         mirrored, angle = random[:, 0] < self.flip, self.rotate * (2 * random[:, 1] - 1)
         if versions is not None:
-            mirrored = versions >= max(1, len(self.turns))
-        if self.turns:
-            turns, k = torch.tensor(self.turns), len(self.turns)
+            mirrored = versions >= max(1, len(self.rotation_angles))
+        if self.rotation_angles:
+            turns, k = torch.tensor(self.rotation_angles), len(self.rotation_angles)
             angle = turns[(random[:, 1] * k).long().clamp_max(k - 1) if versions is None else versions % k]
         mirror, angle = torch.where(mirrored, -1.0, 1.0), torch.deg2rad(angle)
-        scale = 1 + self.zoom * (2 * random[:, 2] - 1)
+        scale = 1 + self.scale * (2 * random[:, 2] - 1)
         shift = 2 * self.shift * (2 * random[:, 3:] - 1)
         cos, sin = scale * angle.cos(), scale * angle.sin()
         first = torch.stack([mirror * cos, -mirror * sin / aspect, shift[:, 0]], dim=1)

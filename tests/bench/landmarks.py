@@ -6,7 +6,7 @@
 Photographs are a folder with .pts files of 68 points, or a data set that ships such landmarks (what `fertool render`
 writes), of which the split `test` is taken. To learn from the same data set's split `train`:
 
-    fertool detect-align RENDERED --landmarks shipped --align none --set detect-align.margin=0.3 \
+    fertool detect-align RENDERED --landmarks dataset --align none --set detect-align.margin=0.3 \
         --out faces.h5
     fertool fit-sdm faces.h5 --out landmarks.h5
 

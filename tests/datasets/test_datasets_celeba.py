@@ -143,7 +143,7 @@ def test_a_quarter_of_the_full_size_is_listed_in_little_memory(tmp_path):
 @pytest.mark.parametrize("aligned", [False, True])
 def test_faces_carry_the_attributes(tmp_path, aligned):
     root = layouts.write_celeba(tmp_path / "celeba")
-    how = {"landmarks": "shipped", "template": "eyes-mouth"} if aligned else {"landmarks": "none", "align": "none"}
+    how = {"landmarks": "dataset", "template": "eyes-mouth"} if aligned else {"landmarks": "none", "align": "none"}
     settings = DetectAlign(detector="none", size=48, grey=True, **how)
     path = detect_align.run(open_dataset(root), settings=settings, out=tmp_path / "faces.h5", workers=1)
     faces = artefact.read(path, "faces")

@@ -116,7 +116,7 @@ def test_no_recording_with_an_emotion(tmp_path):
 
 def test_faces_of_first_and_last_frames(tmp_path):
     settings = DetectAlign(
-        detector="none", landmarks="shipped", template="eyes-mouth", size=32, grey=True, frames="first-last"
+        detector="none", landmarks="dataset", template="eyes-mouth", size=32, grey=True, frames="first-last"
     )
     data = open_dataset(layouts.write_ckplus(tmp_path / "ck", subjects=2), **settings.dataset_options)
     faces = artefact.read(detect_align.run(data, settings=settings, out=tmp_path / "faces.h5", workers=1), "faces")

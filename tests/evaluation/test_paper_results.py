@@ -327,7 +327,7 @@ def test_faces_prepared_otherwise_or_without_those_that_were_missed_have_no_numb
     made = setup("ran", 88.55, "Table IV")
     for key, here in (
         ("align", "none"),
-        ("missed", "mark"),
+        ("on_no_face", "mark"),
         ("size", 112),
         ("votes", "auto"),
         ("detector", "dlib-hog"),

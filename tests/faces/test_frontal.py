@@ -104,7 +104,7 @@ def test_heads_that_show_too_little_of_their_front(marks):
 
 
 def test_detect_align_turns_faces_to_the_front(rendered, tmp_path):
-    how = {"detector": "none", "landmarks": "shipped", "size": 64, "align": "frontal", "pose": "landmarks"}
+    how = {"detector": "none", "landmarks": "dataset", "size": 64, "align": "frontal", "pose": "landmarks"}
     out = detect_align.run(
         open_dataset(rendered), settings=DetectAlign(**how), out=tmp_path / "faces.h5", limit=24, workers=1
     )

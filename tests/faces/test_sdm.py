@@ -21,7 +21,7 @@ from fertool.regions.points import five_points
 from fertool.settings import DetectAlign, FitSdm
 from fertool.stages import detect_align, fit_sdm, inspect
 
-QUICK = FitSdm(cells=(0.3, 0.2), starts=2)
+QUICK = FitSdm(cells=(0.3, 0.2), perturbations=2)
 
 
 def fertool(*arguments, code=0):
@@ -56,7 +56,9 @@ def photographs(rendered, tmp_path_factory):
 def learnt(photographs, tmp_path_factory):
     """What fit-sdm wrote and said."""
     out = tmp_path_factory.mktemp("learnt") / "landmarks.h5"
-    said, _ = fertool("fit-sdm", photographs, "--out", out, "--starts", 3, "--set", "fit-sdm.cells=[0.35,0.25,0.17]")
+    said, _ = fertool(
+        "fit-sdm", photographs, "--out", out, "--perturbations", 3, "--set", "fit-sdm.cells=[0.35,0.25,0.17]"
+    )
     return out, said
 
 
@@ -212,7 +214,7 @@ def test_from_a_faces_file_only_its_training_split_is_learnt(faces_h5, tmp_path,
 
 def refuse(folder, error, words, **settings):
     with pytest.raises(error, match=words):
-        fit_sdm.run([folder], settings=FitSdm(cells=(0.3,), starts=1, **settings), out=folder / "out.h5")
+        fit_sdm.run([folder], settings=FitSdm(cells=(0.3,), perturbations=1, **settings), out=folder / "out.h5")
     assert not (folder / "out.h5").exists()
 
 

@@ -158,7 +158,7 @@ def test_pre_training_gives_all_but_the_head(space, trained, tmp_path):
 @pytest.mark.parametrize("name", ["ws-lgrn", "lnlattennet"])
 def test_stopping_in_between_changes_nothing(space, trained, tmp_path, name):
     """Pairs in all their versions, and dropout."""
-    sets = ["train.turns=[-10, 10]", "train.expand=true"] if name == "ws-lgrn" else []
+    sets = ["train.rotation_angles=[-10, 10]", "train.expand=true"] if name == "ws-lgrn" else []
     whole = train(name, "--epochs", 2, "--out", tmp_path / "whole", space=space, sets=sets)
     train(name, "--epochs", 1, "--out", tmp_path / "parts", space=space, sets=sets)
     resumed = train(name, "--epochs", 2, "--out", tmp_path / "parts", "--resume", space=space, sets=sets)

@@ -93,7 +93,7 @@ def test_transform_landmarks_and_pixels_belong_together(faces_h5, rendered):
 
 
 def test_shipped_landmarks_come_to_the_template(rendered, tmp_path):
-    settings = {"detector": "none", "landmarks": "shipped", "template": "eyes", "size": 40, "grey": True}
+    settings = {"detector": "none", "landmarks": "dataset", "template": "eyes", "size": 40, "grey": True}
     faces, source = made(rendered, tmp_path / "faces.h5", **settings), open_dataset(rendered).samples()
     assert faces["images"].shape == (84, 40, 40, 1)
     assert (faces["status"] == OK).all()
@@ -116,7 +116,7 @@ def test_the_whole_picture_as_it_is(rendered, tmp_path):
 
 def test_one_box_for_all_and_how_much_is_clipped(rendered, tmp_path):
     """A data set without boxes, and light as somebody else may even it."""
-    words = ("--detector", "shipped", "--landmarks", "none", "--align", "none", "--size", 40, "--grey")
+    words = ("--detector", "dataset", "--landmarks", "none", "--align", "none", "--size", 40, "--grey")
     sets = ("margin=0", "illumination=isotropic", "box=[10, 20, 89.5, 99.5]", "clipped=0.1")
     more = [word for s in sets for word in ("--set", f"detect-align.{s}")]
     fertool("detect-align", rendered, *words, *more, "--out", tmp_path / "faces.h5")
@@ -130,7 +130,7 @@ def test_one_box_for_all_and_how_much_is_clipped(rendered, tmp_path):
 
 def test_rectangular_faces_in_even_light(rendered, tmp_path):
     """As VA-CNN takes them: 125 x 160, without the light on them; also by the stages that follow."""
-    options = {"detector": "none", "landmarks": "shipped", "size": 125, "height": 160, "grey": True}
+    options = {"detector": "none", "landmarks": "dataset", "size": 125, "height": 160, "grey": True}
     given = [word for name, value in options.items() for word in (f"--{name}", value) if value is not True]
     facts, _ = fertool(
         "detect-align", rendered, *given, "--grey", "--illumination", "isotropic", "--out", tmp_path / "faces.h5"
@@ -169,7 +169,7 @@ def test_square_faces_are_of_any_side_and_kept_whole_in_rectangles(pictures, tmp
 
 @pytest.mark.parametrize(("missed", "status"), [("keep", KEPT), ("mark", NO_FACE)])
 def test_missed_faces(pictures, tmp_path, missed, status):
-    faces = made(pictures, tmp_path / "faces.h5", **HOG, missed=missed, size=50)
+    faces = made(pictures, tmp_path / "faces.h5", **HOG, on_no_face=missed, size=50)
     wall = faces["id"].tolist().index(next(i for i in faces["id"] if "wall" in i))
     assert faces["status"][wall] == status
     assert faces["faces_found"][wall] == 0
@@ -182,8 +182,8 @@ def test_missed_faces(pictures, tmp_path, missed, status):
 def test_missed_faces_refused(pictures, tmp_path):
     out = tmp_path / "faces.h5"
     with pytest.raises(DataError, match=r"no face in \d of 9 photographs: .*wall") as caught:
-        made(pictures, out, **HOG, missed="refuse", size=50)
-    assert "--missed keep" in caught.value.hint
+        made(pictures, out, **HOG, on_no_face="fail", size=50)
+    assert "--on-no-face keep" in caught.value.hint
     assert not out.exists()
 
 
@@ -252,8 +252,8 @@ def test_broken_files_among_good_ones(pictures, tmp_path):
 def test_what_does_not_fit_together_is_said_first(rendered, pictures, tmp_path):
     cases = (
         (rendered, {"landmarks": "none"}, "needs landmarks"),
-        (rendered, {"detector": "shipped"}, "ships no boxes"),
-        (pictures, {"landmarks": "shipped"}, "ships no landmarks"),
+        (rendered, {"detector": "dataset"}, "ships no boxes"),
+        (pictures, {"landmarks": "dataset"}, "ships no landmarks"),
         (rendered, {"landmarks": "mtcnn5", "template": "dlib-chip"}, "needs 68 landmarks"),
         (rendered, {"align": "affine", "template": "eyes"}, "do not determine"),
         (rendered, {"illumination": "isotropic"}, "is for grey faces"),

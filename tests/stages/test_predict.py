@@ -116,7 +116,7 @@ def test_the_same_as_detect_align_and_eval(space, photos, tmp_path, mode):
     predicted = artefact.read(space / mode / "runs/ran-1/predictions.h5", "predictions")
     made = artefact.read(space / mode / "faces.h5", "faces")
     shutil.copytree(space / mode / "runs/ran-1", tmp_path / "ran-1")
-    facts = tell("predict", photos, "--run", tmp_path / "ran-1", "--missed", "keep", "--gpus", 0, space=tmp_path)
+    facts = tell("predict", photos, "--run", tmp_path / "ran-1", "--on-no-face", "keep", "--gpus", 0, space=tmp_path)
     said = {row["file"].removeprefix(f"{photos}/"): row for row in facts["rows"] if row["face"] == 1}
     assert len(predicted.ids) == 7
     assert set(predicted.ids) <= set(said)
@@ -177,7 +177,7 @@ def test_pictures_are_drawn_where_they_lie_in_the_folder(alone, photos, tmp_path
 
 def test_a_film_is_read_and_drawn_frame_by_frame(alone, film, tmp_path):
     facts = tell(
-        "predict", film, "--run", alone, "--every", 3, "--out", tmp_path, "--draw", "--gpus", 0, space=tmp_path
+        "predict", film, "--run", alone, "--frame-step", 3, "--out", tmp_path, "--draw", "--gpus", 0, space=tmp_path
     )
     with open(tmp_path / "predictions.csv", newline="") as f:
         rows = list(csv.DictReader(f))
@@ -268,7 +268,7 @@ def test_boxes_and_landmarks_that_a_data_set_shipped_are_found_here(alone):
     from fertool.stages.predict.inference import faces_settings
 
     run = checkpoint.of_run(alone)
-    faces = {**run.prepared["faces"], "detector": "shipped", "landmarks": "shipped", "min_score": 0.9}
+    faces = {**run.prepared["faces"], "detector": "dataset", "landmarks": "dataset", "min_score": 0.9}
     shipped = replace(run, prepared={**run.prepared, "faces": faces})
     found = faces_settings(shipped, Predict())
     assert (found.detector, found.landmarks, found.min_score, found.size) == ("mtcnn", "ert68", 0.0, 48)
@@ -423,7 +423,7 @@ def test_a_folder_gives_its_videos_and_linked_folders_and_counts_the_rest(alone,
     os.symlink("..", folder / "sub/up")
     (folder / "c.cr2").touch()
     (folder / "empty.heic").touch()
-    result = call("predict", folder, "--run", alone, "--every", 6, "--gpus", 0, space=tmp_path)
+    result = call("predict", folder, "--run", alone, "--frame-step", 6, "--gpus", 0, space=tmp_path)
     rows = list(csv.DictReader(io.StringIO(result.stdout)))
     names = [(row["file"].removeprefix(f"{folder}/"), row["frame"]) for row in rows]
     assert names == [("empty.heic", ""), ("film.MTS", "1"), ("film.MTS", "7"), ("link/b.png", ""), ("sub/a.PNG", "")]

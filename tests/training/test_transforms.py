@@ -124,7 +124,7 @@ def test_turns_go_both_ways_equally_often():
 
 
 def test_a_face_is_mirrored_before_it_is_turned():
-    plain, mirrored = (Augmentation(flip=p, rotate=40, zoom=0.1).draw(1, seed=4) for p in (0.0, 1.0))
+    plain, mirrored = (Augmentation(flip=p, rotate=40, scale=0.1).draw(1, seed=4) for p in (0.0, 1.0))
     assert torch.allclose(cut(picture(), WHOLE, mirrored), cut(picture().flip(3), WHOLE, plain), atol=1e-2)
 
 
@@ -133,7 +133,7 @@ def test_shift_and_zoom_stay_within_their_bounds():
     moved = torch.tensor([where(v[0]) for v in cut(dot(20, 20).expand(500, -1, -1, -1), WHOLE, shifted)])
     assert (moved - 0.5).abs().max() < 0.105
     assert (moved - 0.5).abs().amax(0).min() > 0.095
-    zoomed = Augmentation(zoom=0.2).draw(500, seed=2)
+    zoomed = Augmentation(scale=0.2).draw(500, seed=2)
     distance = torch.tensor([where(v[0])[0] for v in cut(dot(32, 20).expand(500, -1, -1, -1), WHOLE, zoomed)]) - 0.5
     assert distance.min() > 0.3 / 1.2 - 0.01
     assert distance.max() < 0.3 / 0.8 + 0.01
@@ -208,7 +208,7 @@ def turned_by(transform: torch.Tensor, width: int = 40, height: int = 40) -> flo
 
 
 def test_every_version_is_a_turn_and_perhaps_a_mirror_image():
-    augment = Augmentation(flip=0.5, turns=(-15.0, 0.0, 10.0))
+    augment = Augmentation(flip=0.5, rotation_angles=(-15.0, 0.0, 10.0))
     assert augment.versions == 6
     drawn = augment.draw(6, 0, torch.arange(6))
     assert [round(turned_by(t)) for t in drawn[:3]] == [-15, 0, 10]
@@ -216,13 +216,13 @@ def test_every_version_is_a_turn_and_perhaps_a_mirror_image():
     some = augment.draw(3000, 0)
     angles = torch.rad2deg(torch.atan2(some[:, 1, 0], some[:, 1, 1])).round()
     assert [round((angles == a).float().mean().item(), 1) for a in (-15, 0, 10)] == [0.3, 0.3, 0.3]
-    assert Augmentation(turns=(5.0,)).versions == 1
+    assert Augmentation(rotation_angles=(5.0,)).versions == 1
 
 
 def test_a_turn_does_not_shear_a_rectangular_face():
     images = torch.zeros(1, 3, 80, 40, dtype=torch.uint8)
     images[0, :, 36:44, 26:34] = 255  # ten pixels right of the centre
-    augment = Augmentation(turns=(90.0,)).draw(1, 0, aspect=40 / 80)
+    augment = Augmentation(rotation_angles=(90.0,)).draw(1, 0, aspect=40 / 80)
     view = sample_views(images, view_transforms(torch.tensor([WHOLE]).float(), augment), InputSpec((80, 40), 3))
     x, y = where(view[0, 0])
     assert (round(40 * x), round(80 * y)) == (20, 30), "ten pixels above it"

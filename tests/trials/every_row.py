@@ -28,7 +28,7 @@ FOUND = [
     {"detector": detector, "landmarks": landmarks, "align": "similarity"}
     for detector in ("mtcnn", "dlib-hog", "dlib-cnn", "none")
     for landmarks in ("ert68", "mtcnn5")
-] + [{"detector": "none", "landmarks": "shipped", "align": "similarity"}]
+] + [{"detector": "none", "landmarks": "dataset", "align": "similarity"}]
 POSES = [{"pose": "learned"}, {"pose": "landmarks"}, {"pose": "sixd"}]
 
 

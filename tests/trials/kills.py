@@ -32,7 +32,7 @@ _REAL = 0.08  # share of the trials that run the command in a process of its own
 _ALONE = 0.3  # share of the kills that spare the workers
 _AGAIN = 0.4  # probability of another kill after one
 _PATIENCE = 300.0  # seconds after which a command hangs
-_SHIPPED = "--detector none --landmarks shipped --size 32"
+_SHIPPED = "--detector none --landmarks dataset --size 32"
 _CPU = ("--set", "train.model.backbone=tiny", "--set", "train.model.size=24", "--gpus", "0")
 #: what multiprocessing prints in a worker whose first process was killed while it started that worker
 _ORPHANED = re.compile(

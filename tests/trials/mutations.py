@@ -63,7 +63,7 @@ COMMANDS: dict[str, list[list[str]]] = {
         ["build-subsets", "--overwrite", "--folds", "2"],
         ["build-subsets", "--synthesise", "--severity", "0.2", "--limit", "1"],
         ["combine", "toy", "two"],
-        ["fit-sdm", "@", "--out", "sdm.h5", "--starts", "1"],
+        ["fit-sdm", "@", "--out", "sdm.h5", "--perturbations", "1"],
         ["visualize", "landmarks"],
         ["report"],
     ],
@@ -173,7 +173,7 @@ def build(root: Path) -> None:
     shutil.move(run / "ran-1.safetensors", root / "weights.safetensors")
     tensors = {k: torch.from_numpy(np.array(v)) for k, v in artefact.read(run / "run.h5").group("weights/last").items()}
     torch.save({"state_dict": tensors}, root / "weights.pth")
-    fit_sdm.run([faces.path], settings=FitSdm(starts=1), out=root / "sdm/landmarks.h5")
+    fit_sdm.run([faces.path], settings=FitSdm(perturbations=1), out=root / "sdm/landmarks.h5")
     tell("detect-align", root / "images", *_DETECT, "--out", root / "half/faces.h5", **space)
     half = (root / "half/faces.h5").rename(root / "half/faces.h5.partial")
     with h5py.File(half, "r+") as h5:

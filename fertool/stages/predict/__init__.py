@@ -77,11 +77,11 @@ def run(
             table = stack.enter_context(Table(out, trained, looker.attention_shapes(), parts))
         if drawings:
             stack.enter_context(drawings)
-        total = count(sources, settings.every)
+        total = count(sources, settings.frame_step)
         silent = total is None or (out is None and sys.stdout.isatty())
         advance = stack.enter_context(console.progress("predict", total, "pictures")) if not silent else _nothing
         try:
-            for seen in looker(pictures(sources, settings.every)):
+            for seen in looker(pictures(sources, settings.frame_step)):
                 tally.add(seen)
                 made = rows_of(seen, trained.classes)
                 if table:

@@ -108,7 +108,7 @@ class Looker:
             cut = self._finder.cut(picture.pixels, found.boxes[i], self._finder.marks(colour, found, i))
             if cut is not None:
                 made.append(_face(found.boxes[i], found.scores[i], cut))
-        if not made and self.settings.missed == "keep":
+        if not made and self.settings.on_no_face == "keep":
             made.append(_face(whole(colour).boxes[0], np.nan, self._finder.keep(picture.pixels)))
         return made
 
@@ -160,7 +160,7 @@ def faces_settings(trained: Trained, settings: Predict) -> DetectAlign:
     changes: dict[str, Any] = {}
     if settings.detector not in ("as-trained", faces.detector):
         changes = {"detector": settings.detector, "min_score": 0.0}  # scores of another detector mean something else
-    elif faces.detector == "shipped":
+    elif faces.detector == "dataset":
         console.say(f"{data} ships the boxes of its faces; mtcnn finds them here")
         changes = {"detector": "mtcnn", "min_score": 0.0}
     elif faces.detector == "none":
@@ -169,7 +169,7 @@ def faces_settings(trained: Trained, settings: Predict) -> DetectAlign:
         )
     if settings.min_score is not None:
         changes["min_score"] = settings.min_score
-    if faces.landmarks == "shipped":
+    if faces.landmarks == "dataset":
         console.say(f"{data} ships landmarks; ert68 places them here")
         changes["landmarks"] = "ert68"
     if faces.landmarks == "sdm":

@@ -216,5 +216,5 @@ class Tally:
             raise DataError(f"nothing could be read: {first['file']}: {first['problem']}{more}")
         raise DataError(
             f"no face was found in {many(self.pictures, 'picture')}",
-            "other detectors may find some (--detector dlib-cnn); if each picture is a face: --missed keep",
+            "other detectors may find some (--detector dlib-cnn); if each picture is a face: --on-no-face keep",
         )

@@ -171,11 +171,11 @@ def _check_geometry(source: Artefact, network, settings: Train, model) -> None:
             f"symmetric attention needs aligned faces, and those of {source.path} were made with align: none",
             "align them: fertool detect-align ... --align similarity; or train with --set train.model.attention=free",
         )
-    moved = [k for k in ("flip", "rotate", "shift", "zoom", "turns") if getattr(settings, k)]
+    moved = [k for k in ("flip", "rotate", "shift", "scale", "rotation_angles") if getattr(settings, k)]
     if "masks" in network.needs and moved:
         raise RecipeError(
             f"{model.name} learns masks that lie where the face was stored, and {moved[0]} would move the face",
-            f"set train.{moved[0]} to {'[]' if moved[0] == 'turns' else '0'}",
+            f"set train.{moved[0]} to {'[]' if moved[0] == 'rotation_angles' else '0'}",
         )
 
 
