@@ -17,20 +17,29 @@ from fertool.errors import DeviceError
 #: side of the pictures, and how many features each gives
 SIDE, FEATURES = 48, 1152
 
+#: images whose maps fit a CPU's cache together
+_CPU_BATCH = 16
+
 # name of each layer, and the size and step of the maximum taken after it
 _LAYERS = (("1", 3, 2), ("2", 3, 2), ("3", 2, 2), ("4", 1, 1))
 
 
 @torch.inference_mode()
 def features(faces: Tensor) -> Tensor:
-    """(n, 1152) float32 of grey pictures (n, 48, 48), 0..255, on their device.
+    """Return (n, 1152) float32 features of grey images (n, 48, 48), 0..255, on their device.
 
     Raises:
         DeviceError: facenet-pytorch or its file is missing.
     """
     weights = _weights(str(faces.device))
-    x = ((faces.float() - 127.5) / 128)[:, None].expand(-1, 3, -1, -1)
-    x = x.contiguous(memory_format=torch.channels_last)  # three times as fast on a CPU
+    batch = _CPU_BATCH if faces.device.type == "cpu" else max(1, len(faces))
+    return torch.cat([_features(part, weights) for part in faces.split(batch)])
+
+
+def _features(faces: Tensor, weights: dict[str, Tensor]) -> Tensor:
+    x = (faces.float() - 127.5) / 128
+    # one channel, laid out as if channels came last: three times as fast on a CPU
+    x = x.contiguous().as_strided((len(x), 1, SIDE, SIDE), (SIDE * SIDE, 1, SIDE, 1))
     for name, size, step in _LAYERS:
         x = F.conv2d(x, weights[f"conv{name}.weight"], weights[f"conv{name}.bias"])
         x = F.prelu(x, weights[f"prelu{name}.weight"])
@@ -45,6 +54,7 @@ def _weights(device: str) -> dict[str, Tensor]:
     if path is None or not path.is_file():
         raise DeviceError("head pose needs MTCNN's last network", "run: pip install facenet-pytorch")
     tensors = torch.load(path, weights_only=True, map_location=device)
+    tensors["conv1.weight"] = tensors["conv1.weight"].sum(dim=1, keepdim=True)  # red, green and blue are the same
     return {
         name: t.contiguous(memory_format=torch.channels_last) if t.ndim == 4 else t.contiguous()
         for name, t in tensors.items()

@@ -1,8 +1,8 @@
 """Head pose from pixels: what MTCNN's last network sees of a face, and two small networks that tell the turn from it.
 
 The features come from photographs (`fertool.faces.onet`); what they mean for the pose was learnt from rendered heads
-only, whose turn is known (`tests/bench/teach_pose.py`). The rough network puts right where the head is, how large it
-is and how far it leans; the fine one looks at it again, upright and in the middle. Every look is a mean of the face
+only, whose turn is known (`tests/bench/teach_pose.py`). The rough network corrects where the head is, how large it is
+and how far it leans; the fine one looks at it again, upright and in the middle. Every look is a mean of the face
 and its mirror image, so the mirror image of a photograph has exactly the mirrored pose.
 """
 
@@ -29,7 +29,10 @@ _UNIT = 45.0
 # rendered heads; of whole pictures and of dlib's CNN by way of dlib's squares, see `fertool.faces.landmarks`)
 _OF_BOX = {"mtcnn": (0.047, 0.381), "dlib-hog": (0.059, 0.409), "dlib-cnn": (0.143, 0.448), "none": (0.1, 0.348)}
 
-_STEPS = ("rough", "fine", "fine")
+_STEPS = ("rough", "fine")
+
+#: side in pixels of the patch around a face that the networks look at, twice as wide as their first square
+_PATCH = 144
 
 
 def estimate(
@@ -49,19 +52,19 @@ def estimate(
     Raises:
         DeviceError: facenet-pytorch is missing.
     """
-    import cv2
-
     angles, errors = np.full((len(images), 3), np.nan), np.full(len(images), np.nan)
     box = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
     good = np.flatnonzero((np.abs(box).max(axis=1, initial=0) < FARTHEST) & (box[:, 2:] > box[:, :2]).all(axis=1))
     if not len(good):
         return angles, errors
     box = box[good]
-    grey = [images[i] if images[i].ndim == 2 else cv2.cvtColor(images[i], cv2.COLOR_RGB2GRAY) for i in good]
     down, eyes = _OF_BOX.get(detector, _OF_BOX["mtcnn"])
     side = np.sqrt((box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1]))
     middle = (box[:, :2] + box[:, 2:]) / 2 + np.stack([np.zeros_like(side), down * side], axis=1)
     size, lean = eyes * side, np.zeros_like(side)
+    patches = [_patch(images[i], m, SQUARE * s) for i, m, s in zip(good, middle, size, strict=True)]
+    grey = [patch for patch, _, _ in patches]
+    middle, size = np.stack([m for _, m, _ in patches]), size * [scale for _, _, scale in patches]
     for name in _STEPS:
         told = _look(grey, middle, SQUARE * size, lean, _network(name, device))
         roll = lean + _UNIT * told[:, 2]
@@ -71,6 +74,33 @@ def estimate(
     angles[good] = np.column_stack([np.clip(_UNIT * told[:, :2], -90, 90), (roll + 180) % 360 - 180])
     errors[good] = _UNIT * np.exp(told[:, 6:8]).mean(axis=1)
     return angles, errors
+
+
+def _patch(image: np.ndarray, middle: np.ndarray, square: float) -> tuple[np.ndarray, np.ndarray, float]:
+    """Cut out the neighbourhood of a face, in grey and no larger than the networks need.
+
+    Args:
+        image: (H, W) or (H, W, 3) RGB.
+        middle: x, y of the head in pixels.
+        square: side of the first look in pixels.
+
+    Returns:
+        The patch (h, w), `middle` in its pixels, and its scale.
+    """
+    import cv2
+
+    size = np.array(image.shape[1::-1])
+    x0, y0 = first = np.clip(np.floor(middle - square), 0, size - 1).astype(int)
+    x1, y1 = np.clip(np.ceil(middle + square) + 1, first + 1, size).astype(int)
+    patch = image[y0:y1, x0:x1]
+    if patch.ndim == 3:
+        patch = cv2.cvtColor(patch, cv2.COLOR_RGB2GRAY)
+    scale, shape = min(1.0, _PATCH / (2 * square)), np.array(patch.shape[::-1])
+    reduced = np.maximum(1, np.round(shape * scale)).astype(int)
+    if scale < 1:
+        patch = cv2.resize(patch, tuple(map(int, reduced)), interpolation=cv2.INTER_AREA)
+    # pixels are counted at their centres
+    return patch, (middle - first + 0.5) * (reduced / shape) - 0.5, scale
 
 
 def _look(images: list[np.ndarray], middle: np.ndarray, side: np.ndarray, lean: np.ndarray, network) -> np.ndarray:
