@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The seven stages on rendered faces, one command each: from photographs to a verdict on two cores.
+# The seven stages on rendered faces, one command each: from images to evaluated predictions on two cores.
 #
 #   examples/quickstart.sh [FOLDER] [options of fertool train, e.g. --epochs 2]
 set -euo pipefail

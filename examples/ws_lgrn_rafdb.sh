@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # WS-LGRN on RAF-DB (Zhang et al., IJCAI 2020): where eyes and mouth are, learnt from CelebA's attributes; the network
-# that stands on it, first on FER2013, then on RAF-DB (Table 4).
+# that requires them, first on FER2013, then on RAF-DB (Table 4).
 #
 #   examples/ws_lgrn_rafdb.sh CELEBA FER2013 RAFDB [options of fertool train, e.g. --gpus 1]
 set -euo pipefail

@@ -38,7 +38,7 @@ class UsageError(FertoolError):
 
 
 class DataError(FertoolError):
-    """A data set that is missing, incomplete or unreadable."""
+    """A dataset that is missing, incomplete or unreadable."""
 
     exit_code = 3
 

@@ -1,4 +1,4 @@
-"""Emotion names, their aliases, the ordered class lists of the data sets and papers, and the attributes of faces.
+"""Emotion names, their aliases, the ordered class lists of the datasets and papers, and the attributes of faces.
 
 Labels cross every boundary by name. An integer only means something next to the ordered class list that is stored
 in the same file.

@@ -1,4 +1,4 @@
-"""Recipes: a paper's settings for one data set, one section per stage, typed and checked.
+"""Recipes: a paper's settings for one dataset, one section per stage, typed and checked.
 
 Precedence: defaults < recipe < command-line option < `--set section.key=value`.
 """
@@ -37,7 +37,7 @@ class Recipe:
         extends: recipe whose header and settings hold where this one has none of its own, or "".
         about: one line for `fertool recipes`.
         paper: key of the paper in `fertool/papers` whose numbers stand beside the results, or "".
-        dataset: data set it was written for, or "".
+        dataset: dataset it was written for, or "".
         stages: the commands `fertool run` walks, in order.
         combine: other datasets whose faces join for training: dataset -> {splits, recipe (of their faces; else this)}.
         requires_recipes: recipes that train the networks which this one requires, on the same faces or on their own

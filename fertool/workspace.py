@@ -26,17 +26,17 @@ class Workspace:
         self.root = Path(os.path.expanduser(root or os.environ.get("FERTOOL_WORKSPACE") or "artefacts"))
 
     def datasets(self) -> list[str]:
-        """Names of the data sets that have faces here, sorted."""
+        """Names of the datasets that have faces here, sorted."""
         if not self.root.is_dir():
             return []
         return sorted(d.name for d in self.root.iterdir() if (d / "faces.h5").exists())
 
     def path(self, data: str, kind: str) -> Path:
-        """Where the artefact of a stage lies for a data set, whether it exists or not."""
+        """Where the artefact of a stage lies for a dataset, whether it exists or not."""
         return self.root / data / f"{kind}.h5"
 
     def dataset(self, name: str | None = None) -> str:
-        """The data set meant: the named one, else the only one.
+        """The dataset meant: the named one, else the only one.
 
         Raises:
             UsageError: there are several and none was named.
@@ -55,7 +55,7 @@ class Workspace:
         if not known:
             raise ArtefactError(f"there are no faces in {self.root}", "run: fertool detect-align FOLDER")
         if len(known) > 1:
-            raise UsageError(f"{self.root} holds several data sets: {', '.join(known)}", "name one with --data NAME")
+            raise UsageError(f"{self.root} holds several datasets: {', '.join(known)}", "name one with --data NAME")
         return known[0]
 
     def faces(self, data: str | None) -> Path:
@@ -69,7 +69,7 @@ class Workspace:
         return faces.with_name(f"{kind}.h5")
 
     def runs(self, data: str | None = None) -> list[Path]:
-        """Folders of all runs (of one data set), oldest first; begun ones that never saved anything are left out."""
+        """Folders of all runs (of one dataset), oldest first; begun ones that never saved anything are left out."""
         folders = [self.root / data] if data else [self.root / d for d in self._folders()]
         found = [r for f in folders for r in (f / "runs").glob("*") if (r / "run.h5").exists()]
         return sorted(found, key=lambda r: (r / "run.h5").stat().st_mtime)
@@ -93,7 +93,7 @@ class Workspace:
         hits = [r for r in runs if r.name == name]
         if len(hits) > 1:
             raise UsageError(
-                f"several data sets have a run {name!r}: {', '.join(str(h) for h in hits)}", "name it by its path"
+                f"several datasets have a run {name!r}: {', '.join(str(h) for h in hits)}", "name it by its path"
             )
         if not hits:
             raise ArtefactError(f"there is no run {name!r} in {self.root}", nearest(name, [r.name for r in runs]))

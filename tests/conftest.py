@@ -34,7 +34,7 @@ def _once(tmp_path_factory, name: str, make):
 
 @pytest.fixture(scope="session")
 def rendered(tmp_path_factory):
-    """A folder of 6 people, 14 rendered pictures of each, at 128 pixels: the data set `rendered`."""
+    """A folder of 6 people, 14 rendered pictures of each, at 128 pixels: the dataset `rendered`."""
     from fertool.stages import render
 
     return _once(tmp_path_factory, "rendered", lambda folder: render.run(folder, people=6, per_person=14, size=128))

@@ -1,4 +1,4 @@
-"""Small data sets in their true layouts, with the odd files that real copies carry; faces are drawn, not photographs.
+"""Small datasets in their true layouts, with the odd files that real copies carry; faces are drawn, not images.
 
 A drawn face shows its emotion by brows and mouth, so that a network can learn it; every face differs a little.
 """
@@ -301,7 +301,7 @@ def write_ckplus(root: Path, subjects: int = 4, layout: str = "") -> Path:
 
 
 def write_rafd(root: Path, subjects: Sequence[int] = (1, 2, 73), layout: str = "") -> Path:
-    """RaFD: every photograph of some people, in one folder or, with the layout "sorted", in one for each expression."""
+    """RaFD: every image of some people, in one folder or, with the layout "sorted", in one for each expression."""
     natives = {  # as the names say it
         "angry": "anger", "contemptuous": "contempt", "disgusted": "disgust", "fearful": "fear",
         "happy": "happiness", "neutral": "neutral", "sad": "sadness", "surprised": "surprise",
@@ -320,7 +320,7 @@ def write_rafd(root: Path, subjects: Sequence[int] = (1, 2, 73), layout: str = "
 
 
 def write_sfew(root: Path, n: dict[str, int] | None = None, layout: str = "both") -> Path:
-    """SFEW: frames of films and, with the layout "both", the aligned faces beside them.
+    """SFEW: frames of videos and, with the layout "both", the aligned faces beside them.
 
     Args:
         n: split -> pictures of each class; of test (never labelled) seven times as many.
@@ -383,13 +383,13 @@ def write_affectnet(root: Path, per_class: int = 2, layout: str = "lists") -> Pa
     return root
 
 
-def write_mmi(root: Path, subjects: int = 2, layout: str = "films") -> Path:
+def write_mmi(root: Path, subjects: int = 2, layout: str = "videos") -> Path:
     """MMI: six recordings of every subject, one of each emotion, then one of the profile and one without an emotion.
 
     A recording has 9 frames: neutral at both ends. In every second one an action unit is at its apex from frame 6 to 7.
 
     Args:
-        layout: "films" (.avi) or "pictures".
+        layout: "videos" (.avi) or "pictures".
     """
     codes = ("anger", "disgust", "fear", "happiness", "sadness", "surprise")
     session = 0
@@ -400,7 +400,7 @@ def write_mmi(root: Path, subjects: int = 2, layout: str = "films") -> Path:
             emotion, view = codes[r % 6], "1" if r == 6 else "0"
             drawn = [draw_face(emotion if 4 <= n <= 7 else "neutral", 10 * session + n, 96) for n in range(1, 10)]
             folder.mkdir(parents=True)
-            if layout == "films":
+            if layout == "videos":
                 film = cv2.VideoWriter(str(folder / f"{name}.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 25, (96, 96))
                 for face in drawn:
                     film.write(np.dstack([face] * 3))
@@ -456,7 +456,7 @@ def write_fedro(root: Path, layout: str = "folders") -> Path:
 
 
 def write_happei(root: Path, n: int = 3) -> Path:
-    """HAPPEI: photographs of two people each."""
+    """HAPPEI: images of two people each."""
     for i in range(n):
         pair = [draw_face(emotion, i, 64) for emotion in ("happiness", "neutral")]
         write_image(root / "HAPPEI" / "images" / f"group {i}.jpg", np.hstack(pair))

@@ -16,7 +16,7 @@ OWN = b"not one of fertool's files"
 
 @pytest.fixture(scope="module")
 def space(tmp_path_factory):
-    """Two data sets of one size."""
+    """Two datasets of one size."""
     folder = tmp_path_factory.mktemp("space")
     toy.write_all(folder / "toy")
     toy.write_all(folder / "other")

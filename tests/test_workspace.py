@@ -57,7 +57,7 @@ def test_the_only_data_set_is_meant(tmp_path):
 
 def test_several_data_sets_have_to_be_named(tmp_path):
     space = place(tmp_path, "raf/faces.h5", "fer/faces.h5")
-    with pytest.raises(UsageError, match="several data sets: fer, raf") as e:
+    with pytest.raises(UsageError, match="several datasets: fer, raf") as e:
         space.faces(None)
     assert "--data NAME" in e.value.hint
     assert space.faces("fer") == tmp_path / "fer/faces.h5"
@@ -67,7 +67,7 @@ def test_several_data_sets_have_to_be_named(tmp_path):
 
 
 def test_drawn_occluders_are_meant_only_by_name(tmp_path):
-    """So that the command that draws them can be repeated, and what works on the only data set goes on to work."""
+    """So that the command that draws them can be repeated, and what works on the only dataset goes on to work."""
     space = place(tmp_path, "raf/faces.h5", "raf-occluded/faces.h5")
     assert space.dataset() == "raf"
     assert space.dataset("raf-occluded") == "raf-occluded"
@@ -109,7 +109,7 @@ def test_the_latest_run_is_meant(tmp_path):
 def test_runs_by_name_and_path(tmp_path):
     space = place(tmp_path, "raf/runs/ran-1/run.h5", "fer/runs/ran-1/run.h5", "fer/runs/ran-baseline-1/run.h5")
     assert space.run("ran-baseline-1") == tmp_path / "fer/runs/ran-baseline-1"
-    with pytest.raises(UsageError, match="several data sets have a run 'ran-1': .*raf.*fer") as e:
+    with pytest.raises(UsageError, match="several datasets have a run 'ran-1': .*raf.*fer") as e:
         space.run("ran-1")
     assert "path" in e.value.hint
     for path in (tmp_path / "raf/runs/ran-1", tmp_path / "raf/runs/ran-1/run.h5"):

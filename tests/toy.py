@@ -1,4 +1,4 @@
-"""A toy data set that a small network learns in seconds: the class of a face is where its bright bar lies."""
+"""A toy dataset that a small network learns in seconds: the class of a face is where its bright bar lies."""
 
 from pathlib import Path
 

@@ -18,7 +18,7 @@ PENDING = 0  # a row not written yet, in the `status` column of a file that is b
 
 @dataclass(frozen=True)
 class Parent:
-    """A file (or data set on disk) that an artefact was made from."""
+    """A file (or dataset on disk) that an artefact was made from."""
 
     role: str
     kind: str

@@ -43,6 +43,7 @@ def train(
     part: Annotated[
         str | None,
         typer.Option(
+            "--pretrained-part",
             help="run of the pretrained part: of rasnet for man, of amg for ws-lgrn (default: the latest)",
             autocompletion=complete.runs,
         ),

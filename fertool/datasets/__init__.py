@@ -1,4 +1,4 @@
-"""Data sets: which there are, and which one a tree on disk is."""
+"""Datasets: which there are, and which one a tree on disk is."""
 
 import os
 from collections import Counter
@@ -47,7 +47,7 @@ DATASETS: tuple[type[Dataset], ...] = (
 
 
 def get(name: str) -> type[Dataset]:
-    """The data set of a name.
+    """The dataset of a name.
 
     Raises:
         UsageError: there is none, with the nearest name.
@@ -55,14 +55,14 @@ def get(name: str) -> type[Dataset]:
     for cls in DATASETS:
         if cls.name == name.lower():
             return cls
-    raise UsageError(f"there is no data set {name!r}", nearest(name, [cls.name for cls in DATASETS]))
+    raise UsageError(f"there is no dataset {name!r}", nearest(name, [cls.name for cls in DATASETS]))
 
 
 def recognise(root: Path | str) -> tuple[type[Dataset], str]:
     """Return the dataset that lies at `root`, and a sentence that says why.
 
     Raises:
-        DataError: nothing is there, the folder is empty, or no data set's layout is found in it.
+        DataError: nothing is there, the folder is empty, or no dataset's layout is found in it.
     """
     root = _existing(root)
     for cls in DATASETS:
@@ -84,7 +84,7 @@ def recognise(root: Path | str) -> tuple[type[Dataset], str]:
     if any(p.name.isdecimal() and p.is_dir() for p in few(root)):
         layouts = f"if the numbers are classes, name them in {root / CLASSES}, a line for each (3 happy); {layouts}"
     raise DataError(
-        f"{root} has the layout of no data set known here. It holds: {some(p.name for p in few(root))}. "
+        f"{root} has the layout of no dataset known here. It holds: {some(p.name for p in few(root))}. "
         "Looked for: " + "; ".join(f"{cls.marks} ({cls.name})" for cls in DATASETS),
         layouts,
     )
@@ -134,15 +134,15 @@ def check(
     usual: Mapping[str, str] | None = None,
     **options: str | None,
 ) -> dict:
-    """What there is of a data set and everything that is wrong with it, ready for JSON.
+    """What there is of a dataset and everything that is wrong with it, ready for JSON.
 
     Returns:
-        dataset, root, usable, classes, samples, expected (split -> number in the complete data set),
+        dataset, root, usable, classes, samples, expected (split -> number in the complete dataset),
         splits (split -> {"samples", "labelled", "classes": {emotion: number}}; "" is the split of data without one),
         problems ([{"message", "path", "fatal"}]).
 
     Raises:
-        DataError, UsageError: as `open_dataset`; what is wrong inside the data set is in `problems`.
+        DataError, UsageError: as `open_dataset`; what is wrong inside the dataset is in `problems`.
     """
     dataset = open_dataset(root, name, image_folder=image_folder, usual=usual, **options)
     problems = dataset.problems()

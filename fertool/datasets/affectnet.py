@@ -1,8 +1,8 @@
-"""AffectNet: photographs from the web with expression, valence and arousal, by one annotator each.
+"""AffectNet: images from the web with expression, valence and arousal, by one annotator each.
 
 Mollahosseini, Hasani & Mahoor, "AffectNet: a database for facial expression, valence, and arousal computing in the
 wild", IEEE Transactions on Affective Computing 2019. Two releases are read: the manually annotated part with its lists,
-and the later one with eight labels, whose annotations lie in four small files per photograph.
+and the later one with eight labels, whose annotations lie in four small files per image.
 """
 
 import io
@@ -38,12 +38,12 @@ HEADER = (
 
 @dataclass(frozen=True)
 class Part:
-    """The photographs of a split that are taken.
+    """The images of a split that are taken.
 
     Attributes:
         folder: where their pictures lie.
         names: of the pictures, with folders below `folder`. codes: their expressions.
-        known: number of a photograph -> what else is known of it, as fields of `Sample`.
+        known: number of an image -> what else is known of it, as fields of `Sample`.
         stem: name of a picture -> id.
     """
 
@@ -89,7 +89,7 @@ train_set/annotations/0_exp.npy ...                  expression; 0_lnd.npy, 0_va
         if not any(p.fatal for p in problems):
             problems += self._uncounted(split for split, _ in rows)
             if not rows:
-                problems.append(Problem("there are no photographs with an expression", str(self.root)))
+                problems.append(Problem("there are no images with an expression", str(self.root)))
 
         def make(row: int) -> Sample:
             split, i = rows[row]
@@ -107,7 +107,7 @@ train_set/annotations/0_exp.npy ...                  expression; 0_lnd.npy, 0_va
 def _of_lists(root: Path, wanted: bytes, problems: list[Problem]) -> dict[str, Part]:
     images = find(root, *IMAGES)
     if images is None:
-        problems.append(Problem("the folder of photographs is missing", str(root / IMAGES[0])))
+        problems.append(Problem("the folder of images is missing", str(root / IMAGES[0])))
     parts: dict[str, Part] = {}
     for split, names in LISTS.items():
         path = find(root, *names)
@@ -118,7 +118,7 @@ def _of_lists(root: Path, wanted: bytes, problems: list[Problem]) -> dict[str, P
     absent = [name for part in parts.values() for name in _absent(part.folder, part.names)]
     if absent:
         count = sum(len(part.names) for part in parts.values())
-        note = f"{len(absent):,} of {count:,} photographs are missing: {some(map(printable, absent))}"
+        note = f"{len(absent):,} of {count:,} images are missing: {some(map(printable, absent))}"
         problems.append(Problem(note, str(images), fatal=len(absent) == count))
     return parts
 
@@ -236,7 +236,7 @@ def _annotated(images: Path, notes: Path, name: str, wanted: bytes, problems: li
             names.append(picture)
             codes.append(int(code[0]))
     if bad:
-        note = f"expressions of {len(bad):,} photographs are missing or not from 0 to 10: {some(map(printable, bad))}"
+        note = f"expressions of {len(bad):,} images are missing or not from 0 to 10: {some(map(printable, bad))}"
         problems.append(Problem(note, str(notes), fatal=not names))
 
     def known(i: int) -> dict:

@@ -1,6 +1,6 @@
-"""What a data set is to the rest of fertool: a list of samples and a way to read one.
+"""What a dataset is to the rest of fertool: a list of samples and a way to read one.
 
-A data set knows nothing of torch or HDF5. It is picklable, so that worker processes can call `read`.
+A dataset knows nothing of torch or HDF5. It is picklable, so that worker processes can call `read`.
 """
 
 from abc import ABC, abstractmethod
@@ -17,19 +17,19 @@ from fertool.errors import DataError, UsageError, nearest
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One photograph as its data set lists it.
+    """One image as its dataset lists it.
 
     Attributes:
-        id: unique name inside the data set, stable across machines (never an absolute path).
-        path: the file that holds its pixels, or None where there is no file (a data set that draws its pictures).
-        offset: byte of `path` where the pixels begin if the file is a table of many photographs; -1 for an image file.
-        label: canonical emotion name, or None if the data set gives none.
-        split: "train", "val", "test" or "" if the data set has no splits.
+        id: unique name inside the dataset, stable across machines (never an absolute path).
+        path: the file that holds its pixels, or None where there is no file (a dataset that draws its pictures).
+        offset: byte of `path` where the pixels begin if the file is a table of many images; -1 for an image file.
+        label: canonical emotion name, or None if the dataset gives none.
+        split: "train", "val", "test" or "" if the dataset has no splits.
         subject, sequence, frame: whose face, which recording, which frame of it ("" and -1 if unknown).
-        distribution: probability of each class, in the order of the data set's classes, or None.
+        distribution: probability of each class, in the order of the dataset's classes, or None.
         landmarks: (K, 2) float x, y in pixels of the source image, or None.
         box: x0, y0, x1, y1 in pixels of the source image, or None.
-        extra: further columns this data set carries (numbers or short strings; the same keys for every sample).
+        extra: further columns this dataset carries (numbers or short strings; the same keys for every sample).
     """
 
     id: str
@@ -48,7 +48,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something a data set lacks or has wrong; `fatal` if it cannot be used like this."""
+    """Something a dataset lacks or has wrong; `fatal` if it cannot be used like this."""
 
     message: str
     path: str = ""
@@ -59,7 +59,7 @@ class Problem:
 
 
 class Samples(Sequence):
-    """Samples made when they are asked for, so that a list of 300,000 photographs stays small.
+    """Samples made when they are asked for, so that a list of 300,000 images stays small.
 
     Args:
         rows: whatever tells the samples apart, e.g. file names or row numbers.
@@ -79,7 +79,7 @@ class Samples(Sequence):
 
 
 class Dataset(ABC):
-    """A data set found at `root`. Subclasses give the class attributes, `matches` and `scan`.
+    """A dataset found at `root`. Subclasses give the class attributes, `matches` and `scan`.
 
     Class attributes:
         name: what `--dataset` takes.
@@ -87,12 +87,12 @@ class Dataset(ABC):
         about: one line with citation and licence.
         marks: what it is recognised by, in a few words.
         layout: the tree expected on disk, as users see it in `fertool datasets`.
-        expect: sample counts per split of the complete data set (empty if there is no such thing).
+        expect: sample counts per split of the complete dataset (empty if there is no such thing).
         options: what can be chosen when opening it: name -> allowed values, the default first (`auto`: the first
             that is there; `scan` replaces it in `chosen` by what it found).
 
     Raises:
-        UsageError: an option the data set does not have, or a value it does not take.
+        UsageError: an option the dataset does not have, or a value it does not take.
     """
 
     name: str = ""
@@ -109,7 +109,7 @@ class Dataset(ABC):
         for option, value in options.items():
             if option not in self.options:
                 hint = nearest(option, self.options) if self.options else f"{self.name} has no options"
-                raise UsageError(f"the data set {self.name} has no option {option!r}", hint)
+                raise UsageError(f"the dataset {self.name} has no option {option!r}", hint)
             if value not in self.options[option]:
                 raise UsageError(f"{option} cannot be {value!r}", f"choose from: {', '.join(self.options[option])}")
             self.chosen[option] = value
@@ -117,7 +117,7 @@ class Dataset(ABC):
     @classmethod
     @abstractmethod
     def matches(cls, root: Path) -> str:
-        """What in the tree at `root` shows that it is this data set ("" if nothing does). Cheap: a few look-ups."""
+        """What in the tree at `root` shows that it is this dataset ("" if nothing does). Cheap: a few look-ups."""
 
     @abstractmethod
     def scan(self) -> tuple[Sequence[Sample], list[Problem]]:
@@ -138,7 +138,7 @@ class Dataset(ABC):
         """All samples in a fixed order.
 
         Raises:
-            DataError: the data set cannot be used as it is; the message lists all that is missing.
+            DataError: the dataset cannot be used as it is; the message lists all that is missing.
         """
         samples, problems = self._scanned
         fatal = [str(p) for p in problems if p.fatal]
@@ -150,7 +150,7 @@ class Dataset(ABC):
         return samples
 
     def read(self, sample: Sample) -> np.ndarray:
-        """The photograph as (H, W, 3) RGB or (H, W) grey uint8, upright (EXIF applied).
+        """The image as (H, W, 3) RGB or (H, W) grey uint8, upright (EXIF applied).
 
         Raises:
             UnreadableImage: the file is no image that can be used; the message says why.
@@ -161,14 +161,14 @@ class Dataset(ABC):
         return read_image(sample.path)
 
     def __getstate__(self) -> dict:
-        # workers only read photographs: the list of samples stays at home
+        # workers only read images: the list of samples stays at home
         return {k: v for k, v in self.__dict__.items() if k != "_scanned"}
 
     def _uncounted(self, splits: Iterable[str]) -> list[Problem]:
-        """A note for every split whose number of samples is not that of the complete data set."""
+        """A note for every split whose number of samples is not that of the complete dataset."""
         have = Counter(splits)
         return [
-            Problem(f"{split or 'all'}: {have[split]:,} samples, the complete data set has {n:,}", fatal=False)
+            Problem(f"{split or 'all'}: {have[split]:,} samples, the complete dataset has {n:,}", fatal=False)
             for split, n in self.expect.items()
             if have[split] != n
         ]

@@ -1,4 +1,4 @@
-"""CelebA: photographs of celebrities with forty attributes each, but no emotion.
+"""CelebA: images of celebrities with forty attributes each, but no emotion.
 
 Liu et al., "Deep learning face attributes in the wild", ICCV 2015. The Attention Map Generator of WS-LGRN learns from
 seven of the attributes where eyes and mouth are; only these are read.
@@ -63,7 +63,7 @@ All may lie at the top instead, or as .csv with img_align_celeba/img_align_celeb
             if lists[what] is None:
                 wanted = f"{top / places[0]}, or {', '.join(places[1:3])}"
                 problems.append(Problem(f"the list of {what} is missing", wanted, fatal=what != "landmarks"))
-        folder, names = _photographs(top, problems)
+        folder, names = _image_files(top, problems)
         if any(p.fatal for p in problems):
             return [], problems
         try:
@@ -80,14 +80,14 @@ All may lie at the top instead, or as .csv with img_align_celeba/img_align_celeb
         there = np.array([name.rpartition(".")[0] for name in names])
         ending = names[0].rpartition(".")[2]
         for what, fine in (
-            ("photographs", np.isin(stems, there)),
+            ("images", np.isin(stems, there)),
             ("splits", codes != _ABSENT),
             ("landmarks", None if points is None else (points != _ABSENT).all(axis=1)),
         ):
             if fine is not None and not fine.all():
                 absent = stems[~fine]
                 note = f"{what} of {len(absent):,} of {len(stems):,} are missing: {some(absent)}"
-                where = folder if what == "photographs" else lists[what]
+                where = folder if what == "images" else lists[what]
                 problems.append(Problem(note, str(where), fatal=len(absent) == len(stems)))
         splits = ["" if code == _ABSENT else SPLITS[code] for code in codes.tolist()]
         problems += self._uncounted(splits)
@@ -108,14 +108,14 @@ All may lie at the top instead, or as .csv with img_align_celeba/img_align_celeb
 _ABSENT = np.iinfo(np.int16).min
 
 
-def _photographs(top: Path, problems: list[Problem]) -> tuple[Path, list[str]]:
-    """The folder of photographs and the names in it."""
+def _image_files(top: Path, problems: list[Problem]) -> tuple[Path, list[str]]:
+    """The folder of images and the names in it."""
     for place in FOLDERS:
         folder = resolve(top, place)
         if folder and folder.is_dir() and (names := pictures(folder)):
             return folder, names
     wanted = f"{top / FOLDERS[1]}, or {', '.join(FOLDERS[4:])}"
-    problems.append(Problem("the photographs are missing", wanted))
+    problems.append(Problem("the images are missing", wanted))
     return top, []
 
 

@@ -42,7 +42,7 @@ cohn-kanade-images/S005/001/S005_001_00000001.png ...
 Emotion/S005/001/S005_001_00000011_emotion.txt ...               one number; only 327 recordings have one
 Landmarks/S005/001/S005_001_00000001_landmarks.txt ...           68 landmarks (optional)
 Taken are the last three pictures of each recording, or its first (neutral) and its last (`frames`). The copy in
-folders named by emotion (CK+48) is read as the data set `folder`."""
+folders named by emotion (CK+48) is read as the dataset `folder`."""
     expect = {"": 981}
     options = {"frames": ("last3", "first-last")}
 

@@ -1,7 +1,7 @@
 """FED-RO: faces that something really covers, to test on.
 
 Li, Zeng, Shan & Chen, "Occlusion aware facial expression recognition using CNN with attention mechanism", IEEE
-Transactions on Image Processing 2019. Networks learn from RAF-DB and AffectNet and are tested on all its photographs.
+Transactions on Image Processing 2019. Networks learn from RAF-DB and AffectNet and are tested on all its images.
 """
 
 from dataclasses import replace

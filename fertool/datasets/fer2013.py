@@ -63,7 +63,7 @@ def _field(fields: list[bytes], place: int | None) -> str:
 
 
 def read_pixels(path: Path, offset: int) -> np.ndarray:
-    """The (48, 48) uint8 photograph whose numbers begin at byte `offset` of a table.
+    """The (48, 48) uint8 image whose numbers begin at byte `offset` of a table.
 
     Raises:
         UnreadableImage: there are not 48 x 48 numbers from 0 to 255.
@@ -94,7 +94,7 @@ class Fer2013(Dataset):
     marks = "fer2013.csv or icml_face_data.csv"
     layout = """\
 fer2013.csv                      emotion,pixels,Usage (or icml_face_data.csv: emotion, Usage, pixels)
-The release in folders (train/angry/..., test/...) is read as the data set `folder`."""
+The release in folders (train/angry/..., test/...) is read as the dataset `folder`."""
     expect = {"train": 28_709, "val": 3_589, "test": 3_589}
 
     @classmethod

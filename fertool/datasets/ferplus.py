@@ -2,7 +2,7 @@
 
 Barsoum et al., "Training deep networks for facial expression recognition with crowd-sourced label distribution",
 ICMI 2016. A face is known by its `Image name`, which is not its row number: rows without a name have been removed
-from the data set, and the names of later rows are counted without them.
+from the dataset, and the names of later rows are counted without them.
 
 FER+ ships its votes twice, in fer2013new.csv and in a label.csv per folder, and they differ for 1,602 faces. The
 released lists of RAN follow label.csv: its majority rule gives their 28,236 training and 3,137 test faces, each with
@@ -243,16 +243,16 @@ def _with_files(
     """Faces whose folder is there, with their paths; a picture missing from its folder stays in the list."""
     if faces and not any(files.values()):
         where = f"{root}/{{{','.join(FOLDERS.values())}}}/*.png, and {root / TABLES[0]}"
-        problems.append(Problem(f"all of the {len(faces):,} photographs are missing", where))
+        problems.append(Problem(f"all of the {len(faces):,} images are missing", where))
     for split, folder in FOLDERS.items():
         names = {face.name for face in faces if face.split == split}
         if split not in folders:
-            problems.append(Problem(f"the folder of {len(names):,} photographs is missing", str(root / folder), False))
+            problems.append(Problem(f"the folder of {len(names):,} images is missing", str(root / folder), False))
             continue
         if absent := sorted(names - files[split]):
-            note = f"{len(absent):,} of {len(names):,} photographs are missing: {some(absent)}"
+            note = f"{len(absent):,} of {len(names):,} images are missing: {some(absent)}"
             problems.append(Problem(note, str(folders[split]), fatal=False))
         if unlisted := sorted(files[split] - names):
-            note = f"{len(unlisted):,} photographs have no votes and are left out: {some(unlisted)}"
+            note = f"{len(unlisted):,} images have no votes and are left out: {some(unlisted)}"
             problems.append(Problem(note, str(folders[split]), fatal=False))
     return [face._replace(path=folders[face.split] / face.name) for face in faces if face.split in folders]

@@ -1,4 +1,4 @@
-"""HAPPEI: photographs of groups of people, to look at.
+"""HAPPEI: images of groups of people, to look at.
 
 Dhall, Goecke & Gedeon, "Automatic group happiness intensity analysis", IEEE Transactions on Affective Computing 2015.
 Its happiness intensities are not read: they are none of the emotions.

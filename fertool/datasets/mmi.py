@@ -29,7 +29,7 @@ APEX = "2"  # of the markers 0 neutral, 1 onset, 2 apex, 3 offset: each holds un
 
 
 class Recording(NamedTuple):
-    """A recording and its frames: a film of `count`, or pictures. `peak` counts from 1, 0 if it is not annotated."""
+    """A recording and its frames: a video of `count`, or pictures. `peak` counts from 1, 0 if it is not annotated."""
 
     name: str
     film: Path | None
@@ -52,7 +52,7 @@ class Mmi(Dataset):
     name = "mmi"
     classes = PROTOCOLS["mmi7n"]
     about = "MMI, Pantic et al., ICME 2005; on request from its authors, for research only"
-    marks = "Sessions with films and their XML"
+    marks = "Sessions with videos and their XML"
     layout = """\
 Sessions/1/S001-001.avi               or the frames of the film as pictures
 Sessions/1/S001-001.xml               <Metatag Name="Emotion" Value="4"/>: 1 anger, 2 disgust, 3 fear, 4 happiness,
@@ -100,7 +100,7 @@ manifest.csv                          sequence,subject,label,first_frame,peak_fr
         if sample.path.suffix.lower() not in FILMS:
             return super().read(sample)
         picture = read_frame(sample.path, sample.frame)
-        # early frontal films of 720x576 were taken with the camera on its side
+        # early frontal videos of 720x576 were taken with the camera on its side
         lying = sample.extra["view"] == "frontal" and picture.shape[:2] == (576, 720)
         return np.ascontiguousarray(np.rot90(picture, -1)) if lying else picture
 

@@ -1,4 +1,4 @@
-"""Landmarks in `.pts` files beside their photographs, as iBUG distributes 300-W, HELEN, AFW, LFPW and others."""
+"""Landmarks in `.pts` files beside their images, as iBUG distributes 300-W, HELEN, AFW, LFPW and others."""
 
 import os
 from pathlib import Path
@@ -10,10 +10,10 @@ from fertool.errors import DataError
 
 
 def landmarked(root: Path) -> list[tuple[Path, Path]]:
-    """The photographs below a folder that have a `.pts` file of the same name beside them, with it, sorted.
+    """The images below a folder that have a `.pts` file of the same name beside them, with it, sorted.
 
     Raises:
-        DataError: there is no folder or no such pair, or a `.pts` file lies without its photograph.
+        DataError: there is no folder or no such pair, or a `.pts` file lies without its image.
     """
     if not root.is_dir():
         raise DataError(f"there is no folder {root}")
@@ -30,7 +30,7 @@ def landmarked(root: Path) -> list[tuple[Path, Path]]:
             else:
                 alone.append(Path(folder, name))
     if alone:
-        raise DataError(f"{len(alone):,} .pts files without a photograph of the same name beside them: {alone[0]}")
+        raise DataError(f"{len(alone):,} .pts files without an image of the same name beside them: {alone[0]}")
     if not found:
         raise DataError(
             f"there are no .pts files in {root} or below", "landmarks belong into photo.pts beside photo.jpg"

@@ -1,7 +1,7 @@
 """RaFD (Radboud Faces Database): posed expressions, five cameras, three directions of gaze.
 
 Langner et al., "Presentation and validation of the Radboud Faces Database", Cognition & Emotion 2010. All that is known
-of a photograph stands in its name. Contempt is left out, as by Sun et al. (Neurocomputing 2018, section 4.1).
+of an image stands in its name. Contempt is left out, as by Sun et al. (Neurocomputing 2018, section 4.1).
 """
 
 import re
@@ -29,7 +29,7 @@ class RaFD(Dataset):
     about = "RaFD, Langner et al., Cognition & Emotion 2010; on request from its authors, for research only"
     marks = "Rafd090_01_Caucasian_female_angry_frontal.jpg"
     layout = """\
-Rafd090_01_Caucasian_female_angry_frontal.jpg ...     681x1024 photographs; folders make no difference
+Rafd090_01_Caucasian_female_angry_frontal.jpg ...     681x1024 images; folders make no difference
 Taken are the frontal ones, or those of all five cameras (`views`); contempt is left out."""
     expect = {"": 1_407}
     options = {"views": ("front", "pose")}
@@ -75,7 +75,7 @@ Taken are the frontal ones, or those of all five cameras (`views`); contempt is 
         taken = sorted(key for key in paths if key[1] in angles and key[2] in self.classes)
         if absent := [key for key in wanted if key not in paths]:
             names = some(f"Rafd{angle:03d}_{subject}_…_{what}_{gaze}" for subject, angle, what, gaze in absent)
-            note = f"{len(absent):,} of {len(wanted):,} photographs are missing: {names}"
+            note = f"{len(absent):,} of {len(wanted):,} images are missing: {names}"
             problems.append(Problem(note, str(self.root), fatal=not taken))
 
         def make(i: int) -> Sample:

@@ -1,4 +1,4 @@
-"""RAF-DB, basic emotions: photographs from the web, each labelled by about forty people.
+"""RAF-DB, basic emotions: images from the web, each labelled by about forty people.
 
 Li, Deng & Du, "Reliable crowdsourcing and deep locality-preserving learning for expression recognition in the wild",
 CVPR 2017.
@@ -36,7 +36,7 @@ class RafDb(Dataset):
     layout = """\
 EmoLabel/list_patition_label.txt                  train_00001.jpg 5
 Image/aligned/train_00001_aligned.jpg ...         100x100 faces, and/or
-Image/original/train_00001.jpg ...                photographs; or, in place of list and images,
+Image/original/train_00001.jpg ...                images; or, in place of list and images,
 DATASET/train/5/train_00001_aligned.jpg ...       and DATASET/test in the same way, with train_labels.csv beside it
 Annotation/manual/train_00001_manu_attri.txt ...  five landmarks, gender, race, age (optional)
 Annotation/auto/train_00001_auto_attri.txt ...    37 landmarks (optional)
@@ -57,7 +57,7 @@ Annotation/boundingbox/train_00001_boundingbox.txt ...  (optional)"""
         labels = next((found for name in LISTS if (found := resolve(top, name))), None)
         if labels is None:
             problems.append(Problem("the list of labels is missing", str(top / LISTS[0])))
-        folder, files = self._photographs(top, problems)
+        folder, files = self._image_files(top, problems)
         if any(p.fatal for p in problems):
             return [], problems
         try:
@@ -68,10 +68,10 @@ Annotation/boundingbox/train_00001_boundingbox.txt ...  (optional)"""
         suffix = "_aligned" if folder.name.lower() == "aligned" else ""
         absent = [stem for stem, _ in listed if stem.lower() + suffix not in files]
         if absent:
-            note = f"{len(absent):,} of {len(listed):,} photographs are missing: {some(absent)}"
+            note = f"{len(absent):,} of {len(listed):,} images are missing: {some(absent)}"
             problems.append(Problem(note, str(folder), fatal=len(absent) == len(listed)))
         problems += self._uncounted(_split(stem) for stem, _ in listed)
-        # the shipped coordinates are those of the original photographs
+        # the shipped coordinates are those of the original images
         notes = _Annotation(top, [stem for stem, _ in listed], self.chosen["points"], located=not suffix)
         problems += notes.problems
 
@@ -115,8 +115,8 @@ Annotation/boundingbox/train_00001_boundingbox.txt ...  (optional)"""
 
         return Samples(range(len(rows)), make), problems
 
-    def _photographs(self, top: Path, problems: list[Problem]) -> tuple[Path, dict[str, str]]:
-        """The folder of photographs, and stem in lower case -> file name of those in it."""
+    def _image_files(self, top: Path, problems: list[Problem]) -> tuple[Path, dict[str, str]]:
+        """The folder of images, and stem in lower case -> file name of those in it."""
         kinds = ("aligned", "original") if self.chosen["images"] == "auto" else (self.chosen["images"],)
         for kind in kinds:
             folder = resolve(top, f"Image/{kind}")
@@ -124,7 +124,7 @@ Annotation/boundingbox/train_00001_boundingbox.txt ...  (optional)"""
                 self.chosen["images"] = kind
                 return folder, {os.path.splitext(name)[0].lower(): name for name in names}
         for kind in kinds:
-            problems.append(Problem("the photographs are missing", str(top / "Image" / kind / "*.jpg")))
+            problems.append(Problem("the images are missing", str(top / "Image" / kind / "*.jpg")))
         return top, {}
 
 
@@ -168,7 +168,7 @@ def _split(stem: str) -> str:
 
 
 def _read_labels(path: Path, classes: tuple[str, ...], problems: list[Problem]) -> list[tuple[str, str]]:
-    """(stem, emotion) of every photograph; of several lines for the same one the last."""
+    """(stem, emotion) of every image; of several lines for the same one the last."""
     found: dict[str, str] = {}
     again, wrong = [], []
     for n, line in enumerate(text(path).split("\n"), start=1):
@@ -192,11 +192,11 @@ def _read_labels(path: Path, classes: tuple[str, ...], problems: list[Problem]) 
 
 
 class _Annotation:
-    """What the optional folders tell of each photograph: landmarks, box, and gender, race and age as text.
+    """What the optional folders tell of each image: landmarks, box, and gender, race and age as text.
 
     Args:
         top: folder that holds `Annotation`.
-        stems: the photographs.
+        stems: the images.
         points: which landmarks, a key of `POINTS`.
         located: whether landmarks and boxes are wanted, too.
     """
@@ -223,7 +223,7 @@ class _Annotation:
             self.boxes = [tuple(b) if b and b[2] > b[0] and b[3] > b[1] else None for b in boxes]
 
     def _read(self, top: Path, kind: str, ending: str, stems: list[str], count: int) -> list[list[float] | None] | None:
-        """The numbers in the file of every photograph (None where unusable); None if the folder is not there."""
+        """The numbers in the file of every image (None where unusable); None if the folder is not there."""
         folder = resolve(top, f"Annotation/{kind}")
         if folder is None:
             self._report(f"there are no {kind} annotations", top, kind)

@@ -1,4 +1,4 @@
-"""The embedded data set: faces rendered from the MakeHuman head by `fertool render`.
+"""The embedded dataset: faces rendered from the MakeHuman head by `fertool render`.
 
 It knows the truth about everything: label, person, landmarks, head pose, what covers the face, and the attributes that
 CelebA gives of eyes and mouth.

@@ -1,4 +1,4 @@
-"""SFEW 2.0: frames of films, each with the face of a character who shows an emotion.
+"""SFEW 2.0: frames of videos, each with the face of a character who shows an emotion.
 
 Dhall et al., "Static facial expression analysis in tough conditions: data, evaluation protocol and benchmark", ICCV
 workshops 2011; version 2.0 of EmotiW 2015. The labels of the test split were never published.
@@ -26,7 +26,7 @@ class Sfew(Dataset):
     name = "sfew"
     classes = PROTOCOLS["sfew7_ran"]
     about = "SFEW 2.0, Dhall et al., ICCV workshops 2011; on request from its authors, for research only"
-    marks = "Train_Aligned_Faces, or Train and Val with frames of films"
+    marks = "Train_Aligned_Faces, or Train and Val with frames of videos"
     layout = """\
 Train/Angry/AlexEmma_000206240_00000021.png ...       frames, seven folders, and Val/ in the same way, and/or
 Train_Aligned_Faces/Angry/... Val_Aligned_Faces/...   143x181 faces (or Val_Aligned_Faces_new)

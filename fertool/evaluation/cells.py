@@ -61,7 +61,7 @@ def _name(member: Member, row: Reported) -> str:
 
 
 def _others(member: Member) -> list[str]:
-    """The other data sets that a recipe needs: to pretrain on, or to join."""
+    """The other datasets that a recipe needs: to pretrain on, or to join."""
     found: dict[str, None] = {}
 
     def walk(recipe: Recipe, variant: str) -> None:

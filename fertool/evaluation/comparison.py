@@ -182,7 +182,7 @@ def beside_folds(result: dict, folds: list[Setup | None]) -> dict:
 def beside_matrix(
     setup: Setup, n_total: int | None = None
 ) -> dict[str, tuple[tuple[str, ...], np.ndarray, tuple[Difference, ...]]]:
-    """Return the matrices that the paper prints for this network, data set and fold: by name, class names, percent
+    """Return the matrices that the paper prints for this network, dataset and fold: by name, class names, percent
     (C, C) with nan where a row is not known, and what else differs."""
     paper, found = paper_results.load(setup.paper), {}
     for name, row in paper.matrices.items():

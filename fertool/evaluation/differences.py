@@ -202,7 +202,7 @@ def _section(section: str, asked: Mapping, given: Mapping, mine: Mapping) -> Ite
     if section == "detect-align":
         theirs["limit"] = None
         usual = DetectAlign()
-        options = usual.dataset_options  # a file has those of its own data set only
+        options = usual.dataset_options  # a file has those of its own dataset only
         mine = {k: v for k, v in usual.as_dict().items() if k not in options} | {"limit": None} | mine
         for one in (theirs, mine):
             one["height"] = None if one["height"] == one["size"] else one["height"]

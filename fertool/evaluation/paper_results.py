@@ -21,8 +21,8 @@ so, and what its system was:
     recipe       whose settings are the paper's; default: <paper>-<dataset>
     given        settings in which the number departs from the recipe: "init", "model.alpha",
                  "detect-align.on_no_face" ...; a list means any of these
-    trained_on   the data sets that were trained on, where it is not the row's data set alone
-    data         entry of `data` that says how many faces there are; default: the row's data set
+    trained_on   the datasets that were trained on, where it is not the row's dataset alone
+    data         entry of `data` that says how many faces there are; default: the row's dataset
     fold         of a matrix: the only fold it is of
     unreachable  why no command of fertool's gives a number to compare with this one
 

@@ -56,7 +56,7 @@ def score(
         {"classes", "confidence", "fused" (number of runs), "subsets": {"all": {...}, name: {...}}}; each subset has
         n_rows, n_unlabelled (label -1, left out), n_total, n_correct, accuracy, low, high, macro_accuracy, confusion
         (counts, rows true), classes {name: support, n_predicted, n_correct, recall, precision, f1}, n_missed (rows
-        where no face was found and the whole picture was kept; None if the predictions do not say), and `found` and
+        where no face was found and the whole image was kept; None if the predictions do not say), and `found` and
         `missed` with n_total, n_correct, accuracy, low, high of the two kinds of rows.
 
     Raises:
@@ -181,13 +181,13 @@ def _same_faces(files: list[Artefact]) -> Scored:
         if only_one:
             raise ArtefactError(
                 f"{first.path} and {other.path} are not about the same faces: only one of them has {only_one[0]!r}",
-                "predict the same split of the same data set with both runs",
+                "predict the same split of the same dataset with both runs",
             )
         order = np.array([place[i] for i in ids], dtype=np.int64)
         if not np.array_equal(np.asarray(other["label"])[order], labels):
             raise ArtefactError(
                 f"{first.path} and {other.path} give the same faces different labels",
-                "use the same data set and the same rule for its labels",
+                "use the same dataset and the same rule for its labels",
             )
         scores.append(np.asarray(other["logits"])[order])
     return Scored(first, labels, tuple(scores))

@@ -51,7 +51,7 @@ def setup_of(
     crossed: bool = False,
 ) -> Setup | None:
     """Return what a run and its predictions are in the terms of its paper; None if no number of a paper
-    belongs to them: there is no paper, the data set is not known, or the split that is scored was trained on.
+    belongs to them: there is no paper, the dataset is not known, or the split that is scored was trained on.
 
     Args:
         faces: those that were predicted; None if they are gone.
@@ -122,7 +122,7 @@ def _sources(subsets: Artefact | None) -> dict[str, str]:
 
 
 def fused(setups: list[Setup | None]) -> Setup | None:
-    """Return what the mean of the scores of several runs is; None where their paper or data set is not the same."""
+    """Return what the mean of the scores of several runs is; None where their paper or dataset is not the same."""
     if not setups or None in setups or len({(s.paper, s.dataset) for s in setups}) > 1:
         return None
     return replace(

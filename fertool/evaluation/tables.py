@@ -61,7 +61,7 @@ def _counts(result: Mapping, rates: bool) -> list[str]:
     if whole["n_unlabelled"]:
         lines.append(f"left out for want of a label: {whole['n_unlabelled']:,} of {whole['n_rows']:,}")
     if whole["n_missed"]:
-        line = f"no face found and the whole picture taken: {whole['n_missed']:,} of {whole['n_total']:,}"
+        line = f"no face found and the whole image taken: {whole['n_missed']:,} of {whole['n_total']:,}"
         if rates:
             line += f", {whole['missed']['accuracy']:.2f} % right"
             line += f" ({whole['found']['accuracy']:.2f} % of the others)" if whole["found"]["n_total"] else ""

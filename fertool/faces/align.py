@@ -144,7 +144,7 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: int, height: int | None = 
     """The (height, size[, 3]) uint8 output of a transform; a square one without `height`.
 
     When the face shrinks it is drawn several times as large first and averaged down, so that every source pixel
-    counts. Beyond the photograph its edge is repeated.
+    counts. Beyond the image its edge is repeated.
     """
     import cv2
 

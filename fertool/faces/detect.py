@@ -1,11 +1,11 @@
 """Face detectors: dlib's CNN and HOG, and MTCNN.
 
-All take RGB photographs and give boxes in their pixels: edges x0, y0, x1, y1, the centre of the top-left pixel being
-(0, 0), so that the whole photograph is (-0.5, -0.5, W - 0.5, H - 0.5).
+All take RGB images and give boxes in their pixels: edges x0, y0, x1, y1, the centre of the top-left pixel being
+(0, 0), so that the whole image is (-0.5, -0.5, W - 0.5, H - 0.5).
 
-A photograph is shown to a detector as it is unless it is very small or very large. Tiny pictures are mostly crops
+An image is shown to a detector as it is unless it is very small or very large. Tiny pictures are mostly crops
 filled by a face: if their shorter side is under `smallest` they are enlarged to that and get a border of a repeated
-edge, because detectors want some surroundings. Photographs over `LARGEST` pixels wide or high are shrunk to that.
+edge, because detectors want some surroundings. Images over `LARGEST` pixels wide or high are shrunk to that.
 """
 
 import sys
@@ -18,7 +18,7 @@ import numpy as np
 
 from fertool.errors import out_of_memory
 
-#: longest side at which photographs are searched; dlib's doubling stops there, too
+#: longest side at which images are searched; dlib's doubling stops there, too
 LARGEST = 1600
 
 #: border of enlarged pictures, as a fraction of their shorter side
@@ -29,7 +29,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Faces:
-    """What a detector found in one photograph.
+    """What a detector found in one image.
 
     Attributes:
         boxes: (n, 4) x0, y0, x1, y1 in pixels.
@@ -55,12 +55,12 @@ class Faces:
 
 
 class Detector(Protocol):
-    """Finds faces. `batch` is how many photographs of one size are worth showing at once."""
+    """Finds faces. `batch` is how many images of one size are worth showing at once."""
 
     batch: int
 
     def detect(self, images: Sequence[np.ndarray]) -> Iterator[Faces]:
-        """The faces in each of some (H, W, 3) RGB photographs, which have one size."""
+        """The faces in each of some (H, W, 3) RGB images, which have one size."""
         ...
 
 
@@ -68,7 +68,7 @@ def make(name: str, *, upsample: int = 1, device: str = "cpu", threshold: float 
     """Return a detector by name: "dlib-cnn", "dlib-hog" or "mtcnn".
 
     Args:
-        upsample: how often dlib's detectors double a photograph (tiny pictures are enlarged instead).
+        upsample: how often dlib's detectors double an image (tiny pictures are enlarged instead).
         device: where dlib's CNN and MTCNN run.
         threshold: score over which dlib's detectors take a face; below 0 they find more.
 
@@ -86,7 +86,7 @@ def make(name: str, *, upsample: int = 1, device: str = "cpu", threshold: float 
 
 @dataclass(frozen=True)
 class View:
-    """A photograph as a detector is shown it: scaled, then with a border of some pixels."""
+    """An image as a detector is shown it: scaled, then with a border of some pixels."""
 
     pixels: np.ndarray
     scale: float
@@ -97,12 +97,12 @@ class View:
         return self.scale > 1
 
     def back(self, xy: np.ndarray) -> np.ndarray:
-        """Points (..., 2) of the view in the photograph."""
+        """Points (..., 2) of the view in the image."""
         return (xy - self.border + 0.5) / self.scale - 0.5
 
 
 def view(image: np.ndarray, smallest: int) -> View:
-    """A photograph prepared for a detector, see the module's docstring."""
+    """An image prepared for a detector, see the module's docstring."""
     import cv2
 
     height, width = image.shape[:2]
@@ -150,7 +150,7 @@ class Mtcnn:
             answers = self._net.detect(np.stack([v.pixels for v in views]), landmarks=True)
         except torch.OutOfMemoryError:
             raise
-        except (RuntimeError, ValueError, IndexError) as e:  # facenet-pytorch fails on candidates beyond the photograph
+        except (RuntimeError, ValueError, IndexError) as e:  # facenet-pytorch fails on candidates beyond the image
             if out_of_memory(e):
                 raise
             return [_NOTHING] if len(views) == 1 else [faces for v in views for faces in self._ask([v])]
@@ -161,7 +161,7 @@ def _in_sixteens(forward: Callable, candidates):
     """What a network says of some candidates, shown to it in a number that is a multiple of 16.
 
     For every size of a batch PyTorch keeps what it compiled for it, and the number of candidates is another one in
-    every photograph: 70 MB after 10,000 of them.
+    every image: 70 MB after 10,000 of them.
     """
     from torch.nn.functional import pad
 
@@ -180,7 +180,7 @@ def _from_mtcnn(v: View, boxes: np.ndarray | None, scores: np.ndarray, points: n
 def _suppress(boxes: np.ndarray, scores: np.ndarray, threshold: float, method: str) -> np.ndarray:
     """MTCNN's last suppression of overlapping boxes, in place of facenet-pytorch's.
 
-    Candidates reaching out of the photograph can have equal scores, and an unstable sort took another one of them in
+    Candidates reaching out of the image can have equal scores, and an unstable sort took another one of them in
     a batch than alone. Overlap is relative to the smaller box ("Min", the only method it is called with).
     """
     x0, y0, x1, y1 = boxes.T

@@ -2,7 +2,7 @@
 
 After Hassner et al., "Effective Face Frontalization in Unconstrained Images" (CVPR 2015): one surface serves for all
 faces, the head's pose is found by its landmarks, each pixel of the frontal view is looked up where the surface shows
-it in the photograph, and what the photograph hides is taken from the other half of the face. The surface is rigid:
+it in the image, and what the image hides is taken from the other half of the face. The surface is rigid:
 what a face has of its own, and its expression, is carried over and not fitted away.
 """
 
@@ -25,18 +25,18 @@ _BETWEEN = (
 
 _BACK = 1.2  # no part of the surface lies further back: behind the ears
 _LEFT, _TOP, _STEP, _WIDE, _HIGH = -2.0, -2.5, 0.05, 81, 111  # of the grid on which the surface is kept
-_STEEPEST = 0.5  # cosine: a head that looks further away has too little of its front in the photograph
+_STEEPEST = 0.5  # cosine: a head that looks further away has too little of its front in the image
 
 # what counts as seen, as (not at all, wholly): the cosine between surface and camera; in distances between the eyes,
 # how far something nearer lies before it, and how far it lies inside the outline that the landmarks draw
 _FACING, _BEFORE, _INSIDE = (0.3, 0.6), (0.3, 0.15), (-0.07, 0.05)
 _FOREHEAD, _TEMPLES = 1.0, 0.6  # how far the outline goes on above brows and jaw
-_BIN = 0.06  # what lies so close together in the photograph hides one another
+_BIN = 0.06  # what lies so close together in the image hides one another
 _SOFT = 0.03  # distances between the eyes over which hidden and seen are blended
 
 _TINY = 1e-12  # what is shorter has no direction
 
-_FINER, _ROOM = 2, 0.5  # the photograph is first cut out so much finer than the output, and wider on each side
+_FINER, _ROOM = 2, 0.5  # the image is first cut out so much finer than the output, and wider on each side
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Frontal:
     """The frontal view of a face.
 
     Attributes:
-        marks: (68, 2) landmarks in pixels of the photograph.
-        turn, scale, shift: (3, 3), number, (2,): p → scale · (turn p)_xy + shift takes the mean head to the photograph.
+        marks: (68, 2) landmarks in pixels of the image.
+        turn, scale, shift: (3, 3), number, (2,): p → scale · (turn p)_xy + shift takes the mean head to the image.
         seat: (2, 3) x, y of a head that looks ahead → output.
         shape: height and width of the output.
     """
@@ -59,18 +59,18 @@ class Frontal:
 
     @property
     def landmarks(self) -> np.ndarray:
-        """(68, 2) in pixels of the output: those of the photograph, each at its depth on the mean head."""
+        """(68, 2) in pixels of the output: those of the image, each at its depth on the mean head."""
         return align.apply(self.seat, _ahead(self.marks, self.turn, self.scale, self.shift))
 
     @property
     def matrix(self) -> np.ndarray:
-        """(2, 3) photograph → output, of the plane in which eyes and mouth lie."""
+        """(2, 3) image → output, of the plane in which eyes and mouth lie."""
         plane = self.scale * np.column_stack([self.turn[:2, :2], self.turn[:2, 2] * POINTS[36:, 2].mean()])
         back = align.invert(plane + np.pad(self.shift[:, None], ((0, 0), (2, 0))))
         return np.column_stack([self.seat[:, :2] @ back[:, :2], align.apply(self.seat, back[:, 2])])
 
     def draw(self, image: np.ndarray) -> np.ndarray:
-        """The (height, width[, 3]) uint8 frontal view out of an (H, W[, 3]) photograph."""
+        """The (height, width[, 3]) uint8 frontal view out of an (H, W[, 3]) image."""
         import cv2
 
         height, width = self.shape
@@ -91,7 +91,7 @@ class Frontal:
         return np.rint(drawn + mirrored * (drawn[:, ::-1] - drawn)).astype(np.uint8)
 
     def _seen(self, surface: np.ndarray, turned: np.ndarray, where: np.ndarray) -> np.ndarray:
-        """(height, width) 0..1: how well the photograph shows each point of the surface."""
+        """(height, width) 0..1: how well the image shows each point of the surface."""
         import cv2
 
         outward = np.cross(np.gradient(surface, axis=0), np.gradient(surface, axis=1))
@@ -107,7 +107,7 @@ class Frontal:
         return cv2.GaussianBlur(seen, (0, 0), max(soft, 0.3))
 
     def _inside(self, where: np.ndarray) -> np.ndarray:
-        """How far (H, W, 2) places of the photograph lie inside the face's outline, in distances between the eyes.
+        """How far (H, W, 2) places of the image lie inside the face's outline, in distances between the eyes.
 
         Landmarks of the jaw slide to the visible outline of a turned head: beyond it is background.
         """
@@ -159,7 +159,7 @@ def see(
 
 
 def _ahead(marks: np.ndarray, turn: np.ndarray, scale: float, shift: np.ndarray) -> np.ndarray:
-    """x, y (68, 2) in the head's frame of landmarks (68, 2) in the photograph, their depths being the mean head's."""
+    """x, y (68, 2) in the head's frame of landmarks (68, 2) in the image, their depths being the mean head's."""
     flat = (marks - shift) / scale - POINTS[:, 2:] * turn[:2, 2]
     return flat @ np.linalg.inv(turn[:2, :2]).T
 

@@ -1,4 +1,4 @@
-"""Photographs as people have them on disk: any common format, mode and orientation → upright 8-bit pixels."""
+"""Images as people have them on disk: any common format, mode and orientation → upright 8-bit pixels."""
 
 import errno
 import io
@@ -10,7 +10,7 @@ import numpy as np
 
 from fertool.errors import DataError, out_of_memory
 
-#: larger photographs are refused before they are decoded (a decompression bomb is a small file)
+#: larger images are refused before they are decoded (a decompression bomb is a small file)
 MAX_PIXELS = 100_000_000
 MAX_SIDE = 32_000  # OpenCV warps no wider ones
 MAX_BYTES = 1 << 30
@@ -25,11 +25,11 @@ _DEPTHS = (8, 10, 12, 14, 16)  # bits of a value that 16-bit files hold
 
 
 class UnreadableImage(DataError):
-    """A file that is no photograph that can be used."""
+    """A file that is no image that can be used."""
 
 
 def read_image(path: Path | str) -> np.ndarray:
-    """A photograph as (H, W, 3) RGB or (H, W) grey uint8, turned upright as its EXIF data say.
+    """An image as (H, W, 3) RGB or (H, W) grey uint8, turned upright as its EXIF data say.
 
     The format is told by what the file holds, not by its name. Of animations the first frame is taken, and what is
     transparent is laid over white. Values of 16-bit files are scaled from the smallest of 8, 10, 12, 14 and 16 bits

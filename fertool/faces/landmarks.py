@@ -1,7 +1,7 @@
 """Landmarks inside a found face: dlib's 68 points, MTCNN's five, and those of a supervised descent.
 
 Each is placed on the face cut out at a fixed size, so that a face of 40 pixels is located to fractions of a pixel and
-one of 4,000 is not slower. Coordinates are pixels of the photograph, the centre of the top-left one being (0, 0).
+one of 4,000 is not slower. Coordinates are pixels of the image, the centre of the top-left one being (0, 0).
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ class Placer(Protocol):
     """Places landmarks."""
 
     def place(self, image: np.ndarray, box: np.ndarray, points: np.ndarray | None, detector: str) -> np.ndarray:
-        """(K, 2) landmarks of a face in an (H, W, 3) RGB photograph.
+        """(K, 2) landmarks of a face in an (H, W, 3) RGB image.
 
         Args:
             box: x0, y0, x1, y1 of the face, as `detector` draws it.
@@ -56,7 +56,7 @@ def sdm_file(learnt: Path | str | None) -> Path:
     if learnt is None:
         raise UsageError(
             "--landmarks sdm needs a file of steps that were learnt",
-            "make one with: fertool fit-sdm FOLDER (photographs and .pts files), then add --sdm FILE",
+            "make one with: fertool fit-sdm FOLDER (images and .pts files), then add --sdm FILE",
         )
     return Path(learnt)
 
@@ -66,7 +66,7 @@ class Ert68:
 
     The trees were grown on the squares that dlib's HOG detector draws around upright faces, and are as good as what
     they get. So the first square is put where that detector would have drawn it, and landmarks are placed again on the
-    square and turned upright by the first ones. On 250 photographs of HELEN and AFW with MTCNN's boxes this brings
+    square and turned upright by the first ones. On 250 images of HELEN and AFW with MTCNN's boxes this brings
     the faces whose mean error is over a tenth of the distance between the outer eye corners from 16 % to 1 %. With
     MTCNN's points four of five first squares are as good as the second.
     """
@@ -132,7 +132,7 @@ class Sdm:
     """A supervised descent that `fertool fit-sdm` learnt, see `fertool.faces.sdm`.
 
     The first cut-out is laid by the detector's five points or box, the second by the landmarks found in the first. On
-    AFW, taught by 870 photographs of HELEN, this takes the faces whose mean error is over a tenth of the distance
+    AFW, taught by 870 images of HELEN, this takes the faces whose mean error is over a tenth of the distance
     between the outer eye corners from 3.4 % to 3.1 % with MTCNN's points, and from 12.4 % to 5.3 % with its box alone.
     """
 

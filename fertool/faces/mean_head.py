@@ -5,7 +5,7 @@ origin midway between the eyeballs, the unit the distance between their centres 
 straight into the camera looks along -z; the person's left is at positive x.
 
 The points are vertices of the MakeHuman head (CC0). The jaw contour (0-16) runs over fixed vertices from the temple
-along the edge of the jaw to the chin, so on a turned head it stays on the bone, while annotators of photographs (and
+along the edge of the jaw to the chin, so on a turned head it stays on the bone, while annotators of images (and
 networks trained on their work) slide it to the visible outline.
 """
 

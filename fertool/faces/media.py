@@ -1,4 +1,4 @@
-"""Photographs, folders of them, films and cameras as one stream of pictures, of which one at a time is in memory."""
+"""Images, folders of them, videos and cameras as one stream of pictures, of which one at a time is in memory."""
 
 import os
 import re
@@ -21,12 +21,12 @@ from fertool.outputs import is_drawn
 
 _CAMERA = re.compile(r"[0-9]{1,4}")  # longer ones are names of files
 _EXACT = (".avi",)  # states the exact number of its frames
-_SHORT = 0.95  # a film with less of its frames than this ends too early; the number a file states is an estimate
+_SHORT = 0.95  # a video with less of its frames than this ends too early; the number a file states is an estimate
 
 
 @dataclass(frozen=True)
 class Source:
-    """A photograph, a film or a camera.
+    """An image, a video or a camera.
 
     Attributes:
         name: what the user calls it.
@@ -52,15 +52,15 @@ class Source:
 
 @dataclass(frozen=True)
 class Picture:
-    """A photograph, or a frame of a film.
+    """An image, or a frame of a video.
 
     Attributes:
         source: where it comes from.
         pixels: (H, W, 3) RGB or (H, W) grey uint8; None if it cannot be read.
         problem: why it cannot be read, or what is wrong with the film, of which it then is the end.
-        frame: its number in the film, from 1; 0 for a photograph.
-        seconds: since the film began, or since the camera was switched on; NaN for a photograph.
-        rate: frames per second of a film as they are taken here; 0 if unknown.
+        frame: its number in the film, from 1; 0 for an image.
+        seconds: since the film began, or since the camera was switched on; NaN for an image.
+        rate: frames per second of a video as they are taken here; 0 if unknown.
     """
 
     source: Source
@@ -118,7 +118,7 @@ def _file(name: str, path: Path, below: str) -> Source:
 
 
 def count(sources: Iterable[Source], every: int) -> int | None:
-    """How many pictures they have, as far as films state it; None with a camera among them."""
+    """How many pictures they have, as far as videos state it; None with a camera among them."""
     total = 0
     for source in sources:
         if source.is_camera:
@@ -131,7 +131,7 @@ def pictures(sources: Iterable[Source], every: int = 1) -> Iterator[Picture]:
     """All pictures, in order.
 
     Args:
-        every: of a film or camera, only every N-th frame.
+        every: of a video or camera, only every N-th frame.
 
     Raises:
         OSError, MemoryError: a file cannot be read now, which says nothing of its picture.
@@ -142,10 +142,10 @@ def pictures(sources: Iterable[Source], every: int = 1) -> Iterator[Picture]:
         elif source.is_film:
             yield from _frames(source, every)
         else:
-            yield _photograph(source)
+            yield _still(source)
 
 
-def _photograph(source: Source) -> Picture:
+def _still(source: Source) -> Picture:
     try:
         return Picture(source, read_image(source.at))
     except UnreadableImage as e:
@@ -164,7 +164,7 @@ def _frames(source: Source, every: int) -> Iterator[Picture]:
         if not film.isOpened():
             if not source.is_camera:
                 probe(source.at)
-            yield Picture(source, None, "there is no such camera" if source.is_camera else "not a film, or damaged")
+            yield Picture(source, None, "there is no such camera" if source.is_camera else "not a video, or damaged")
             return
         stated, rate = film.get(cv2.CAP_PROP_FRAME_COUNT), film.get(cv2.CAP_PROP_FPS) / every
         for number, milliseconds in grabbed(film, source.at):

@@ -1,6 +1,6 @@
 """The convolutions of MTCNN's last network (Zhang et al., 2016), whose features also tell head pose.
 
-They have seen very many photographs of faces from all sides, small and blurred ones too. The weights are those of the
+They have seen very many images of faces from all sides, small and blurred ones too. The weights are those of the
 package facenet-pytorch; its file is read here without importing the package, which takes seconds.
 """
 

@@ -1,4 +1,4 @@
-"""From a photograph to the faces in it, each brought to the output: what a data set's photographs and any others have
+"""From an image to the faces in it, each brought to the output: what a dataset's images and any others have
 in common."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,7 +11,7 @@ import numpy as np
 from fertool.faces import align, detect, frontal, illumination, landmarks, pose
 from fertool.settings import DetectAlign
 
-#: photographs of one size are shown to a detector together up to so many pixels
+#: images of one size are shown to a detector together up to so many pixels
 _BATCH_PIXELS = 2_000_000
 
 Item = TypeVar("Item")
@@ -24,7 +24,7 @@ class Finder:
         device: where networks run.
 
     Attributes:
-        batch: how many photographs of one size are worth showing at once.
+        batch: how many images of one size are worth showing at once.
     """
 
     def __init__(self, settings: DetectAlign, device: str = "cpu"):
@@ -41,7 +41,7 @@ class Finder:
         self.batch = 1 if self._detector is None else self._detector.batch
 
     def groups(self, items: Iterable[Item], picture: Callable[[Item], np.ndarray | None]) -> Iterator[list[Item]]:
-        """Consecutive photographs of one size, as many as are worth showing at once; one without pixels is alone."""
+        """Consecutive images of one size, as many as are worth showing at once; one without pixels is alone."""
         group: list[Item] = []
         for item in items:
             image = picture(item)
@@ -62,12 +62,12 @@ class Finder:
         )
 
     def find(self, images: Sequence[np.ndarray]) -> Iterator[detect.Faces]:
-        """The faces in each of some (H, W, 3) RGB photographs of one size; without a detector each is a face."""
+        """The faces in each of some (H, W, 3) RGB images of one size; without a detector each is a face."""
         found = map(whole, images) if self._detector is None else self._detector.detect(images)
         return (faces.over(self.settings.min_score) for faces in found)
 
     def marks(self, image: np.ndarray, faces: detect.Faces, i: int) -> np.ndarray | None:
-        """(K, 2) landmarks of a found face in an (H, W, 3) RGB photograph; None if nobody places any."""
+        """(K, 2) landmarks of a found face in an (H, W, 3) RGB image; None if nobody places any."""
         if self._placer is None:
             return None
         five = None if faces.points is None else faces.points[i]
@@ -79,7 +79,7 @@ class Finder:
         return pose.make(self.settings.pose, self.settings.pose_weights, self._device)
 
     def cut(self, image: np.ndarray, box: np.ndarray, marks: np.ndarray | None) -> "Cut | None":
-        """A face of a grey or RGB photograph in the output, by its box and (K, 2) landmarks.
+        """A face of a grey or RGB image in the output, by its box and (K, 2) landmarks.
 
         Returns:
             None if landmarks are needed and missing, or coincide, or a head to be seen from the front is turned too
@@ -99,7 +99,7 @@ class Finder:
         return None if matrix is None else self._flat(image, matrix, marks)
 
     def keep(self, image: np.ndarray) -> "Cut":
-        """The whole photograph in the output."""
+        """The whole image in the output."""
         return self._flat(image, align.crop(whole(image).boxes[0], self.settings.size, height=self.settings.height))
 
     def _flat(self, image: np.ndarray, matrix: np.ndarray, marks: np.ndarray | None = None) -> "Cut":
@@ -119,9 +119,9 @@ class Cut:
 
     Attributes:
         pixels: (H, W, C) uint8.
-        matrix: (2, 3) photograph → output; of a head seen from the front, for the plane of eyes and mouth.
+        matrix: (2, 3) image → output; of a head seen from the front, for the plane of eyes and mouth.
         marks: (K, 2) landmarks in pixels of the output, or None.
-        pose: of the head in the photograph and its error, if they were needed.
+        pose: of the head in the image and its error, if they were needed.
     """
 
     pixels: np.ndarray
@@ -136,7 +136,7 @@ def rgb(image: np.ndarray) -> np.ndarray:
 
 
 def whole(image: np.ndarray) -> detect.Faces:
-    """A photograph as the only face in it."""
+    """An image as the only face in it."""
     height, width = image.shape[:2]
     return detect.Faces(np.array([(-0.5, -0.5, width - 0.5, height - 0.5)]), np.array([np.inf]))
 

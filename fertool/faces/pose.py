@@ -1,6 +1,6 @@
 """Head pose: who estimates it, and one way, from 68 landmarks: the turn of a mean head whose points best fall on them.
 
-The camera is a perspective one a metre from the head and pointed at it, because a crop of a photograph no longer
+The camera is a perspective one a metre from the head and pointed at it, because a crop of an image no longer
 tells its camera; for faces further away or nearer this matters little. The angles are those of `head_points.rotation`.
 """
 
@@ -39,7 +39,7 @@ class Estimator(Protocol):
         """(n, 3) pitch, yaw and roll in degrees, and (n,) errors; NaN where unknown.
 
         Args:
-            images: an (H, W, 3) RGB photograph for each head.
+            images: an (H, W, 3) RGB image for each head.
             boxes: of its face, x0, y0, x1, y1, as `detector` draws it.
             landmarks: its (K, 2) landmarks, or None.
         """
@@ -85,7 +85,7 @@ def estimate(landmarks: np.ndarray) -> tuple[tuple[float, float, float], float]:
     """Pose of one face.
 
     Args:
-        landmarks: (68, 2) x, y in pixels of the source photograph, iBUG order.
+        landmarks: (68, 2) x, y in pixels of the source image, iBUG order.
 
     Returns:
         (pitch, yaw, roll) in degrees, and the error: the root mean square distance between the landmarks and the

@@ -1,9 +1,9 @@
 """Head pose from pixels: what MTCNN's last network sees of a face, and two small networks that tell the turn from it.
 
-The features come from photographs (`fertool.faces.onet`); what they mean for the pose was learnt from rendered heads
+The features come from images (`fertool.faces.onet`); what they mean for the pose was learnt from rendered heads
 only, whose turn is known (`tests/bench/teach_pose.py`). The rough network corrects where the head is, how large it is
 and how far it leans; the fine one looks at it again, upright and in the middle. Every look is a mean of the face
-and its mirror image, so the mirror image of a photograph has exactly the mirrored pose.
+and its mirror image, so the mirror image of an image has exactly the mirrored pose.
 """
 
 from collections.abc import Callable, Sequence
@@ -41,7 +41,7 @@ def estimate(
     """Pose of the faces in some boxes, all looked at together.
 
     Args:
-        images: an (H, W) or (H, W, 3) RGB photograph for each face.
+        images: an (H, W) or (H, W, 3) RGB image for each face.
         boxes: x0, y0, x1, y1 in its pixels, as `detector` draws it.
         device: where the networks run.
 
@@ -104,7 +104,7 @@ def _patch(image: np.ndarray, middle: np.ndarray, square: float) -> tuple[np.nda
 
 
 def _look(images: list[np.ndarray], middle: np.ndarray, side: np.ndarray, lean: np.ndarray, network) -> np.ndarray:
-    """The outputs (n, 9) for a square of each photograph, which leans by so many degrees."""
+    """The outputs (n, 9) for a square of each image, which leans by so many degrees."""
     scale = onet.SIDE / side
     matrices = (scale * _turn(-lean)).transpose(2, 0, 1)
     shifts = (onet.SIDE - 1) / 2 - np.einsum("nij,nj->ni", matrices, middle)

@@ -121,7 +121,7 @@ class Face:
 
 
 def close_up(image: np.ndarray, points: np.ndarray, mean: np.ndarray) -> Face:
-    """What is needed of an (H, W) or (H, W, 3) uint8 photograph to learn from a face with (K, 2) landmarks."""
+    """What is needed of an (H, W) or (H, W, 3) uint8 image to learn from a face with (K, 2) landmarks."""
     import cv2
 
     if image.ndim == 3:

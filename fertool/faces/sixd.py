@@ -75,7 +75,7 @@ class SixDRepNet:
         self._net, self._device = net.eval().to(device), device
 
     def __call__(self, images, boxes, landmarks, detector) -> tuple[np.ndarray, np.ndarray]:
-        """(n, 3) pitch, yaw and roll in degrees of the faces in boxes of (H, W, 3) photographs, and NaN: it gives no
+        """(n, 3) pitch, yaw and roll in degrees of the faces in boxes of (H, W, 3) images, and NaN: it gives no
         error."""
         cut = np.stack([_cut(image, box) for image, box in zip(images, boxes, strict=True)])
         pixels = torch.from_numpy(cut).to(self._device).permute(0, 3, 1, 2).float() / 255

@@ -17,7 +17,7 @@ DIGEST = 16
 #: size in bytes, and times of the last change of content and of the file's entry in ns
 Stat = tuple[int, int, int]
 
-NO_FILE: Stat = (0, 0, 0)  # the data set draws its images
+NO_FILE: Stat = (0, 0, 0)  # the dataset draws its images
 MISSING: Stat = (-1, -1, -1)
 
 
@@ -35,7 +35,7 @@ def stat(path: Path | None) -> Stat:
 
 
 def listed(path: Path | None) -> Stat:
-    """Size and times of a file that a data set lists, MISSING if there is none.
+    """Size and times of a file that a dataset lists, MISSING if there is none.
 
     Raises:
         OSError: it cannot be asked now.

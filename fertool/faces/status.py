@@ -1,4 +1,4 @@
-"""What became of a photograph: the `status` column of a faces file."""
+"""What became of an image: the `status` column of a faces file."""
 
 PENDING, OK, SEVERAL, KEPT, NO_FACE, UNREADABLE = range(6)
 
@@ -7,7 +7,7 @@ NAMES = {
     PENDING: "pending",
     OK: "ok",
     SEVERAL: "several faces, largest taken",
-    KEPT: "no face, whole picture kept",
+    KEPT: "no face, whole image kept",
     NO_FACE: "no face",
     UNREADABLE: "unreadable",
 }

@@ -1,4 +1,4 @@
-"""Even lighting in photographs of any size, as faces had it: in windows of a face's size (Sun et al., 4.2)."""
+"""Even lighting in images of any size, as faces had it: in windows of a face's size (Sun et al., 4.2)."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ def normalise_windows(image: np.ndarray, diffusion: float, clipped: float, size:
 
     Args:
         image: (H, W) uint8.
-        size: height and width of a window; a smaller photograph is a window itself.
+        size: height and width of a window; a smaller image is a window itself.
 
     Returns:
         (H, W) uint8.

@@ -1,4 +1,4 @@
-"""One photograph after the other → aligned faces: the work of a detect-align process."""
+"""One image after the other → aligned faces: the work of a detect-align process."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ def make(dataset: Dataset, settings: DetectAlign, points: int, device: str) -> "
 
 
 class Aligner:
-    """Finds, marks and aligns the faces of a data set's photographs.
+    """Finds, marks and aligns the faces of a dataset's images.
 
     Args:
         points: how many landmarks a row has; 0 if nobody places any.
@@ -40,27 +40,27 @@ class Aligner:
         self._pose = self._finder.pose
 
     def __call__(self, tasks: Sequence["Task"]) -> Iterator[dict]:
-        """The columns of each row, in order; consecutive photographs of one size share a batch of the detector.
+        """The columns of each row, in order; consecutive images of one size share a batch of the detector.
 
         Raises:
-            OSError, MemoryError: a file cannot be read now, which says nothing of its photograph.
+            OSError, MemoryError: a file cannot be read now, which says nothing of its image.
             DataError: a table changed after it was listed.
         """
-        photographs = (_read(self.dataset, task) for task in tasks)
-        for group in self._finder.groups(photographs, lambda p: p.image):
+        sources = (_read(self.dataset, task) for task in tasks)
+        for group in self._finder.groups(sources, lambda p: p.image):
             rows = [self._row(UNREADABLE, problem=group[0].problem)] if group[0].image is None else self._faces(group)
-            for photograph, row in zip(group, rows, strict=True):
-                yield row | {"source_digest": photograph.digest, "source_stat": photograph.stat}
+            for source, row in zip(group, rows, strict=True):
+                yield row | {"source_digest": source.digest, "source_stat": source.stat}
 
-    def _faces(self, group: list["_Photograph"]) -> list[dict]:
+    def _faces(self, group: list["_SourceImage"]) -> list[dict]:
         colour = [rgb(p.image) for p in group]
         if self.settings.detector == "dataset":
             found = (_shipped(self.settings.box or p.sample.box).over(self.settings.min_score) for p in group)
         else:
             found = self._finder.find(colour)
         rows, heads = [], []
-        for photograph, pixels, faces in zip(group, colour, found, strict=True):
-            row, head = self._face(photograph.sample, photograph.image, pixels, faces)
+        for source, pixels, faces in zip(group, colour, found, strict=True):
+            row, head = self._face(source.sample, source.image, pixels, faces)
             rows.append(row)
             if head is not None:
                 heads.append((row, *head))
@@ -74,7 +74,7 @@ class Aligner:
     def _face(
         self, sample: Sample, image: np.ndarray, colour: np.ndarray, faces: detect.Faces
     ) -> tuple[dict, tuple | None]:
-        """The columns of a row; and photograph, box and landmarks of a head whose pose is not among them yet."""
+        """The columns of a row; and image, box and landmarks of a head whose pose is not among them yet."""
         if not len(faces):
             return self._missed(image), None
         chosen = faces.largest()
@@ -122,7 +122,7 @@ class Task:
     """A row of the table to be made.
 
     Attributes:
-        stat: size and times of its file when the data set was listed.
+        stat: size and times of its file when the dataset was listed.
     """
 
     row: int
@@ -131,8 +131,8 @@ class Task:
 
 
 @dataclass(frozen=True)
-class _Photograph:
-    """A photograph of a data set, or why it cannot be used; `digest` and `stat` say what was read."""
+class _SourceImage:
+    """An image of a dataset, or why it cannot be used; `digest` and `stat` say what was read."""
 
     sample: Sample
     image: np.ndarray | None
@@ -141,7 +141,7 @@ class _Photograph:
     problem: str = ""
 
 
-def _read(dataset: Dataset, task: Task) -> _Photograph:
+def _read(dataset: Dataset, task: Task) -> _SourceImage:
     sample, stat, image, problem = task.sample, task.stat, None, "no such file"
     if stat != source_file.MISSING:
         stat = source_file.stat(sample.path)  # before it is read: a later change will show
@@ -151,11 +151,11 @@ def _read(dataset: Dataset, task: Task) -> _Photograph:
             image, problem = dataset.read(sample), ""
         except UnreadableImage as e:
             problem = e.message.removeprefix(f"{sample.path}: ")
-    return _Photograph(sample, image, source_file.digest(image), stat, problem)
+    return _SourceImage(sample, image, source_file.digest(image), stat, problem)
 
 
 def source_digests(dataset: Dataset):
-    """What a process does that only looks whether photographs have changed: Task → digest of its pixels."""
+    """What a process does that only looks whether images have changed: Task → digest of its pixels."""
     return lambda tasks: (_read(dataset, task).digest for task in tasks)
 
 

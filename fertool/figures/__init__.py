@@ -4,7 +4,7 @@
 KINDS = {
     "gradcam": "which parts of faces speak for their class: Grad-CAM and guided Grad-CAM of runs side by side",
     "mean-attention": "mean face, mean attention and their product for every emotion, beside its Action Units",
-    "group": "attention over whole photographs of several people, and on the faces among it (--photos)",
+    "group": "attention over whole images of several people, and on the faces among it (--photos)",
     "grid": "weights of the parts of single faces as grids, of runs side by side",
     "obscure": "what covering a part of a face does to the weights of all its parts",
     "regions": "weights of the regions of single faces, of one or two runs: µν / Σµν or softmax(µν)",
@@ -16,8 +16,8 @@ KINDS = {
     "crops": "the regions that crop-regions cut",
     "landmarks": "landmarks of single faces, and the regions that hang on them",
     "masks": "masks of the regions; of a run that finds them itself, how well it does",
-    "steps": "from the photograph to the aligned face, step by step (--photos)",
+    "steps": "from the image to the aligned face, step by step (--photos)",
 }
 
-#: those that can be drawn of a data set's faces, without a run
+#: those that can be drawn of a dataset's faces, without a run
 OF_FACES = ("crops", "landmarks", "masks", "steps")

@@ -1,4 +1,4 @@
-"""Photographs with the faces in them framed and labelled, and where the network looked."""
+"""Images with the faces in them framed and labelled, and where the network looked."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

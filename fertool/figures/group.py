@@ -1,4 +1,4 @@
-"""Attention over whole photographs (Sun et al., Fig. 7)."""
+"""Attention over whole images (Sun et al., Fig. 7)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from matplotlib.patches import Rectangle
 from fertool.figures import style
 from fertool.figures.sheet import Sheet, colours, enlarge, heated
 
-_TALLEST = 2.1  # inches of a photograph
+_TALLEST = 2.1  # inches of an image
 
 
 @dataclass(frozen=True)
-class Photograph:
-    """A photograph as the network saw it.
+class GroupImage:
+    """An image as the network saw it.
 
     Attributes:
         name: shown above it.
@@ -35,12 +35,12 @@ class Photograph:
 
     @property
     def spread(self) -> np.ndarray:
-        """(H, W) attention enlarged to the photograph, sums to 1."""
+        """(H, W) attention enlarged to the image, sums to 1."""
         return spread(self.attention, *self.image.shape[:2])
 
     @property
     def share(self) -> tuple[float, float]:
-        """How much of the attention, and of the photograph, lies in the soft boxes."""
+        """How much of the attention, and of the image, lies in the soft boxes."""
         return float((self.spread * self.soft).sum()), float(self.soft.mean())
 
 
@@ -50,16 +50,16 @@ def spread(attention: np.ndarray, height: int, width: int) -> np.ndarray:
     return found / found.sum()
 
 
-def draw(photographs: Sequence[Photograph], title: str) -> Figure:
-    """Rows are photographs: with the detector's boxes; under the network's attention; under what is left of it in the
+def draw(images: Sequence[GroupImage], title: str) -> Figure:
+    """Rows are images: with the detector's boxes; under the network's attention; under what is left of it in the
     soft boxes."""
     width = (style.PAGE - 0.1) / 3
-    heights = [min(_TALLEST, width * p.image.shape[0] / p.image.shape[1]) for p in photographs]
-    between = dict.fromkeys(range(1, len(photographs)), 0.17)
-    sheet = Sheet(len(photographs), 3, (width, heights), left=0.02, top=0.5, before_rows=between)
+    heights = [min(_TALLEST, width * p.image.shape[0] / p.image.shape[1]) for p in images]
+    between = dict.fromkeys(range(1, len(images)), 0.17)
+    sheet = Sheet(len(images), 3, (width, heights), left=0.02, top=0.5, before_rows=between)
     for column, words in enumerate((title, "attention", "attention × soft boxes")):
         sheet.head(words, column, lift=0.17, size=8)
-    for row, photo in enumerate(photographs):
+    for row, photo in enumerate(images):
         n, (mine, area) = len(photo.boxes), photo.share
         sheet.head(f"{style.shorten(photo.name, 30)}, {n} face{'s' * (n != 1)}", 0, row=row, size=6)
         if n:

@@ -1,4 +1,4 @@
-"""How photographs become faces and faces get regions: panels of the preparation (Sun et al., Fig. 3 and 4; MAN's Fig. 3
+"""How images become faces and faces get regions: panels of the preparation (Sun et al., Fig. 3 and 4; MAN's Fig. 3
 and 4), and how well a network finds the regions itself."""
 
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ _DIMMED = 0.45  # brightness outside a mask
 
 @dataclass(frozen=True)
 class Prepared:
-    """A photograph and what was made of it.
+    """An image and what was made of it.
 
     Attributes:
         name: shown at the left.
-        photograph: (H, W, C) uint8.
+        image: (H, W, C) uint8.
         box: (4,) the detector's, in its pixels.
         points: (K, 2) landmarks in its pixels; none for K = 0.
         aligned: (h, w, C) the face cut out of it.
@@ -32,7 +32,7 @@ class Prepared:
     """
 
     name: str
-    photograph: np.ndarray
+    image: np.ndarray
     box: np.ndarray
     points: np.ndarray
     aligned: np.ndarray
@@ -40,12 +40,12 @@ class Prepared:
 
 
 def steps(faces: Sequence[Prepared]) -> Figure:
-    """Rows are photographs; columns what detect-align did, one step after the other."""
-    heads = ["photograph", "detected", "landmarks", "aligned"]
+    """Rows are images; columns what detect-align did, one step after the other."""
+    heads = ["image", "detected", "landmarks", "aligned"]
     if any(f.normalised is not None for f in faces):
         heads.append("even light")
     side = min(1.25, (style.PAGE - 0.7) / len(heads) - 0.04)
-    tall = [min(1.3, max(1.0, f.photograph.shape[0] / f.photograph.shape[1])) * side for f in faces]
+    tall = [min(1.3, max(1.0, f.image.shape[0] / f.image.shape[1])) * side for f in faces]
     sheet = Sheet(len(faces), len(heads), (side, tall), left=0.7)
     for column, head in enumerate(heads):
         sheet.head(head, column)
@@ -53,13 +53,13 @@ def steps(faces: Sequence[Prepared]) -> Figure:
         sheet.label(row, face.name)
         x0, y0, x1, y1 = face.box
         for column in range(3):
-            ax = _equal(sheet.at(row, column), face.photograph)
+            ax = _equal(sheet.at(row, column), face.image)
             if column == 1:
                 frame = {"fill": False, "edgecolor": _FRAME, "linewidth": 1.2}
                 ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, clip_on=False, **frame))
             if column == 2 and len(face.points):
                 ax.scatter(*face.points.T, s=2.5, c=_DOT, linewidths=0)
-                height, width = face.photograph.shape[:2]
+                height, width = face.image.shape[:2]
                 across, down = 0.15 * (x1 - x0), 0.15 * (y1 - y0)
                 ax.set_xlim(max(x0 - across, -0.5), min(x1 + across, width - 0.5))
                 ax.set_ylim(min(y1 + down, height - 0.5), max(y0 - down, -0.5))

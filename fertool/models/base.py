@@ -126,11 +126,11 @@ class FerModel(nn.Module, ABC):
 
     @property
     def frozen(self) -> nn.Module | None:
-        """The trained network this one stands on."""
+        """Return the pretrained part."""
         return getattr(self, self.stands_on) if self.stands_on else None
 
     def train(self, mode: bool = True) -> "FerModel":
-        """As in torch, but the network this one stands on stays as it was trained, its batch statistics too."""
+        """Set the mode as in torch; the pretrained part stays as it was trained, batch statistics included."""
         super().train(mode)
         if self.frozen is not None:
             self.frozen.eval().requires_grad_(False)

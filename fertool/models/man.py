@@ -49,7 +49,7 @@ class ManSettings(Settings):
         "initialises the convolutions by He's rule instead of Xavier's",
     ] = "vgg-face"
     xavier: XavierFan = "in"
-    part: Annotated[dict, "settings of the RASnet it stands on; taken from its run"] = field(default_factory=dict)
+    part: Annotated[dict, "settings of the pretrained RASnet; taken from its run"] = field(default_factory=dict)
 
 
 class Man(FerModel):

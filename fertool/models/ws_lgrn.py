@@ -57,7 +57,7 @@ class WsLgrnSettings(Settings):
     size: Annotated[int, Gt(0), "side of the input"] = 48
     mean: Annotated[float, "of the training pixels, as a fraction of white"] = 0.5
     std: Annotated[float, Gt(0), "of the training pixels, as a fraction of white"] = 0.25
-    part: Annotated[dict, "settings of the AMG it stands on; taken from its run"] = field(default_factory=dict)
+    part: Annotated[dict, "settings of the pretrained AMG; taken from its run"] = field(default_factory=dict)
 
 
 class WsLgrn(FerModel):

@@ -72,7 +72,7 @@ def learn(
 
 
 def shipped() -> Guesser:
-    """The network that comes with fertool. It has seen rendered faces and drawings on them, no photograph."""
+    """The network that comes with fertool. It has seen rendered faces and drawings on them, no image."""
     net = Guesser()
     net.load_state_dict(load_file(str(WEIGHTS)))
     return net.eval()
@@ -101,7 +101,7 @@ def _varied(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     )
     matrix = torch.cat([torch.stack([across, along], 1) * scale[:, None, None], uniform(-0.08, 0.08, n, 2, 1)], 2)
     grid = F.affine_grid(matrix, list(x.shape), align_corners=False)
-    # alignment repeats the last line of a photograph that ends too early: so must pictures here, before things or not
+    # alignment repeats the last line of an image that ends too early: so must pictures here, before things or not
     ends = torch.where(uniform(0, 1, n, 4) < 0.25, uniform(0.55, 1, n, 4), torch.ones(n, 4))[:, :, None, None]
     grid = torch.stack(
         [grid[..., 0].clamp(-ends[:, 0], ends[:, 1]), grid[..., 1].clamp(-ends[:, 2].clamp(min=0.8), ends[:, 3])],

@@ -1,4 +1,4 @@
-"""The few landmarks that region geometry needs, out of the sets that detectors and data sets give.
+"""The few landmarks that region geometry needs, out of the sets that detectors and datasets give.
 
 Accepted sets: 68 points (iBUG order), 37 points (RAF-DB's automatic ones), 5 points (eye centres, nose tip, mouth
 corners) and 42 points (RAF-DB's five set by hand, then its 37). "Left" is the left of the image. Whatever unit and
@@ -31,7 +31,7 @@ FARTHEST = 1e6
 _COINCIDE = 1e-3  # pixels: landmarks that lie closer together than this lie in one place
 _EYE_HALF_WIDTH = 0.15  # of the distance between the eyes
 _LOWER_LIP = 0.25  # below the middle of the mouth, of the mouth's width
-_NOSE_TIP = 0.51  # of the way from between the eyes to the mouth: median of 1,207 hand-marked photographs (HELEN, AFW)
+_NOSE_TIP = 0.51  # of the way from between the eyes to the mouth: median of 1,207 hand-marked images (HELEN, AFW)
 
 _OUTLINED = [1, 2, 3, 4, 7]  # those of the eight that only an outline holds: eye corners and lower lip
 

@@ -1,4 +1,4 @@
-"""Boxes with soft edges: what is left of a map over a photograph when only faces count (Sun et al., Fig. 7)."""
+"""Boxes with soft edges: what is left of a map over an image when only faces count (Sun et al., Fig. 7)."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Which faces make up a rendered data set: people, splits, expressions, poses, occlusion.
+"""Which faces make up a rendered dataset: people, splits, expressions, poses, occlusion.
 
 Everything but the label is drawn without regard to it, so that nothing but the face tells the expression.
 """
@@ -19,7 +19,7 @@ _TURNED = 0.2  # share of faces from the wide range of poses
 
 @dataclass(frozen=True)
 class Planned:
-    """A face of the data set: its id, its subject's id, its split, and what to render."""
+    """A face of the dataset: its id, its subject's id, its split, and what to render."""
 
     id: str
     subject: str
@@ -28,7 +28,7 @@ class Planned:
 
 
 def plan(people: int, per_person: int, size: int, seed: int, mixed: int = 0) -> list[list[Planned]]:
-    """The faces of every person, in the order of the data set.
+    """The faces of every person, in the order of the dataset.
 
     People are parted into train, val and test (about 70, 10 and 20 %). Every person shows every expression equally
     often, but for one face where per_person is no multiple of seven. Mixed faces come after them: their eyes show

@@ -1,4 +1,4 @@
-"""combine: faces of several data sets → one faces file to train on, labels joined by name."""
+"""combine: faces of several datasets → one faces file to train on, labels joined by name."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from fertool import artefact, console, locks
 from fertool.artefact import Artefact, Column
 from fertool.errors import ArtefactError, DataError, UsageError
 
-#: columns that say who or what a row is: they get the data set's name in front, so that nobody is two people
+#: columns that say who or what a row is: they get the dataset's name in front, so that nobody is two people
 _NAMES = ("id", "subject", "sequence")
 
 
@@ -19,7 +19,7 @@ class Source:
 
     Attributes:
         faces: the faces file.
-        name: its data set's name in the workspace.
+        name: its dataset's name in the workspace.
         splits: only rows of these splits, all to be trained on; None for every row with the split it has.
     """
 
@@ -42,10 +42,10 @@ def run(sources: list[Source], *, out: Path, overwrite: bool = False) -> Path:
         ArtefactError: faces of different sizes; a file of other work at `out`.
     """
     if len(sources) < 2:
-        raise UsageError("combining takes two data sets or more", "e.g. fertool combine sfew fer2013:train")
+        raise UsageError("combining takes two datasets or more", "e.g. fertool combine sfew fer2013:train")
     names = [s.name for s in sources]
     if len(set(names)) < len(names) or len({s.faces.resolve() for s in sources}) < len(sources):
-        raise UsageError("the same data set is named twice", "name each once: fertool combine sfew fer2013:train,val")
+        raise UsageError("the same dataset is named twice", "name each once: fertool combine sfew fer2013:train,val")
     files = [artefact.read(s.faces, "faces") for s in sources]
     shapes = {f["images"].shape[1:] for f in files}
     if len(shapes) > 1:
@@ -86,7 +86,7 @@ def run(sources: list[Source], *, out: Path, overwrite: bool = False) -> Path:
 
 
 def summary(path: Path) -> dict:
-    """Faces by data set and split, and labels by class."""
+    """Faces by dataset and split, and labels by class."""
     made = artefact.read(path, "faces")
     label, split = np.asarray(made["label"]), made["split"]
     origin = np.array([i.partition("/")[0] for i in made.ids])
@@ -102,11 +102,11 @@ def summary(path: Path) -> dict:
 
 
 def report(facts: dict) -> None:
-    """A line per data set."""
+    """A line per dataset."""
     splits = list(next(iter(facts["from"].values())))
     rows = [(name, *(f"{n[s]:,}" for s in splits), f"{sum(n.values()):,}") for name, n in facts["from"].items()]
     console.show(
-        console.table(f"{facts['faces']:,} faces", ("data set", *(s or "no split" for s in splits), "all"), rows)
+        console.table(f"{facts['faces']:,} faces", ("dataset", *(s or "no split" for s in splits), "all"), rows)
     )
     console.say("labels: " + ", ".join(f"{c} {n:,}" for c, n in facts["labels"].items()))
 

@@ -1,4 +1,4 @@
-"""detect-align: photographs → aligned faces."""
+"""detect-align: images → aligned faces."""
 
 import hashlib
 import time
@@ -26,16 +26,16 @@ from fertool.faces import align, landmarks, sdm, source_file, worker
 from fertool.faces.status import HAS_IMAGE, NAMES, NO_FACE, PENDING, UNREADABLE
 from fertool.settings import DetectAlign
 
-# Photographs a worker is given at once. Networks see them in batches, and their last bits depend on a batch's other
-# photographs: chunks always begin at a multiple of this, whatever was done before and by however many workers
+# Images a worker is given at once. Networks see them in batches, and their last bits depend on a batch's other
+# images: chunks always begin at a multiple of this, whatever was done before and by however many workers
 _CHUNK = 16
 _GPU_WORKERS = 4  # processes that share a GPU
 _NAMED = 20  # files named in the report
 
 _FEWER = "the same command goes on; use fewer --workers, or close other programs"
-_WITHOUT = "the same command goes on; if it dies there again, take that photograph out, or use fewer --workers"
+_WITHOUT = "the same command goes on; if it dies there again, take that image out, or use fewer --workers"
 
-# how long this process worked on a file, in seconds, and on how many photographs
+# how long this process worked on a file, in seconds, and on how many images
 _worked: dict[Path, tuple[float, int]] = {}
 
 
@@ -49,20 +49,20 @@ def run(
     workers: int | None = None,
     limit: int | None = None,
 ) -> Path:
-    """Write one row for every photograph that the data set lists, found or not.
+    """Write one row for every image that the dataset lists, found or not.
 
     Stopped or killed at any moment, the same call goes on where it was.
 
     Args:
         workers: processes; None takes all cores (or a few, where the detector runs on a GPU).
-        limit: only so many photographs, spread evenly over the listing.
+        limit: only so many images, spread evenly over the listing.
 
     Raises:
-        UsageError: settings that do not fit together, or boxes and landmarks the data set does not ship.
-        DataError: the data set is empty or incomplete, a file of it cannot be read now, a worker died, or a face was
+        UsageError: settings that do not fit together, or boxes and landmarks the dataset does not ship.
+        DataError: the dataset is empty or incomplete, a file of it cannot be read now, a worker died, or a face was
             missed and `on_no_face` is "fail".
         OutOfMemoryError: what was done is kept.
-        ArtefactError: the file holds other work, or photographs have changed since, and `overwrite` is not set.
+        ArtefactError: the file holds other work, or images have changed since, and `overwrite` is not set.
         Stopped: Ctrl-C or SIGTERM; what was done is kept.
     """
     out = Path(out)
@@ -70,7 +70,7 @@ def run(
     for problem in dataset.problems():
         console.say(f"note: {problem}")
     if not len(samples):
-        raise DataError(f"{dataset.root} lists no photographs")
+        raise DataError(f"{dataset.root} lists no images")
     if limit is not None and limit < len(samples):
         samples = Samples(np.linspace(0, len(samples) - 1, limit).round().astype(int).tolist(), samples.__getitem__)
     listing = _Listing(dataset, samples, settings)
@@ -139,7 +139,7 @@ def _columns(settings: DetectAlign, points: int) -> dict[str, Column]:
 
 
 class _Listing:
-    """What the data set tells beforehand: columns, a digest of it all, how many landmarks a face will have, and size
+    """What the dataset tells beforehand: columns, a digest of it all, how many landmarks a face will have, and size
     and times of every row's file."""
 
     def __init__(self, dataset: Dataset, samples: Sequence[Sample], settings: DetectAlign):
@@ -152,7 +152,7 @@ class _Listing:
         self.stats = np.empty((len(samples), 3), np.int64)
         path, stat = None, source_file.NO_FILE
         for row, s in enumerate(samples):
-            if s.path != path:  # a table that holds many photographs is asked once
+            if s.path != path:  # a table that holds many images is asked once
                 path, stat = s.path, source_file.listed(s.path)
             self.stats[row] = stat
             label = -1 if s.label is None else index[s.label]
@@ -191,11 +191,9 @@ def _typed(values: list) -> np.ndarray:
 
 
 def _check(dataset: Dataset, settings: DetectAlign, dataset_points: set[int], dataset_boxes: int) -> int:
-    """How many landmarks a face will have, settings and data set fitting together."""
+    """How many landmarks a face will have, settings and dataset fitting together."""
     if settings.detector == "dataset" and settings.box is None and not dataset_boxes:
-        raise UsageError(
-            f"{dataset.root} ships no boxes of faces", "use --detector mtcnn, or none for the whole picture"
-        )
+        raise UsageError(f"{dataset.root} ships no boxes of faces", "use --detector mtcnn, or none for the whole image")
     if settings.landmarks == "dataset" and not dataset_points:
         raise UsageError(f"{dataset.root} ships no landmarks", "use --landmarks ert68")
     if settings.landmarks == "dataset" and len(dataset_points) > 1:
@@ -225,7 +223,7 @@ def _other_files(faces: artefact.Artefact, stats: np.ndarray) -> np.ndarray:
 
 
 def _changed_files(begun: artefact.Artefact, samples: Sequence[Sample], stats: np.ndarray) -> np.ndarray:
-    """The rows of an unfinished file to be made again, because their photographs may be others now.
+    """The rows of an unfinished file to be made again, because their images may be others now.
 
     Raises:
         DataError: a file that was read before is missing.
@@ -242,7 +240,7 @@ def _changed_files(begun: artefact.Artefact, samples: Sequence[Sample], stats: n
 
 
 def _refuse_changed(faces: artefact.Artefact, dataset: Dataset, samples: Sequence[Sample], stats: np.ndarray) -> None:
-    """Refuse to call faces up to date whose photographs have changed.
+    """Refuse to call faces up to date whose images have changed.
 
     Raises:
         ArtefactError: they have; the message names some.
@@ -263,7 +261,7 @@ def _refuse_changed(faces: artefact.Artefact, dataset: Dataset, samples: Sequenc
             advance()
     if changed:
         raise ArtefactError(
-            f"{len(changed):,} of the photographs in {faces.path} have changed since: "
+            f"{len(changed):,} of the images in {faces.path} have changed since: "
             f"{some((faces.ids[row] for row in sorted(changed)), 5)}",
             "add --overwrite to make it again",
         )
@@ -280,7 +278,7 @@ def _fill(
 ) -> None:
     pending = writer.pending
     if done := writer.rows - len(pending):
-        console.say(f"going on: {done:,} of {writer.rows:,} photographs are done")
+        console.say(f"going on: {done:,} of {writer.rows:,} images are done")
     device = _device(settings)
     most = _GPU_WORKERS if device == "cuda" else pool.cores()
     chunks = np.unique(pending // _CHUNK)
@@ -321,7 +319,7 @@ def _explained(writer: artefact.Writer, dataset: Dataset) -> Iterator[None]:
         raise e.named(items, _FEWER if e.out_of_memory else _WITHOUT) from e
     except KeyboardInterrupt as e:
         done = writer.rows - len(writer.pending)
-        raise Stopped(f"stopped after {done:,} of {writer.rows:,} photographs", "the same command goes on") from e
+        raise Stopped(f"stopped after {done:,} of {writer.rows:,} images", "the same command goes on") from e
     except FertoolError:
         raise
     except Exception as e:
@@ -348,7 +346,7 @@ def _refuse(writer: artefact.Writer, samples: Sequence[Sample]) -> None:
     rows = np.flatnonzero(np.isin(writer.status, (NO_FACE, UNREADABLE)))
     if len(rows):
         raise DataError(
-            f"no face in {len(rows):,} of {writer.rows:,} photographs: {some((samples[int(r)].id for r in rows), 5)}",
+            f"no face in {len(rows):,} of {writer.rows:,} images: {some((samples[int(r)].id for r in rows), 5)}",
             "take them out, or go on without them: --on-no-face keep (or mark) --overwrite",
         )
 
@@ -363,7 +361,7 @@ def summary(path: Path) -> dict:
         rows, statuses {name: n}, splits {name: {rows, with_face}}, classes {name: n}, unlabelled, several (how many
         had more than one face), size (the width), height, channels, settings, unreadable [{id, problem}] (the first
         20), pose (who estimated it), pose_known, median_pose_error (degrees, or of landmarks a
-        fraction), and if this process made the file seconds and photographs_per_second.
+        fraction), and if this process made the file seconds and images_per_second.
     """
     faces = artefact.read(path, "faces")
     status, split, label = np.asarray(faces["status"]), faces["split"], np.asarray(faces["label"])
@@ -396,7 +394,7 @@ def summary(path: Path) -> dict:
     }
     if Path(path) in _worked:
         seconds, done = _worked[Path(path)]
-        facts |= {"seconds": round(seconds, 2), "photographs_per_second": round(done / max(seconds, 1e-9), 2)}
+        facts |= {"seconds": round(seconds, 2), "images_per_second": round(done / max(seconds, 1e-9), 2)}
     return facts
 
 
@@ -409,18 +407,18 @@ def report(summary: dict) -> None:
     kind = "grey" if summary["channels"] == 1 else "RGB"
     light = ", illumination normalised" if "illumination" in how else ""
     console.say(
-        f"{summary['path']}: {summary['rows']:,} photographs of {summary['dataset']}, faces {summary['size']} × "
+        f"{summary['path']}: {summary['rows']:,} images of {summary['dataset']}, faces {summary['size']} × "
         f"{summary['height']} {kind} ({how['detector']}, {how['landmarks']}, {placed}){light}"
     )
     shares = [(name, f"{n:,}", f"{100 * n / summary['rows']:.1f} %") for name, n in summary["statuses"].items() if n]
-    console.show(console.table("photographs", ("status", "number", "share"), shares))
+    console.show(console.table("images", ("status", "number", "share"), shares))
     if any(summary["splits"]):
         splits = [(n or "(none)", f"{s['rows']:,}", f"{s['with_picture']:,}") for n, s in summary["splits"].items()]
-        console.show(console.table("splits", ("split", "photographs", "with picture"), splits))
+        console.show(console.table("splits", ("split", "images", "with image"), splits))
     if any(summary["classes"].values()):
         classes = [(name, f"{n:,}") for name, n in summary["classes"].items()]
         classes += [("(no label)", f"{summary['unlabelled']:,}")] if summary["unlabelled"] else []
-        console.show(console.table("labels", ("class", "photographs"), classes))
+        console.show(console.table("labels", ("class", "images"), classes))
     if summary["pose_known"]:
         far, known = summary["median_pose_error"], f"head pose of {summary['pose_known']:,} faces ({summary['pose']})"
         if summary["pose"] == "learned":
@@ -429,8 +427,8 @@ def report(summary: dict) -> None:
             known += f"; median distance of landmarks from the fitted head {100 * far:.1f} % of that between the eyes"
         console.say(known)
     if bad := summary["unreadable"]:
-        console.show(console.table("unreadable", ("photograph", "why"), [(b["id"], b["problem"]) for b in bad]))
+        console.show(console.table("unreadable", ("image", "why"), [(b["id"], b["problem"]) for b in bad]))
         if (more := summary["statuses"][NAMES[UNREADABLE]] - len(bad)) > 0:
             console.say(f"and {more:,} more")
     if "seconds" in summary:
-        console.say(f"{summary['seconds']:.0f} s, {summary['photographs_per_second']:.1f} photographs per second")
+        console.say(f"{summary['seconds']:.0f} s, {summary['images_per_second']:.1f} images per second")

@@ -113,4 +113,4 @@ def report(facts: dict) -> None:
 
 
 def _listed(names: list[str]) -> str:
-    return "data sets: " + ", ".join(names) if names else "no data sets yet"
+    return "datasets: " + ", ".join(names) if names else "no datasets yet"

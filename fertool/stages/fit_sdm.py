@@ -1,4 +1,4 @@
-"""fit-sdm: photographs or faces with landmarks → the steps of a supervised descent (landmarks.h5)."""
+"""fit-sdm: images or faces with landmarks → the steps of a supervised descent (landmarks.h5)."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -35,15 +35,15 @@ def run(paths: Sequence[Path], *, settings: FitSdm, out: Path, overwrite: bool =
     """Learn from everything named, together.
 
     Args:
-        paths: faces files, and folders of photographs that have `.pts` files beside them.
+        paths: faces files, and folders of images that have `.pts` files beside them.
 
     Raises:
         UsageError: nothing is named, or mirror images are asked for of landmarks whose mirror is not known.
-        DataError: a photograph or `.pts` file cannot be read, faces differ in their number of landmarks, or are few.
+        DataError: an image or `.pts` file cannot be read, faces differ in their number of landmarks, or are few.
         ArtefactError: a named file holds no faces with landmarks, or `out` holds other work.
     """
     if not paths:
-        raise UsageError("nothing to learn from is named", "name faces.h5 files, or folders of photographs with .pts")
+        raise UsageError("nothing to learn from is named", "name faces.h5 files, or folders of images with .pts")
     faces: list[_Landmarked] = []
     inputs: list[Parent] = []
     for path in map(Path, paths):
@@ -66,7 +66,7 @@ def run(paths: Sequence[Path], *, settings: FitSdm, out: Path, overwrite: bool =
 
 
 def _of_folder(root: Path) -> tuple[list[_Landmarked], tuple[str, str, str, str]]:
-    """The landmarked photographs below a folder, and what tells them from others."""
+    """The landmarked images below a folder, and what tells them from others."""
     faces, digest, broken = [], hashlib.blake2b(digest_size=16), []
     for picture, marks in pts.landmarked(root):
         try:
@@ -82,7 +82,7 @@ def _of_folder(root: Path) -> tuple[list[_Landmarked], tuple[str, str, str, str]
         digest.update(repr(name).encode() + content + points.tobytes())
         faces.append(_Landmarked(str(picture), points, lambda picture=picture: read_image(picture)))
     _refuse(broken, "landmark files")
-    return faces, ("photographs", root.resolve().name, "", digest.hexdigest())
+    return faces, ("images", root.resolve().name, "", digest.hexdigest())
 
 
 def _of_file(path: Path, splits: Sequence[str]) -> tuple[list[_Landmarked], tuple[str, str, str, str]]:
@@ -150,7 +150,7 @@ def _fit(faces: Sequence[_Landmarked], settings: FitSdm) -> tuple[sdm.Cascade, l
             except DataError as e:
                 broken.append(e)
             advance()
-    _refuse(broken, "photographs")
+    _refuse(broken, "images")
     if settings.mirror:
         ready += [face.mirrored() for face in ready]
     how = ("cells", "perturbations", "rotation", "scale", "shift", "ridge", "seed")

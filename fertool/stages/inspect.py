@@ -1,4 +1,4 @@
-"""inspect: what an artefact holds and how it was made; and what was found of a data set on disk."""
+"""inspect: what an artefact holds and how it was made; and what was found of a dataset on disk."""
 
 import json
 from collections import Counter
@@ -90,7 +90,7 @@ def report(facts: dict) -> None:
 
 
 def report_dataset(facts: dict) -> None:
-    """Print the check of a data set on disk."""
+    """Print the check of a dataset on disk."""
     console.say(f"{facts['root']}: {facts['dataset']}, {facts['samples']:,} samples")
     if splits := facts["splits"]:
         rows = [(name, *(_count(s[name]) for s in splits.values())) for name in ("samples", "labelled")]

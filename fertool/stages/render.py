@@ -1,4 +1,4 @@
-"""render: no input → a folder of labelled rendered faces, the embedded data set."""
+"""render: no input → a folder of labelled rendered faces, the embedded dataset."""
 
 import csv
 import io
@@ -26,7 +26,7 @@ These faces are computed, not photographed: they belong to nobody. fertool made 
 head (base mesh, shape targets and Face Units, CC0 1.0), so the pictures may be used for anything.
 
 They show that a pipeline works and let a method be tried without a download. They are no benchmark: an accuracy on
-them says nothing about photographs and must not be compared with published numbers.
+them says nothing about images and must not be compared with published numbers.
 
 rendered.csv    id, path, label (none where eyes and mouth show two expressions), split, subject; head pose in degrees
                 (yaw > 0 looks to the picture's right, pitch > 0 up, roll > 0 turned clockwise as seen); what covers the
@@ -50,7 +50,7 @@ def run(
     seed: int = 0,
     overwrite: bool = False,
 ) -> Path:
-    """Render a data set into a folder, on all cores. What an interrupted call finished is kept.
+    """Render a dataset into a folder, on all cores. What an interrupted call finished is kept.
 
     Args:
         out_dir: the folder; made if need be.
@@ -64,14 +64,14 @@ def run(
 
     Raises:
         DataError: a package of the `demo` extra is missing, or the folder holds other files, or other faces.
-        UsageError: a number that makes no data set.
+        UsageError: a number that makes no dataset.
     """
     from fertool.rendering.head import data_folder
     from fertool.rendering.plan import plan
 
     if people < 3 or per_person < 1 or mixed < 0 or size < 32 or seed < 0:
         raise UsageError(
-            f"people={people}, per_person={per_person}, mixed={mixed}, size={size}, seed={seed} make no data set",
+            f"people={people}, per_person={per_person}, mixed={mixed}, size={size}, seed={seed} make no dataset",
             "at least 3 people, 1 picture of each, 32 pixels, and nothing below 0",
         )
     out_dir = Path(out_dir)
@@ -94,7 +94,7 @@ def run(
 
 
 def summary(path: Path) -> dict:
-    """What a rendered data set holds."""
+    """What a rendered dataset holds."""
     with open(Path(path) / TABLE, newline="", encoding="utf-8") as f:
         rows = list(csv.DictReader(f))
     return {

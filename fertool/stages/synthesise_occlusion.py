@@ -262,7 +262,7 @@ def make(source: Artefact, degrees: list[tuple[float, str]], seed: int):
 
 
 def enlargement(faces: Artefact) -> np.ndarray:
-    """(N,) how many pixels of a face one pixel of its photograph became; 1 where that is not known."""
+    """(N,) how many pixels of a face one pixel of its image became; 1 where that is not known."""
     if "transform" not in faces:
         return np.ones(faces.rows)
     scale = np.sqrt(np.abs(np.linalg.det(np.asarray(faces["transform"])[:, :, :2])))

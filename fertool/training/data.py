@@ -53,7 +53,7 @@ def select(
     if labels == "list":
         if subsets is None or "list_label" not in subsets:
             raise ArtefactError(
-                "labels: list needs subsets made from the released lists",
+                "labels: list requires subsets made from the released lists",
                 "run: fertool build-subsets --lists FOLDER",
             )
         subsets.require_parent(faces)

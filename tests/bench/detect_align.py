@@ -5,10 +5,10 @@
     python tests/bench/detect_align.py pose RENDERED
 
 `speed` runs the whole stage (detection, landmarks, pose, alignment, writing) against a loop in one process that does
-the same work by the libraries' own APIs, one photograph after the other: it reads them, asks the detector for boxes,
+the same work by the libraries' own APIs, one image after the other: it reads them, asks the detector for boxes,
 dlib for 68 points, the pose networks for one head, and OpenCV for the aligned face. Both run in turn, each in a fresh
 process and with its start counted, and the boxes are compared. Two sizes of the same work tell the start from the
-rate after it; the smaller one should keep all workers busy (16 photographs each). Photographs that detectors are
+rate after it; the smaller one should keep all workers busy (16 images each). Images that detectors are
 shown enlarged or shrunk (see `faces.detect.view`) are so for both. Memory is what all processes of the stage hold
 together, shared pages counted once. Where other work shares the machine, the CPU's rows tell more than the clock's.
 `detectors` shows every image to dlib's own run of its CNN, to `dlib-cnn` and to MTCNN in turn, on one thread (and to
@@ -41,7 +41,7 @@ from fertool.stages import detect_align
 
 
 def loop(name: str, photos: str, limit: int, target: str) -> None:
-    """The plain way: one process, one photograph after the other, the libraries' own APIs."""
+    """The plain way: one process, one image after the other, the libraries' own APIs."""
     import cv2
     import dlib
     import torch
@@ -148,7 +148,7 @@ def speed(photos: str, detectors: list[str], rounds: int, sizes: tuple[int, int]
     there = len(open_dataset(photos).samples())
     few, many = sizes
     if not few < many <= there:
-        raise SystemExit(f"{photos} has {there:,} photographs: --sizes must be two numbers up to that, smaller first")
+        raise SystemExit(f"{photos} has {there:,} images: --sizes must be two numbers up to that, smaller first")
     rows = []
     for name in detectors:
         costs: dict[tuple[str, int], list[Cost]] = {(way, n): [] for way in ("loop", "stage") for n in sizes}
@@ -189,9 +189,9 @@ def _compare(costs: dict[tuple[str, int], list[Cost]], few: int, many: int) -> l
     return [
         *(both(f"seconds for {n:,}", lambda way, n=n: typical(way, n, "seconds")) for n in (few, many)),
         both("seconds to start", lambda way: typical(way, few, "seconds") - few * each(way, "seconds")),
-        both("then photographs per second", lambda way: 1 / each(way, "seconds"), more_is_better=True),
+        both("then images per second", lambda way: 1 / each(way, "seconds"), more_is_better=True),
         both("CPU seconds to start", lambda way: typical(way, few, "cpu") - few * each(way, "cpu")),
-        both("then CPU ms per photograph", lambda way: 1000 * each(way, "cpu")),
+        both("then CPU ms per image", lambda way: 1000 * each(way, "cpu")),
         both("most MB held", lambda way: typical(way, many, "peak")),
     ]
 

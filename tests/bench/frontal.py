@@ -1,4 +1,4 @@
-"""How much nearer to a frontal photograph `--align frontal` brings turned faces than alignment in the plane does.
+"""How much nearer to a frontal image `--align frontal` brings turned faces than alignment in the plane does.
 
     python tests/bench/frontal.py [--people 14] [--sheet SHEET.png]
 

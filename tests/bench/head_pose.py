@@ -1,15 +1,15 @@
-"""How right head pose is, by range of yaw: on rendered heads of known pose, and on photographs with landmarks by hand.
+"""How right head pose is, by range of yaw: on rendered heads of known pose, and on images with landmarks by hand.
 
     python tests/bench/head_pose.py rendered [--heads 1000] [--detectors mtcnn dlib-hog]
-    python tests/bench/head_pose.py photographs FOLDER [--limit 400]
+    python tests/bench/head_pose.py images FOLDER [--limit 400]
 
 `rendered` draws heads over ±75° yaw, ±45° pitch and ±20° roll, of people whom nothing was learnt from (other numbers
 than in tests/bench/teach_pose.py), half of them in expressions that were not learnt from either, finds them as
 detect-align does, and compares each way to estimate pose with the truth. A face is missed if none is found.
-`photographs` wants pictures with .pts files of 68 points beside them. There is no truth about their pose: estimates are
-compared with the fit to the landmarks placed by hand, and with the mirror image of the same photograph. Where 0° of
+`images` wants pictures with .pts files of 68 points beside them. There is no truth about their pose: estimates are
+compared with the fit to the landmarks placed by hand, and with the mirror image of the same image. Where 0° of
 pitch lies is a convention in which the two ways differ, so pitch is given as it is and less the median difference.
-dlib's landmark predictor was trained on many of the usual sets of such photographs, which flatters the fit to what it
+dlib's landmark predictor was trained on many of the usual sets of such images, which flatters the fit to what it
 finds.
 """
 
@@ -117,12 +117,12 @@ def _errors(way: str, angles: np.ndarray, truth: np.ndarray) -> list[tuple]:
     return rows
 
 
-def photographs(folder: Path, limit: int) -> None:
+def images(folder: Path, limit: int) -> None:
     detector, placer = detect.make("mtcnn"), landmarks.make("ert68")
     there = sorted(folder.glob("*.pts"))
     there = [there[i] for i in np.linspace(0, len(there) - 1, min(limit, len(there))).round().astype(int)]
     plain, mirrored, hand = Found(), Found(), []
-    with console.progress("photographs", len(there), "photos") as advance:
+    with console.progress("images", len(there), "photos") as advance:
         for path in there:
             picture = next(p for p in sorted(path.parent.glob(f"{path.stem}.*")) if p.suffix != ".pts")
             image, marks = rgb(read_image(picture)), _points(path)
@@ -167,11 +167,11 @@ if __name__ == "__main__":
     known = commands.add_parser("rendered")
     known.add_argument("--heads", type=int, default=1000)
     known.add_argument("--detectors", nargs="+", default=["mtcnn", "dlib-hog"])
-    real = commands.add_parser("photographs")
+    real = commands.add_parser("images")
     real.add_argument("folder", type=Path)
     real.add_argument("--limit", type=int, default=400)
     given = parser.parse_args()
     if given.command == "rendered":
         rendered(given.heads, given.detectors)
     else:
-        photographs(given.folder, given.limit)
+        images(given.folder, given.limit)

@@ -3,8 +3,8 @@
     fertool fit-sdm HELEN --out landmarks.h5
     python tests/bench/landmarks.py AFW --sdm landmarks.h5
 
-Photographs are a folder with .pts files of 68 points, or a data set that ships such landmarks (what `fertool render`
-writes), of which the split `test` is taken. To learn from the same data set's split `train`:
+Images are a folder with .pts files of 68 points, or a dataset that ships such landmarks (what `fertool render`
+writes), of which the split `test` is taken. To learn from the same dataset's split `train`:
 
     fertool detect-align RENDERED --landmarks dataset --align none --set detect-align.margin=0.3 \
         --out faces.h5
@@ -35,7 +35,7 @@ _FAILED = 0.10
 _SAME = 0.3  # intersection over union of a found box and the true landmarks' box
 
 
-def photographs(root: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def images(root: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """RGB pixels and (68, 2) landmarks."""
     try:
         pairs = pts.landmarked(root)
@@ -63,10 +63,10 @@ def area(errors: np.ndarray, threshold: float) -> float:
 
 def main() -> None:
     parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parse.add_argument("photographs", type=Path)
+    parse.add_argument("images", type=Path)
     parse.add_argument("--sdm", type=Path, required=True, help="what fertool fit-sdm wrote")
     parse.add_argument("--detector", default="mtcnn", choices=("mtcnn", "dlib-hog", "dlib-cnn"))
-    parse.add_argument("--limit", type=int, help="only the first so many photographs")
+    parse.add_argument("--limit", type=int, help="only the first so many images")
     args = parse.parse_args()
 
     detector = detect.make(args.detector)
@@ -76,7 +76,7 @@ def main() -> None:
         "MTCNN": landmarks.make("mtcnn5"),
     }
     errors: dict[tuple[str, str, int], list[float]] = {}
-    for n, (image, truth) in enumerate(photographs(args.photographs)):
+    for n, (image, truth) in enumerate(images(args.images)):
         if n == args.limit:
             break
         span = np.linalg.norm(truth[45] - truth[36])
@@ -102,7 +102,7 @@ def main() -> None:
     heads = ("", "start", "faces", "missed", "mean", "median", "failed", "or missed", "AUC 8", "AUC 10")
     for count in (68, 5):
         rows = [(name, start, *_figures(np.array(e))) for (name, start, k), e in errors.items() if k == count]
-        title = f"{count} points of {args.photographs.name}, found by {args.detector}; errors and failures in %"
+        title = f"{count} points of {args.images.name}, found by {args.detector}; errors and failures in %"
         console.show(console.table(title, heads, rows))
 
 

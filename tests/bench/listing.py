@@ -1,8 +1,8 @@
-"""How long `fertool datasets check` takes on a large data set, and how much memory.
+"""How long `fertool datasets check` takes on a large dataset, and how much memory.
 
-    python tests/bench/listing.py [--photographs 450000] [--keep FOLDER]
+    python tests/bench/listing.py [--images 450000] [--keep FOLDER]
 
-Makes a tree of AffectNet's layout (lists with 68 landmarks a line, photographs as empty files), counts how long the
+Makes a tree of AffectNet's layout (lists with 68 landmarks a line, images as empty files), counts how long the
 plain listing of its files and reading of its lists takes, and checks it with the real command.
 """
 
@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-FOLDER = 1000  # photographs in one of AffectNet's folders
+FOLDER = 1000  # images in one of AffectNet's folders
 
 
 def write(root: Path, count: int) -> None:
-    """A tree with `count` photographs, one in a hundred for validation."""
+    """A tree with `count` images, one in a hundred for validation."""
     rng = np.random.default_rng(0)
     lists = root / "Manually_Annotated_file_lists"
     lists.mkdir(parents=True)
@@ -46,13 +46,13 @@ def count_lines(path: Path) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photographs", type=int, default=450_000)
+    parser.add_argument("--images", type=int, default=450_000)
     parser.add_argument("--keep", type=Path, help="make the tree here and leave it, or use the one that is there")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         root = chosen.keep or Path(scratch) / "affectnet"
         if not root.exists():
-            write(root, chosen.photographs)
+            write(root, chosen.images)
         started = time.perf_counter()
         files = sum(len(names) for _, _, names in os.walk(root))
         lines = sum(map(count_lines, root.glob("*/*.csv")))

@@ -4,7 +4,7 @@
 
 fertool keeps faces as they are, cuts and enlarges all regions of a batch in one sampling step on the device, and
 sends them through the backbone together. The other way is written out below as one would write it by hand: a
-DataLoader whose data set opens a picture, cuts six crops with PIL and enlarges each, and a network that sends crop
+DataLoader whose dataset opens a picture, cuts six crops with PIL and enlarges each, and a network that sends crop
 after crop through the backbone. Both get the same weights; before anything is timed it is checked that they give the
 same logits, losses and gradients for the same pixels.
 

@@ -39,7 +39,7 @@ def wide_console(monkeypatch):
 
 @pytest.fixture(scope="module")
 def space(tmp_path_factory):
-    """A workspace with one data set, toy."""
+    """A workspace with one dataset, toy."""
     folder = tmp_path_factory.mktemp("space")
     toy.write_all(folder / "toy")
     return folder
@@ -237,7 +237,7 @@ def test_several_data_sets(tmp_path):
     result = call("crop-regions", space=tmp_path)
     assert result.exit_code == 2
     assert result.stderr.splitlines() == [
-        f"error: {tmp_path} holds several data sets: a, b",
+        f"error: {tmp_path} holds several datasets: a, b",
         "hint: name one with --data NAME",
     ]
 
@@ -484,5 +484,5 @@ def test_doctor(tmp_path, space):
     broken = doctor.summary(Workspace("/proc/self/task/artefacts"))
     assert broken["workspace"]["free_gb"] >= 0
     said = call("doctor", space=space).stderr
-    for words in (f"fertool {__version__}", "torch", "data sets: toy", "dlib 68 landmarks"):
+    for words in (f"fertool {__version__}", "torch", "datasets: toy", "dlib 68 landmarks"):
         assert words in said

@@ -1,4 +1,4 @@
-"""Every data set read from a small tree of its true layout, whole and broken."""
+"""Every dataset read from a small tree of its true layout, whole and broken."""
 
 import json
 import os
@@ -168,7 +168,7 @@ def test_check_counts_and_is_json(tmp_path):
     assert found["samples"] == 32
     assert found["splits"]["train"] == {"samples": 16, "labelled": 16, "classes": dict.fromkeys(CLASSES, 2)}
     assert list(found["splits"]) == ["train", "val", "test"]
-    assert any("16 samples, the complete data set has 28,558" in p["message"] for p in found["problems"])
+    assert any("16 samples, the complete dataset has 28,558" in p["message"] for p in found["problems"])
 
 
 def test_check_lists_what_is_missing_instead_of_raising(tmp_path):
@@ -307,9 +307,9 @@ def test_ferplus_reports_missing_and_unlisted_photographs(tmp_path):
     shutil.rmtree(tmp_path / "FER2013Valid")
     dataset = open_dataset(tmp_path)
     notes = "\n".join(messages(dataset, fatal=False))
-    assert "1 of 16 photographs are missing: fer0000003.png" in notes
-    assert "1 photographs have no votes and are left out: fer0009999.png" in notes
-    assert f"the folder of 8 photographs is missing ({tmp_path}/FER2013Valid)" in notes
+    assert "1 of 16 images are missing: fer0000003.png" in notes
+    assert "1 images have no votes and are left out: fer0009999.png" in notes
+    assert f"the folder of 8 images is missing ({tmp_path}/FER2013Valid)" in notes
     ids = [s.id for s in dataset.samples()]
     assert "fer0000003" in ids  # a row, to be marked unreadable
     assert "fer0009999" not in ids
@@ -320,7 +320,7 @@ def test_ferplus_without_any_photograph_is_no_data_set(tmp_path):
     layouts.write_ferplus(tmp_path)
     for folder in layouts.FERPLUS_FOLDERS.values():
         shutil.rmtree(tmp_path / folder)
-    with pytest.raises(DataError, match="all of the 32 photographs are missing"):
+    with pytest.raises(DataError, match="all of the 32 images are missing"):
         open_dataset(tmp_path, "ferplus").samples()
 
 
@@ -425,7 +425,7 @@ def test_rafdb_takes_aligned_faces_when_they_are_there(tmp_path):
     assert (aligned.chosen["images"], original.chosen["images"]) == ("aligned", "original")
     assert face.id == photograph.id == "train_00002"
     assert face.path.name == "train_00002_aligned.jpg"
-    assert face.landmarks is None  # the shipped coordinates are those of the original photograph
+    assert face.landmarks is None  # the shipped coordinates are those of the original image
     assert face.box is None
     assert photograph.path.name == "train_00002.jpg"
     assert photograph.box == (45, 35.5, 135, 125.5)
@@ -475,7 +475,7 @@ def test_rafdb_damaged_annotations_cost_only_themselves(tmp_path):
     assert "1 manual annotations are missing or incomplete: train_00003" in notes
     assert "1 boundingbox annotations are missing or incomplete: train_00002" in notes
     assert "1 boxes have no area and are left out: train_00001" in notes
-    assert "1 of 21 photographs are missing: test_0001" in notes
+    assert "1 of 21 images are missing: test_0001" in notes
 
 
 def test_rafdb_list_that_does_not_fit(tmp_path):
@@ -491,8 +491,8 @@ def test_rafdb_of_the_whole_size_would_be_complete(tmp_path):
     lines += [f"test_{i:04d}.jpg {i % 7 + 1}\n" for i in range(1, 3_069)]
     (tmp_path / "EmoLabel/list_patition_label.txt").write_text("".join(lines))
     notes = "\n".join(messages(open_dataset(tmp_path)))
-    assert "the complete data set" not in notes
-    assert "15,318 of 15,339 photographs are missing" in notes
+    assert "the complete dataset" not in notes
+    assert "15,318 of 15,339 images are missing" in notes
 
 
 # Folders

@@ -37,7 +37,7 @@ def test_releases_tell_the_same(tmp_path, layout, contempt, classes):
         assert dataset.read(sample).shape[:2] == (64, 64)
     assert samples[5].id == ("2/20005abc" if layout == "lists" else "train_set/5")
     whole = {"keep": "287,651", "drop": "283,901"}[contempt]
-    assert f"train: {2 * len(dataset.classes)} samples, the complete data set has {whole}" in notes(dataset)
+    assert f"train: {2 * len(dataset.classes)} samples, the complete dataset has {whole}" in notes(dataset)
     assert "missing" not in notes(dataset)
 
 
@@ -80,7 +80,7 @@ def test_what_photographs_lack_costs_only_them(tmp_path):
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines[:2], lines[2].replace("2,3,58,58,1.00;", "NULL,3,58,58,;"), *lines[3:]]))
     lists = open_dataset(tmp_path / "a")
-    assert "1 of 24 photographs are missing: 2/20005abc.jpg" in notes(lists)
+    assert "1 of 24 images are missing: 2/20005abc.jpg" in notes(lists)
     assert len(lists.samples()) == 24
     assert [s.box is None for s in lists.samples()[:3]] == [False, True, False]
     assert [s.landmarks is None for s in lists.samples()[:3]] == [False, True, False]
@@ -97,7 +97,7 @@ def test_what_photographs_lack_costs_only_them(tmp_path):
     first = small.samples()[0]
     assert (first.id, first.landmarks, first.extra["arousal"]) == ("train_set/4", None, -0.04)
     assert np.isnan(first.extra["valence"])
-    assert "expressions of 4 photographs are missing or not from 0 to 10: 0_exp.npy, 1_exp.npy" in notes(small)
+    assert "expressions of 4 images are missing or not from 0 to 10: 0_exp.npy, 1_exp.npy" in notes(small)
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_layouts_tell_the_same(tmp_path, layout):
                 assert sample.extra[f"attr_{name.lower()}"] == (1 if (i + j) % 7 == 0 else -1)
     assert samples[3].landmarks.tolist() == [[63, 109], [106, 113], [77, 142], [73, 152], [108, 154]]
     assert dataset.read(samples[3]).shape == (218, 178, 3)
-    assert "train: 8 samples, the complete data set has 162,770" in notes(dataset)
+    assert "train: 8 samples, the complete dataset has 162,770" in notes(dataset)
     assert "missing" not in notes(dataset)
 
 
@@ -72,7 +72,7 @@ def test_everything_missing_is_listed_once(tmp_path):
     (tmp_path / "celeba" / "Img" / "img_align_celeba").mkdir(parents=True)
     with pytest.raises(DataError) as e:
         open_dataset(tmp_path).samples()
-    for what in ("list of attributes", "list of splits", "photographs"):
+    for what in ("list of attributes", "list of splits", "images"):
         assert e.value.message.count(f"the {what}") == 1
     assert f"{tmp_path}/celeba/Img/img_align_celeba" in e.value.message
 
@@ -88,7 +88,7 @@ def test_what_some_pictures_lack_costs_only_them(tmp_path):
     assert [s.split for s in samples[:5]] == ["train", "train", "", "train", "val"]
     assert [s.landmarks is None for s in samples[:5]] == [False, False, False, True, False]
     assert samples[4].landmarks[0].tolist() == [64, 109]
-    for what, name in (("photographs", "000002"), ("splits", "000003"), ("landmarks", "000004")):
+    for what, name in (("images", "000002"), ("splits", "000003"), ("landmarks", "000004")):
         assert f"{what} of 1 of 12 are missing: {name}" in notes(dataset)
     (tmp_path / "Anno/list_landmarks_align_celeba.txt").unlink()
     dataset = open_dataset(tmp_path)

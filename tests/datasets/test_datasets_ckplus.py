@@ -35,7 +35,7 @@ def test_the_last_three_frames_of_every_labelled_recording(tmp_path, layout):
         assert s.landmarks.tolist() == [[k + s.frame, 2 * k] for k in range(68)]
         assert s.path.is_file()
     assert len({s.subject for s in samples}) == 4
-    assert notes(dataset) == "all: 84 samples, the complete data set has 981"
+    assert notes(dataset) == "all: 84 samples, the complete dataset has 981"
 
 
 def test_first_and_last_frame(tmp_path):
@@ -45,7 +45,7 @@ def test_first_and_last_frame(tmp_path):
     assert Counter(s.label for s in samples) == dict.fromkeys(dataset.classes, 4) | {"neutral": 4 * 6}
     assert [(s.id, s.label) for s in samples[:2]] == [("S005_002_00000001", "neutral"), ("S005_002_00000005", "anger")]
     assert not any(s.sequence.endswith("_003") for s in samples)  # contempt
-    assert notes(dataset) == "all: 48 samples, the complete data set has 618"
+    assert notes(dataset) == "all: 48 samples, the complete dataset has 618"
 
 
 def test_frames_are_sorted_by_number_not_name(tmp_path):

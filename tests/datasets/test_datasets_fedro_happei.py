@@ -21,7 +21,7 @@ def test_all_of_fedro_is_for_testing(tmp_path, layout):
     root = layouts.write_fedro(tmp_path, layout)
     dataset = open_dataset(root / "FED-RO")
     assert Counter((s.split, s.label) for s in dataset.samples()) == {("test", c): 2 for c in PROTOCOLS["fedro7"]}
-    assert [str(p) for p in dataset.problems()] == ["test: 14 samples, the complete data set has 400"]
+    assert [str(p) for p in dataset.problems()] == ["test: 14 samples, the complete dataset has 400"]
     faces = artefact.read(detect_align.run(dataset, settings=WHOLE, out=tmp_path / "faces.h5", workers=1), "faces")
     assert tuple(faces.classes) == PROTOCOLS["fedro7"]
     assert set(faces["split"]) == {"test"}

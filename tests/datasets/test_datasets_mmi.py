@@ -1,4 +1,4 @@
-"""MMI read from small films and pictures with their XML, whole and broken."""
+"""MMI read from small videos and pictures with their XML, whole and broken."""
 
 from collections import Counter
 
@@ -23,7 +23,7 @@ def notes(dataset) -> str:
     return "\n".join(map(str, dataset.problems()))
 
 
-@pytest.mark.parametrize("layout", ["films", "pictures"])
+@pytest.mark.parametrize("layout", ["videos", "pictures"])
 def test_first_frame_and_peak_of_every_frontal_recording(tmp_path, layout):
     dataset = open_dataset(layouts.write_mmi(tmp_path, layout=layout))
     samples = list(dataset.samples())

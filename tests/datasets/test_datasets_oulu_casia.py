@@ -25,7 +25,7 @@ def test_last_three_frames_in_visible_light(tmp_path, layout):
         ("P001_disgust_002", "P001", "P001_disgust", 2),
     ]
     assert all("/VL/Strong/" in str(s.path) and s.path.is_file() for s in samples)
-    assert [str(p) for p in dataset.problems()] == ["all: 36 samples, the complete data set has 1,440"]
+    assert [str(p) for p in dataset.problems()] == ["all: 36 samples, the complete dataset has 1,440"]
 
 
 def test_what_is_missing(tmp_path):

@@ -1,4 +1,4 @@
-"""RaFD read from a few people's photographs, whole and broken."""
+"""RaFD read from a few people's images, whole and broken."""
 
 from collections import Counter
 
@@ -38,7 +38,7 @@ def test_photographs_by_their_names(tmp_path, layout, views, angles):
     assert dataset.expect == {"": whole}
     (note,) = dataset.problems()
     assert not note.fatal
-    assert f"{whole - len(samples):,} of {whole:,} photographs are missing: Rafd{angles[0]:03d}_03_…_" in note.message
+    assert f"{whole - len(samples):,} of {whole:,} images are missing: Rafd{angles[0]:03d}_03_…_" in note.message
 
 
 def test_all_people_are_complete(tmp_path):
@@ -71,7 +71,7 @@ def test_no_frontal_photograph(tmp_path):
     layouts.write_rafd(tmp_path, subjects=(1,))
     for path in tmp_path.glob("Rafd090*"):
         path.unlink()
-    with pytest.raises(DataError, match="1,407 of 1,407 photographs are missing"):
+    with pytest.raises(DataError, match="1,407 of 1,407 images are missing"):
         open_dataset(tmp_path).samples()
     assert len(open_dataset(tmp_path, views="pose").samples()) == 84
 

@@ -40,7 +40,7 @@ def test_splits_and_classes(tmp_path, layout, images, shape):
     assert dataset.chosen["images"] == ("original" if shape == (72, 90) else "aligned")
     # those that could be aligned are fewer than the frames, and not the same number in every release
     notes = [str(p) for p in dataset.problems()]
-    originals = ["train: 21 samples, the complete data set has 958", "val: 14 samples, the complete data set has 436"]
+    originals = ["train: 21 samples, the complete dataset has 958", "val: 14 samples, the complete dataset has 436"]
     assert notes == (originals if shape == (72, 90) else [])
 
 

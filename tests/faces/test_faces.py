@@ -81,7 +81,7 @@ def test_the_dlib_template_is_dlibs(rendered_face):
     rounded = marks.copy()
     rounded[[45, 42, 36, 39, 33]] = np.round(five)
     ours = align.warp(image, align.align(rounded, "dlib-chip", 96, "similarity"), 96).astype(float)
-    inside = (chip.sum(axis=2) > 0) & (np.arange(96) > 8)[:, None]  # dlib paints black beyond the photograph
+    inside = (chip.sum(axis=2) > 0) & (np.arange(96) > 8)[:, None]  # dlib paints black beyond the image
     apart = np.abs(chip - ours).mean(axis=2)[inside].mean()
     shifted = np.abs(chip - np.roll(ours, 2, axis=1)).mean(axis=2)[inside].mean()
     assert apart < 4

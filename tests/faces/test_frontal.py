@@ -19,7 +19,7 @@ EYES_MOUTH = np.array([(0.30, 0.35), (0.70, 0.35), (0.50, 0.78)]) * SIZE - 0.5
 
 
 def drawn(pitch, yaw, roll, scale=60.0):
-    """The mean head's landmarks in a photograph."""
+    """The mean head's landmarks in an image."""
     return scale * (POINTS @ rotation(pitch, yaw, roll).T)[:, :2] + (170, 120)
 
 
@@ -76,7 +76,7 @@ def test_a_turned_face_resembles_the_same_face_looking_ahead(person):
 
 
 def test_what_the_photograph_hides_is_taken_from_the_other_half(person):
-    """Half a photograph is painted over: on the far side of a turned head the near cheek shows in its place."""
+    """Half an image is painted over: on the far side of a turned head the near cheek shows in its place."""
     _, turned = person
     view = frontal.see(turned.landmarks.astype(np.float64), "eyes-mouth", SIZE)
     near = turned.pixels.copy()

@@ -1,4 +1,4 @@
-"""Photographs as people have them: every format and mode gives upright pixels, everything else one clear reason."""
+"""Images as people have them: every format and mode gives upright pixels, everything else one clear reason."""
 
 import os
 import resource
@@ -162,7 +162,7 @@ def test_too_many_open_files_do_not_make_a_video_damaged(tmp_path):
     (tmp_path / "film.mp4").write_bytes(bytes(99))
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     (source,) = media.named([str(tmp_path / "film.mp4")])
-    assert [p.problem for p in media.pictures([source])] == ["not a film, or damaged"]
+    assert [p.problem for p in media.pictures([source])] == ["not a video, or damaged"]
     free = os.open(os.devnull, os.O_RDONLY)
     os.close(free)
     resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))

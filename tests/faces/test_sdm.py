@@ -42,8 +42,8 @@ def write_points(path, points, *, header=True):
 
 @pytest.fixture(scope="module")
 def photographs(rendered, tmp_path_factory):
-    """The rendered training people as photographs with .pts files, in folders below one another."""
-    folder = tmp_path_factory.mktemp("photographs")
+    """The rendered training people as images with .pts files, in folders below one another."""
+    folder = tmp_path_factory.mktemp("images")
     for i, sample in enumerate(s for s in open_dataset(rendered).samples() if s.split == "train"):
         place = folder / f"part {i % 2}" / sample.subject
         place.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ def learnt(photographs, tmp_path_factory):
 
 @pytest.fixture
 def few(photographs, tmp_path):
-    """A dozen of the photographs, to be spoilt."""
+    """A dozen of the images, to be spoilt."""
     for points in sorted(photographs.rglob("*.pts"))[:12]:
         for path in (points, points.with_suffix(".png")):
             shutil.copy(path, tmp_path / path.name)
@@ -79,7 +79,7 @@ def test_the_command_tells_how_well_it_learnt(learnt):
     assert errors[-1] < 0.4 * errors[0]
     stored = artefact.read(out, "landmarks")
     assert stored.params["cells"] == [0.35, 0.25, 0.17]
-    assert [p.kind for p in stored.inputs] == ["photographs"]
+    assert [p.kind for p in stored.inputs] == ["images"]
     assert inspect.summary(out)["kind"] == "landmarks"
 
 
@@ -223,7 +223,7 @@ def test_folders_without_points_are_refused(tmp_path, few):
     bare.mkdir()
     refuse(bare, DataError, "no .pts files")
     (few / "alone.pts").write_text("1 2\n")
-    refuse(few, DataError, "without a photograph")
+    refuse(few, DataError, "without an image")
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_photographs_that_cannot_be_read_and_too_few_are_refused(few):
     names = sorted(few.glob("*.png"))
     names[0].write_bytes(b"")
     names[1].write_bytes(b"no picture")
-    refuse(few, DataError, "empty file, and 1 other photographs")
+    refuse(few, DataError, "empty file, and 1 other images")
     for name in names[:5]:
         name.unlink()
         name.with_suffix(".pts").unlink()

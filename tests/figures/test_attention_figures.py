@@ -178,7 +178,7 @@ def test_photographs(space, tmp_path):
     Image.new("RGB", (64, 80), "grey").save(tmp_path / "a wall.png")
     assert "no face was found" in tell(*command, "--photos", tmp_path, space=space, ok=False)["error"]
     told = tell("visualize", "group", "--run", "lnlattennet-1", "--photos", tmp_path, space=space, ok=False)
-    assert "cannot look at whole photographs" in told["error"]
+    assert "cannot look at whole images" in told["error"]
 
 
 def test_steps_from_photographs_without_a_run(tmp_path):
@@ -197,7 +197,7 @@ def test_steps_from_photographs_without_a_run(tmp_path):
     assert np.array_equal(arrays["0/normalised"], faces["images"][row])
     assert arrays["0/aligned"].shape == (24, 24, 1)
     assert np.array_equal(normalise(arrays["0/aligned"][..., 0], 7.0), arrays["0/normalised"][..., 0])
-    assert arrays["0/photograph"].shape == (30, 40, 3)
+    assert arrays["0/image"].shape == (30, 40, 3)
     (tmp_path / "photos/fear/notes.xyz").touch()
     words = ["visualize", "steps", "--photos", tmp_path / "photos", "--faces", 1, "--dpi", 60, "--workspace", space]
     said = CliRunner().invoke(cli.app, [*map(str, words)])
@@ -205,7 +205,7 @@ def test_steps_from_photographs_without_a_run(tmp_path):
     assert "--photos" in tell("visualize", "steps", space=space, ok=False)["hint"]
     assert "need landmarks" in tell("visualize", "landmarks", space=space, ok=False)["error"]
     told = tell("visualize", "curves", "--data", "photos", space=space, ok=False)
-    assert "only a data set is named" in told["error"]
+    assert "only a dataset is named" in told["error"]
 
 
 def test_landmarks_regions_and_masks(tmp_path):

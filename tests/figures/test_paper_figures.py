@@ -33,7 +33,7 @@ def random():
     return np.random.default_rng(0)
 
 
-# ------------------------------------------------------------------------------------------------ whole photographs
+# ------------------------------------------------------------------------------------------------ whole images
 
 
 def test_soft_boxes_are_one_inside_and_fall_off_as_a_gaussian():

@@ -1,4 +1,4 @@
-"""The embedded data set: what is drawn is what is said, on every machine and in every process."""
+"""The embedded dataset: what is drawn is what is said, on every machine and in every process."""
 
 import csv
 import json
@@ -292,7 +292,7 @@ def test_nothing_covers_a_face_without_occlusion():
         assert face.visible[[*BROWS, *EYES]].mean() > 0.85
 
 
-# ---------------------------------------------------------------------------------------------------- the data set
+# ---------------------------------------------------------------------------------------------------- the dataset
 
 
 def test_stage_renders_the_plan_and_resumes_to_the_same_bytes(tmp_path):

@@ -72,7 +72,7 @@ def trained(space):
 def test_a_chain(space, trained, name, part):
     missing, parts = trained
     assert missing[name]["code"] == 3
-    assert f"{name} stands on a trained {part}, and there is none" in missing[name]["error"]
+    assert f"{name} requires a trained {part}, and" in missing[name]["error"]
     assert f"fertool train {part}" in missing[name]["hint"]
 
     made = train(name, space=space)
@@ -90,10 +90,14 @@ def test_a_chain(space, trained, name, part):
 
 def test_the_part_can_be_named(space, trained):
     _, parts = trained
-    assert refusal(*words("man", "--part", parts["amg"].path.parent), space=space)["error"].endswith("a run of amg")
+    assert refusal(*words("man", "--pretrained-part", parts["amg"].path.parent), space=space)["error"].endswith(
+        "a run of amg"
+    )
     assert (
-        "stands on no other run"
-        in refusal(*words("man", "--variant", "vgg", "--part", parts["rasnet"].path.parent), space=space)["error"]
+        "has no pretrained part"
+        in refusal(*words("man", "--variant", "vgg", "--pretrained-part", parts["rasnet"].path.parent), space=space)[
+            "error"
+        ]
     )
     vgg = train("man", "--variant", "vgg", space=space)
     assert vgg.parent("part") is None
@@ -141,7 +145,14 @@ def test_pre_training_gives_all_but_the_head(space, trained, tmp_path):
     (tmp_path / "toy/faces.h5").rename(tmp_path / "kept.h5")
     toy.write_faces(tmp_path / "toy", train=48, test=12, classes=("neutral", "anger", "fear", "sadness"))
     tuned = train(
-        "ws-lgrn", "--init", first.path, "--part", trained[1]["amg"].path.parent, "--lr", 1e-9, space=tmp_path
+        "ws-lgrn",
+        "--init",
+        first.path,
+        "--pretrained-part",
+        trained[1]["amg"].path.parent,
+        "--lr",
+        1e-9,
+        space=tmp_path,
     )
     a, b = toy.weights(first), toy.weights(tuned)
     assert b["classifier.weight"].shape[0] == 4

@@ -1,4 +1,4 @@
-"""Faces of several data sets in one file, by the real command."""
+"""Faces of several datasets in one file, by the real command."""
 
 import numpy as np
 import pytest
@@ -107,7 +107,7 @@ def test_again_it_is_up_to_date_and_other_parts_are_refused(space, both):
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["one"], 2, "two data sets"),
+        (["one"], 2, "two datasets"),
         (["one", "one:train"], 2, "named twice"),
         (["one", "three"], 3, "three"),
         (["one", "two:tset"], 3, "tset"),

@@ -1,4 +1,4 @@
-"""detect-align from the command line: photographs of every kind in, one row for each out, whatever happens."""
+"""detect-align from the command line: images of every kind in, one row for each out, whatever happens."""
 
 import json
 import os
@@ -115,7 +115,7 @@ def test_the_whole_picture_as_it_is(rendered, tmp_path):
 
 
 def test_one_box_for_all_and_how_much_is_clipped(rendered, tmp_path):
-    """A data set without boxes, and light as somebody else may even it."""
+    """A dataset without boxes, and light as somebody else may even it."""
     words = ("--detector", "dataset", "--landmarks", "none", "--align", "none", "--size", 40, "--grey")
     sets = ("margin=0", "illumination=isotropic", "box=[10, 20, 89.5, 99.5]", "clipped=0.1")
     more = [word for s in sets for word in ("--set", f"detect-align.{s}")]
@@ -159,7 +159,7 @@ def test_square_faces_are_of_any_side_and_kept_whole_in_rectangles(pictures, tmp
     assert whole["images"].shape == (9, 284, 284, 3)
     tall = made(pictures, tmp_path / "tall.h5", **PLAIN, size=125, height=160, grey=True, illumination="isotropic")
     assert tall["images"].shape == (9, 160, 125, 1)
-    for row, box in enumerate(tall["bbox"]):  # the whole photograph lies in the picture
+    for row, box in enumerate(tall["bbox"]):  # the whole image lies in the picture
         corners = align.apply(tall["transform"][row], box.reshape(2, 2).astype(float))
         assert (corners > -0.6).all()
         assert (corners < np.array([125, 160]) - 0.4).all()
@@ -176,12 +176,12 @@ def test_missed_faces(pictures, tmp_path, missed, status):
     assert (faces["images"][wall] == (130 if missed == "keep" else 0)).all()
     assert (np.asarray(faces["status"]) == OK).sum() >= 6
     facts = detect_align.summary(tmp_path / "faces.h5")
-    assert facts["statuses"]["no face, whole picture kept" if missed == "keep" else "no face"] >= 1
+    assert facts["statuses"]["no face, whole image kept" if missed == "keep" else "no face"] >= 1
 
 
 def test_missed_faces_refused(pictures, tmp_path):
     out = tmp_path / "faces.h5"
-    with pytest.raises(DataError, match=r"no face in \d of 9 photographs: .*wall") as caught:
+    with pytest.raises(DataError, match=r"no face in \d of 9 images: .*wall") as caught:
         made(pictures, out, **HOG, on_no_face="fail", size=50)
     assert "--on-no-face keep" in caught.value.hint
     assert not out.exists()
@@ -213,7 +213,7 @@ def test_broken_files_among_good_ones(pictures, tmp_path):
     folder = pictures / "happy"
     good = read_image(folder / "0.png")
     names = damaged_images(folder)
-    names.pop("folder.jpg")  # no data set lists it
+    names.pop("folder.jpg")  # no dataset lists it
     for leftover in ("whole.jpg", "whole.png"):
         (folder / leftover).unlink()
     grey = cv2.cvtColor(good, cv2.COLOR_RGB2GRAY)
@@ -294,13 +294,13 @@ def test_a_few_photographs_of_all_splits(rendered, tmp_path):
     )  # fmt: skip
     assert facts["rows"] == 12
     assert len(facts["splits"]) >= 2
-    assert facts["photographs_per_second"] > 0
+    assert facts["images_per_second"] > 0
     assert sum(facts["classes"].values()) == 12
 
 
 @pytest.fixture(scope="module")
 def many(rendered, tmp_path_factory):
-    """120 photographs, and the faces file that nobody interrupted."""
+    """120 images, and the faces file that nobody interrupted."""
     folder = tmp_path_factory.mktemp("many")
     sources = sorted(rendered.glob("images/*/*.png"))
     (folder / "photos").mkdir()
@@ -370,7 +370,7 @@ def test_stopped_at_any_moment_the_same_command_goes_on(many, tmp_path, how):
     assert 20 <= done < 120
     if how != "kill":
         assert process.returncode == 130
-        assert f"stopped after {done} of 120 photographs" in said
+        assert f"stopped after {done} of 120 images" in said
         assert "goes on" in said
         assert "Traceback" not in said
     with pytest.raises(ArtefactError, match="no file") as caught:
@@ -409,7 +409,7 @@ def test_the_report_reads_well(pictures, tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    for part in ("9 photographs of folder", "dlib-hog, ert68, similarity to eyes-mouth", "photographs per second"):
+    for part in ("9 images of folder", "dlib-hog, ert68, similarity to eyes-mouth", "images per second"):
         assert part in done.stderr
     assert "happiness" in done.stderr
     assert done.stdout == ""

@@ -165,7 +165,7 @@ def test_a_file_that_a_table_lists_in_vain_is_a_row(photos, tmp_path):
     assert faces["problem"][1] == "no such file"
     assert align(tmp_path / "photos" / "list.csv", tmp_path / "faces.h5").uid == faces.uid
     shutil.copy(photos / "02.png", tmp_path / "photos" / "gone.png")
-    with pytest.raises(ArtefactError, match=r"1 of the photographs .* changed since: gone.png"):
+    with pytest.raises(ArtefactError, match=r"1 of the images .* changed since: gone.png"):
         align(tmp_path / "photos" / "list.csv", tmp_path / "faces.h5")
 
 
@@ -210,7 +210,7 @@ def test_no_memory_for_an_image_is_no_damage(tmp_path):
         read_image(tmp_path)
 
 
-# ---------------------------------------------------------------------------------------------------- other photographs
+# ---------------------------------------------------------------------------------------------------- other images
 
 
 def as_bitmaps(photos, folder):
@@ -235,7 +235,7 @@ def test_photographs_exchanged_for_others_of_equal_size_and_time(photos, tmp_pat
     rows = [before.ids.tolist().index(name) for name in ("happy/0.bmp", "sad/1.bmp")]
     images = np.array(before["images"][rows])
     exchange(data / "happy" / "0.bmp", data / "sad" / "1.bmp")
-    with pytest.raises(ArtefactError, match=r"2 of the photographs .* have changed since: happy/0.bmp, sad/1.bmp") as e:
+    with pytest.raises(ArtefactError, match=r"2 of the images .* have changed since: happy/0.bmp, sad/1.bmp") as e:
         align(data, out)
     assert "--overwrite" in e.value.hint
     after = align(data, out, overwrite=True)

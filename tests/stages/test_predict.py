@@ -1,4 +1,4 @@
-"""predict by the real command: the same as detect-align and eval say, every face of a picture, films, rubbish."""
+"""predict by the real command: the same as detect-align and eval say, every face of a picture, videos, rubbish."""
 
 import csv
 import hashlib
@@ -51,7 +51,7 @@ def refusal(*words, space, code=3) -> str:
 
 @pytest.fixture(scope="module")
 def photos(rendered, tmp_path_factory):
-    """A folder data set: eight rendered photographs to train on, six to test, and one without a face."""
+    """A folder dataset: eight rendered images to train on, six to test, and one without a face."""
     folder = tmp_path_factory.mktemp("photos")
     with open(rendered / "rendered.csv", newline="") as f:
         rows = [row for row in csv.DictReader(f) if row["label"] in ("happiness", "surprise") and not row["occlusion"]]
@@ -98,7 +98,7 @@ def faces(photos):
 @pytest.fixture(scope="module")
 def film(faces, tmp_path_factory):
     """A film of 12 frames: 6 of one face, 6 of another."""
-    path = tmp_path_factory.mktemp("film") / "a film.avi"
+    path = tmp_path_factory.mktemp("film") / "a video.avi"
     write_film(path, [faces[0]] * 6 + [faces[1]] * 6)
     return path
 
@@ -112,7 +112,7 @@ def write_film(path, frames, code="MJPG"):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_same_as_detect_align_and_eval(space, photos, tmp_path, mode):
-    """With nothing but the run's folder; a photograph without a face kept whole, as detect-align keeps it."""
+    """With nothing but the run's folder; an image without a face kept whole, as detect-align keeps it."""
     predicted = artefact.read(space / mode / "runs/ran-1/predictions.h5", "predictions")
     made = artefact.read(space / mode / "faces.h5", "faces")
     shutil.copytree(space / mode / "runs/ran-1", tmp_path / "ran-1")
@@ -185,7 +185,7 @@ def test_a_film_is_read_and_drawn_frame_by_frame(alone, film, tmp_path):
     assert facts["pictures"] == 4
     assert [float(row["seconds"]) for row in rows] == pytest.approx([0, 0.3, 0.6, 0.9])
     assert rows[0]["probability"] == rows[1]["probability"] != rows[2]["probability"]
-    drawn = cv2.VideoCapture(str(tmp_path / "a film.mp4"))
+    drawn = cv2.VideoCapture(str(tmp_path / "a video.mp4"))
     assert drawn.get(cv2.CAP_PROP_FRAME_COUNT) == 4
     assert drawn.get(cv2.CAP_PROP_FPS) == pytest.approx(10 / 3, abs=0.01)
     assert drawn.read()[1].shape == (640, 640, 3)
@@ -210,7 +210,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_goes_on(alone, photos, tmp_pa
     assert [u["problem"] for u in facts["unreadable"]] == [
         "empty file",
         "not an image, or of a format not known here",
-        "not a film, or damaged",
+        "not a video, or damaged",
         "no such file or directory",
     ]
 

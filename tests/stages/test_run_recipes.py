@@ -151,7 +151,7 @@ def test_fedro_is_tested_by_what_learns_from_two_others(tmp_path):
     assert len(made.classes) == 7
     assert (made.params["dataset"], made.params["extra_data"]) == ("fedro", "rafdb+affectnet")
     detect = recipes.load("ran-fedro").settings("detect-align")
-    assert "none" not in (detect.detector, detect.align), "they are whole photographs"
+    assert "none" not in (detect.detector, detect.align), "they are whole images"
     origin = np.array([i.partition("/")[0] for i in made.ids])
     assert set(origin[made["split"] == "train"]) == {"rafdb", "affectnet"}
     assert set(origin[made["split"] == "test"]) == {"fedro"}

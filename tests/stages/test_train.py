@@ -337,7 +337,7 @@ def test_labels_and_split_of_the_released_lists(tmp_path):
     moved = np.where(listed, (np.asarray(faces["label"]) + 1) % 3, -1)
     split = np.where(listed, np.where(np.arange(72) < 24, "test", "train"), "")
     refused(
-        ArtefactError, "needs subsets", "fertool build-subsets --lists",
+        ArtefactError, "requires subsets", "fertool build-subsets --lists",
         lambda: toy.train_toy(faces, labels="list"),
     )  # fmt: skip
     subsets = toy.write_subsets(faces, list_label=moved.astype("i2"), list_split=split)
@@ -391,7 +391,7 @@ def test_pieces_of_a_batch_take_every_face_once(faces, tmp_path, accumulate):
 def test_missing_regions(tmp_path):
     faces = toy.write_faces(tmp_path / "toy")
     refused(
-        ArtefactError, "ran needs regions", f"fertool crop-regions --data {faces.path}",
+        ArtefactError, "ran requires regions", f"fertool crop-regions --data {faces.path}",
         lambda: toy.train_toy(faces),
     )  # fmt: skip
     assert not (tmp_path / "toy/runs").exists()

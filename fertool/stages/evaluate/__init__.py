@@ -146,7 +146,7 @@ def _check_classifies(trained: Artefact, folder: Path) -> None:
         raise UsageError(
             f"{folder.name} predicts no expressions, so there is nothing to score; its {cls.metric} in training ended "
             f"at {100 * scores[-1] if len(scores) else float('nan'):.1f} %{beside}",
-            f"train the network that stands on {name}, and eval that",
+            f"train the network that requires {name}, and evaluate that",
         )
 
 

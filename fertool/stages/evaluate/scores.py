@@ -17,7 +17,7 @@ from fertool.training.data import fold_count
 from fertool.training.devices import Devices
 from fertool.workspace import Workspace
 
-#: in what the runs of one cross-validation differ, or may: each fold stands on a part of its own
+#: in what the runs of one cross-validation differ, or may: each fold has its own pretrained part
 _PER_FOLD = {"part", "train.fold", "train.cache", "train.checkpoint_minutes", "train.compile"}
 
 

@@ -1,4 +1,4 @@
-"""predict: photographs, films or a camera → the expression of every face in them."""
+"""predict: images, videos or a camera → the expression of every face in them."""
 
 import sys
 from collections.abc import Sequence
@@ -38,11 +38,11 @@ def run(
     Args:
         words: files, folders, numbers of cameras.
         out: folder for predictions.csv and the drawn pictures.
-        draw: also write the pictures and films with faces framed and labelled into `out`.
+        draw: also write the pictures and videos with faces framed and labelled into `out`.
 
     Returns:
         run, classes, pictures, faces (how many), expressions {class: n}, without_face [names], unreadable [{file,
-        problem}], seconds, pictures_per_second; under --json also `rows`, one dict per face, and one with face 0 for
+        problem}], seconds, images_per_second; under --json also `rows`, one dict per face, and one with face 0 for
         every image or frame without a face. Boxes are those of the detector and may reach beyond the image.
 
     Raises:
@@ -109,7 +109,7 @@ def report(facts: dict) -> None:
     console.say(f"{many(facts['faces'], 'face')} in {many(facts['pictures'], 'picture')}: {found}")
     if facts["faceless"]:
         console.say(f"no face in {facts['faceless']:,} of them")
-    console.say(f"{facts['seconds']:.1f} s, {facts['pictures_per_second']:.1f} pictures per second")
+    console.say(f"{facts['seconds']:.1f} s, {facts['images_per_second']:.1f} images per second")
     if "out" in facts:
         console.say(f"→ {facts['out']}")
     if facts.get("drawn"):
@@ -123,7 +123,7 @@ def _nothing(n: int = 1, note: str = "") -> None:
 def _check(trained: Trained, out: Path | None, draw: bool) -> None:
     if not trained.classes or not type(trained.network()).classifies:
         raise UsageError(
-            f"{trained.name} predicts no expressions", f"name a run of the network that stands on {trained.model.name}"
+            f"{trained.name} predicts no expressions", f"name a run of the network that requires {trained.model.name}"
         )
     if draw and out is None:
         raise UsageError("--draw needs a folder to write to", "add --out FOLDER")

@@ -148,15 +148,15 @@ def _area(box: np.ndarray) -> float:
 
 
 def _id(picture: Picture, face: int) -> str:
-    """What decides random crops: for the largest face of a photograph the id it has in a data set of that folder."""
+    """What decides random crops: for the largest face of an image the id it has in a dataset of that folder."""
     parts = [picture.source.below, *([str(picture.frame)] if picture.frame else []), *([str(face + 1)] if face else [])]
     return " ".join(parts)
 
 
 def faces_settings(trained: Trained, settings: Predict) -> DetectAlign:
     """How faces are found and brought to what the network learnt from: as its own were, as far as that can be done
-    with photographs of which no data set tells anything."""
-    faces, data = trained.faces, trained.prepared["faces"].get("dataset") or "the data set"
+    with images of which no dataset tells anything."""
+    faces, data = trained.faces, trained.prepared["faces"].get("dataset") or "the dataset"
     changes: dict[str, Any] = {}
     if settings.detector not in ("as-trained", faces.detector):
         changes = {"detector": settings.detector, "min_score": 0.0}  # scores of another detector mean something else

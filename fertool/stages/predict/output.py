@@ -201,7 +201,7 @@ class Tally:
             "without_face": self.without,
             "unreadable": self.unreadable,
             "seconds": round(seconds, 2),
-            "pictures_per_second": round(self.pictures / max(seconds, 1e-9), 2),
+            "images_per_second": round(self.pictures / max(seconds, 1e-9), 2),
         }
 
     def refuse(self) -> None:

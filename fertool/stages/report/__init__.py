@@ -20,7 +20,7 @@ def run(folders: list[Path], *, settings: Report, out: Path | None = None) -> Pa
 
     Args:
         folders: of the runs; what is compared is compared with the first.
-        out: the page; by default report.html in the run's folder, or in that of the data set if there are several.
+        out: the page; by default report.html in the run's folder, or in that of the dataset if there are several.
 
     Returns:
         the page, one HTML file that needs nothing else.

@@ -1,4 +1,4 @@
-"""Where a run comes from: every artefact it was made of down to the data set, and the commands that made them."""
+"""Where a run comes from: every artefact it was made of down to the dataset, and the commands that made them."""
 
 import shlex
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ def chain(last: Artefact, folder: Path) -> list[dict]:
 
     Args:
         last: the artefact.
-        folder: the data set's folder in the workspace; parents are looked for there, then beside it.
+        folder: the dataset's folder in the workspace; parents are looked for there, then beside it.
 
     Returns:
         for each {title, kind, name, uid, digest, is_artefact, found, parents (names)}; for those that are there also
@@ -52,7 +52,7 @@ def chain(last: Artefact, folder: Path) -> list[dict]:
 
 def _facts(parent: Parent) -> dict:
     is_artefact = parent.kind in artefact.KINDS
-    title = parent.kind if is_artefact else {"dataset": "data set"}.get(parent.role, parent.role)
+    title = parent.kind if is_artefact else {"dataset": "dataset"}.get(parent.role, parent.role)
     return {
         "title": title,
         "kind": parent.kind,

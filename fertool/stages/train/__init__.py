@@ -61,7 +61,7 @@ def run(
     Args:
         faces: the faces file; regions, subsets and masks files are used if the network or `settings.labels` needs
             them.
-        part: folder of the finished run that the network stands on; by default the latest in the workspace, those on
+        part: folder of the finished run of the pretrained part; by default the latest in the workspace, those on
             the same faces first.
         variant: a named baseline or ablation of the network, applied on top of `settings.model`.
         out: folder of the run; by default the next free name beside the faces.

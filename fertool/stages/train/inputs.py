@@ -1,5 +1,5 @@
 """What a training depends on, gathered and checked before anything heavy starts: files of other stages, the rows they
-allow, and the run of the network that this one stands on."""
+allow, and the run of the pretrained part."""
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -50,8 +50,8 @@ def gather(
     """Gather and check everything the run depends on."""
     if model_class(model.name).classifies and not source.classes:
         raise DataError(
-            f"{source.path} knows no expressions, which {model.name} learns",
-            "amg and rasnet learn from faces without: fertool models",
+            f"{source.path} has no expression labels; {model.name} requires them",
+            "amg and rasnet train without labels: fertool models",
         )
     network = build_model_meta(model, len(source.classes or ()))
     stands_on = network.stands_on
@@ -61,7 +61,9 @@ def gather(
         model = replace(model, part=trained.params["model"])
         network = build_model_meta(model, len(source.classes or ()))
     elif part:
-        raise RecipeError(f"{model.name}{variant and f' ({variant})'} stands on no other run", "leave out --part")
+        raise RecipeError(
+            f"{model.name}{variant and f' ({variant})'} has no pretrained part", "leave out --pretrained-part"
+        )
     settings = replace(settings, init=_weights_file(workspace, settings.init or network.pretrained))
     init = init_source(network, settings.init)
     used = {
@@ -74,7 +76,7 @@ def gather(
         there = used["regions"]["boxes"].shape[1]
         if max(network.regions_used or (0,)) >= there:
             raise RecipeError(
-                f"region {max(network.regions_used)} is asked for, and {files['regions']} has regions 0 to {there - 1}",
+                f"region {max(network.regions_used)} is requested, and {files['regions']} has regions 0 to {there - 1}",
                 "make others with fertool crop-regions",
             )
     if "masks" in used and "masks" in used["masks"] and "masks" in network.needs:
@@ -150,7 +152,7 @@ def _beside(source: Artefact, path: Path | None, network, settings: Train, kind:
         who = network.settings.name
         if kind == "subsets":
             who = "labels: list" if settings.labels == "list" else "cross-validation"
-        raise ArtefactError(f"{who} needs {kind} of {source.path}", f"run: fertool {command} --data {source.path}")
+        raise ArtefactError(f"{who} requires {kind} of {source.path}", f"run: fertool {command} --data {source.path}")
     made = artefact.read(path, kind)
     made.require_parent(source)
     return made
@@ -184,7 +186,7 @@ def _times(shape) -> str:
 
 
 def _latest(workspace: Workspace, source: Artefact, name: str, stands_on: str, fold: int | None) -> Path:
-    """The latest finished run of the network that another one stands on; those on the same faces come first, and of
+    """Return the latest finished run of a pretrained part; those on the same faces come first, and of
     these only runs that have left out the same fold will do."""
     found = []
     for folder in workspace.runs():
@@ -198,12 +200,12 @@ def _latest(workspace: Workspace, source: Artefact, name: str, stands_on: str, f
         masks = "fertool make-masks, then: " if "masks" in model_class(stands_on).needs else ""
         folds = " --folds all" if fold is not None and masks else ""
         raise ArtefactError(
-            f"{name} stands on a trained {stands_on}, and there is none in {workspace.root}",
-            f"run: {masks}fertool train {stands_on}{folds}; or name a run elsewhere with --part",
+            f"{name} requires a trained {stands_on}, and {workspace.root} has none",
+            f"run: {masks}fertool train {stands_on}{folds}; or name another run with --pretrained-part",
         )
     same = [folder for here, folder in found if here]
     chosen = (same or [folder for _, folder in found])[-1]
-    console.say(f"{name} stands on {stands_on} of {chosen}")
+    console.say(f"pretrained part: {stands_on} of {chosen}")
     return chosen
 
 
@@ -211,8 +213,8 @@ def _finished(folder: Path, name: str, stands_on: str) -> Artefact:
     run = artefact.read(folder / "run.h5", "run")
     if run.params["model"]["name"] != stands_on:
         raise ArtefactError(
-            f"{name} stands on {stands_on}, and {folder} is a run of {run.params['model']['name']}",
-            f"name a run of {stands_on} with --part",
+            f"{name} requires {stands_on}, and {folder} is a run of {run.params['model']['name']}",
+            f"name a run of {stands_on} with --pretrained-part",
         )
     if not run["state/finished"]:
         raise ArtefactError(f"{folder} is unfinished", f"finish it: fertool train {stands_on} --resume")

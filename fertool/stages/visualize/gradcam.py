@@ -22,7 +22,7 @@ def draw_gradcam(runs: list[Run], settings: Visualize, subset: str | None) -> Dr
         if not model_class(name).classifies:
             raise UsageError(
                 f"{r.name} has no classes that Grad-CAM could ask about",
-                f"name a run of a network that stands on {name}",
+                f"name a run of a network that requires {name}",
             )
     faces = runs[0].faces()
     predictions = [r.predictions(r.faces()) for r in runs]

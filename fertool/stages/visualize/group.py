@@ -1,4 +1,4 @@
-"""Attention over whole photographs: a network without a size of its own looks at groups of people."""
+"""Attention over whole images: a network without a size of its own looks at groups of people."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ from fertool.settings import DetectAlign, Visualize
 from fertool.stages.visualize.inputs import Drawn, Run, only
 from fertool.stages.visualize.network import open_network
 
-_LARGEST = 3000  # pixels of a photograph's longer side after scaling
+_LARGEST = 3000  # pixels of an image's longer side after scaling
 _SAMPLE = 2000  # faces whose size is looked at
 
 
@@ -33,13 +33,13 @@ def draw_group(runs: list[Run], settings: Visualize, subset: str | None) -> Draw
     model = one.run().params["model"]
     if model["name"] != "va-cnn" or model.get("attention", "free") != "free":
         raise UsageError(
-            f"{one.name} cannot look at whole photographs: that takes va-cnn with free attention",
+            f"{one.name} cannot look at whole images: that takes va-cnn with free attention",
             "fertool train va-cnn makes one",
         )
     if subset:
-        raise UsageError("group shows photographs, not the faces of a subset", "leave out --subset")
+        raise UsageError("group shows images, not the faces of a subset", "leave out --subset")
     if not settings.photos:
-        raise UsageError("group needs photographs", "name a file or folder: --photos PATH")
+        raise UsageError("group needs images", "name a file or folder: --photos PATH")
     faces = one.faces()
     network = open_network(one, faces)
     side = settings.face_side or usual_side(faces)
@@ -56,7 +56,7 @@ def draw_group(runs: list[Run], settings: Visualize, subset: str | None) -> Draw
         if not len(found):
             console.say(f"{path.name}: no face was found")
     if not shown:
-        raise DataError(f"no photograph in {settings.photos} can be read")
+        raise DataError(f"no image in {settings.photos} can be read")
     if not any(len(p.boxes) for p in shown):
         raise DataError(f"no face was found in {settings.photos}", "try another --set visualize.detector=dlib-cnn")
     arrays = {
@@ -69,14 +69,14 @@ def draw_group(runs: list[Run], settings: Visualize, subset: str | None) -> Draw
 
 
 def _paths(root: Path, settings: Visualize) -> Sequence[Path]:
-    """The photographs meant, at most as many as are asked for, evenly spread."""
+    """The images meant, at most as many as are asked for, evenly spread."""
     if root.is_file():
         return [root]
     if not root.is_dir():
         raise DataError(f"there is nothing at {root}")
     found = pictures_below(root)
     if not found:
-        raise DataError(f"there is no photograph in {root}")
+        raise DataError(f"there is no image in {root}")
     if settings.ids:
         chosen = [p for p in found if p.name in settings.ids]
         if len(chosen) < len(set(settings.ids)):
@@ -107,8 +107,8 @@ def _look(
     net: FerModel,
     faces: Artefact,
     settings: Visualize,
-) -> group.Photograph:
-    """A photograph scaled so that its faces are as wide as those the network knows, and what the network sees in it.
+) -> group.GroupImage:
+    """An image scaled so that its faces are as wide as those the network knows, and what the network sees in it.
     Up to 15 pixels at the right and at the bottom, which fill no cell of the attention, are cut off."""
     import cv2
 
@@ -126,7 +126,7 @@ def _look(
     mine = (boxes + 0.5) * scale - 0.5
     soft = soft_boxes(mine, *grey.shape, settings.box_scale, settings.box_falloff)
     product = on_boxes(group.spread(attention, *grey.shape), soft)
-    return group.Photograph(name, scaled, mine, attention, soft, product)
+    return group.GroupImage(name, scaled, mine, attention, soft, product)
 
 
 def attend(net: FerModel, grey: np.ndarray) -> np.ndarray:

@@ -64,7 +64,7 @@ class Data(Run):
         return self.folder.parent / "figures"
 
     def run(self) -> Artefact:
-        raise UsageError("this figure is of a run, and only a data set is named", "name a run: --run NAME")
+        raise UsageError("this figure is of a run, and only a dataset is named", "name a run: --run NAME")
 
     def faces(self) -> Artefact:
         return artefact.read(self.folder, "faces")

@@ -22,12 +22,10 @@ from fertool.stages.visualize.network import open_network
 
 
 def draw_steps(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
-    """Sun et al.'s Fig. 3 and 4: photograph, detected face, landmarks, aligned, and with even light."""
+    """Sun et al.'s Fig. 3 and 4: image, detected face, landmarks, aligned, and with even light."""
     faces = only(runs, "steps").faces()
     if not settings.photos:
-        raise UsageError(
-            "steps needs the photographs that the faces were made from", "name their folder: --photos PATH"
-        )
+        raise UsageError("steps needs the images that the faces were made from", "name their folder: --photos PATH")
     found = np.isin(np.asarray(faces["status"]), (OK, SEVERAL))
     rows = _rows(faces, found, settings, subset, "in which a face was found")
     made = DetectAlign(**{f.name: faces.params[f.name] for f in fields(DetectAlign) if f.name in faces.params})
@@ -38,33 +36,33 @@ def draw_steps(runs: list[Run], settings: Visualize, subset: str | None) -> Draw
     samples = {s.id: s for s in dataset.samples() if s.id in wanted}
     if missing := wanted - set(samples):
         raise DataError(
-            f"{settings.photos} has no photograph {sorted(missing)[0]!r}",
+            f"{settings.photos} has no image {sorted(missing)[0]!r}",
             f"name the folder that {faces.path} was made from",
         )
     even = made.illumination != "none"
     shown = []
     for row in rows:
-        photograph = dataset.read(samples[faces.ids[row]])
+        image = dataset.read(samples[faces.ids[row]])
         matrix = np.asarray(faces["transform"][row])
         points = np.asarray(faces["landmarks"][row]) if "landmarks" in faces else np.empty((0, 2))
         points = align.apply(align.invert(matrix), points[np.isfinite(points).all(axis=1)])
         stored = np.asarray(faces["images"][row])
-        aligned = _warped(photograph, matrix, made) if even else stored
-        pixels = photograph if photograph.ndim == 3 else photograph[..., None]
+        aligned = _warped(image, matrix, made) if even else stored
+        pixels = image if image.ndim == 3 else image[..., None]
         box = np.asarray(faces["bbox"][row])
         shown.append(preprocessing.Prepared(faces.ids[row], pixels, box, points, aligned, stored if even else None))
     arrays = {"id": faces.ids[rows]}
     for i, p in enumerate(shown):
-        arrays |= {f"{i}/{k}": getattr(p, k) for k in ("photograph", "box", "points", "aligned")}
+        arrays |= {f"{i}/{k}": getattr(p, k) for k in ("image", "box", "points", "aligned")}
         arrays |= {f"{i}/normalised": p.normalised} if even else {}
     return Drawn(preprocessing.steps(shown), arrays, [faces])
 
 
-def _warped(photograph: np.ndarray, matrix: np.ndarray, made: DetectAlign) -> np.ndarray:
+def _warped(image: np.ndarray, matrix: np.ndarray, made: DetectAlign) -> np.ndarray:
     """The (h, w, C) face that a transform cuts out, its light as it was."""
     import cv2
 
-    face = align.warp(photograph, matrix, made.size, made.height)
+    face = align.warp(image, matrix, made.size, made.height)
     if made.grey and face.ndim == 3:
         face = cv2.cvtColor(face, cv2.COLOR_RGB2GRAY)
     return face if face.ndim == 3 else face[..., None]
