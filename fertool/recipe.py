@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
-from fertool.errors import RecipeError, nearest
+from fertool.errors import RecipeError, UsageError, nearest
 from fertool.settings import STAGES, Settings
 from fertool.yaml_text import LONGEST, parse
 
@@ -94,6 +94,37 @@ class Recipe:
         return replace(
             self, sections={**self.sections, "train": merge(self.sections.get("train", {}), {"model": {"name": name}})}
         )
+
+
+def of_training(model: str, name: str | None, faces: Path) -> Recipe:
+    """Return the recipe that trains `model` on some faces.
+
+    Args:
+        model: a network, or a recipe.
+        name: recipe to use for the network; None: the one of network and dataset, else the paper's settings.
+        faces: the faces file.
+
+    Raises:
+        UsageError: no such network or recipe, or two recipes.
+    """
+    from fertool import artefact, console
+    from fertool.models.registry import MODELS
+
+    if model in names() or model.endswith((".yaml", ".yml")):
+        if name:
+            raise UsageError(f"two recipes: {model} and {name}", "name one of them, or a network and a recipe")
+        return load(model)
+    if model not in MODELS:
+        close = nearest(model, [*MODELS, *names()], listed=MODELS)
+        raise UsageError(f"{model!r} is neither a network nor a recipe", f"{close}; see: fertool recipes")
+    if name:
+        return load(name).with_model(model)
+    usual = f"{model}-{artefact.read(faces, 'faces').params.get('dataset', '')}"
+    if usual in names():
+        console.say(f"recipe {usual}")
+        return load(usual)
+    console.say(f"no recipe for {model} on these faces: the paper's settings")
+    return load(None).with_model(model)
 
 
 def merge(base: Mapping, over: Mapping) -> dict:

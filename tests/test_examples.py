@@ -147,3 +147,11 @@ def test_readme_options_exist():
     commands = typer.main.get_command(app).commands.values()
     known = {option for command in commands for p in command.params for option in p.opts + p.secondary_opts}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", (ROOT / "README.md").read_text())) <= known | {"--help"}
+
+
+def test_python_api(tmp_path):
+    words = [sys.executable, str(ROOT / "examples/python_api.py"), str(tmp_path / "out"), "0.3"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "ran-baseline-1 {'all'" in done.stdout
+    assert (tmp_path / "out/report.html").exists()

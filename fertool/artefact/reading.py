@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from fertool.artefact.layout import SCHEMA, Parent, one_line, partial_path
 from fertool.artefact.schema import Facts, Header, Newer, check_arrays, check_values, read_header
 from fertool.artefact.storage import Stored, load, open_h5, state_of, survey
 from fertool.errors import ArtefactError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _CHEAP = 1 << 26  # bytes: an array up to this size is checked whenever it is read; a larger one when all of it is used
 
@@ -158,6 +162,13 @@ class Artefact:
             self._find(key)
             self._check(key)
         return {key[len(prefix) :]: self._values(key) for key in mine}
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return the columns with one value per row as a table, indexed by id; images, boxes and maps stay out."""
+        import pandas as pd
+
+        names = [name for name in self.columns if name != "id" and len(self.stored[name].shape) == 1]
+        return pd.DataFrame({name: np.array(self[name]) for name in names}, index=pd.Index(self.ids, name="id"))
 
     def as_parent(self, role: str | None = None) -> Parent:
         name = f"{self.path.parent.name}/{self.path.name}"

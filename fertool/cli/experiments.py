@@ -11,7 +11,7 @@ from fertool.cli import complete
 from fertool.cli.app import EXPERIMENTS
 from fertool.cli.command import Options, command
 from fertool.cli.options import Data, Gpus, Images, Lists, Overwrite, Processes, Runs, Sets, Space, Variant
-from fertool.errors import UsageError, nearest
+from fertool.errors import UsageError
 from fertool.settings import LARGEST_SEED
 from fertool.workspace import Workspace
 
@@ -60,7 +60,7 @@ def train(
 
     space = Workspace(workspace)
     faces = space.faces(data)
-    recipe = _recipe(model, options.recipe_name, faces)
+    recipe = recipes.of_training(model, options.recipe_name, faces)
     settings = options.settings(recipe)
     if recipe.pretraining and not resume and settings.init is None:
         console.say(f"note: the paper starts from a run of {recipe.pretraining}: --init RUN, or fertool run")
@@ -84,28 +84,6 @@ def train(
         return summaries[0]
     console.say("fertool eval --folds scores them together")
     return {"folds": summaries}
-
-
-def _recipe(model: str, name: str | None, faces: Path) -> recipes.Recipe:
-    """Return the recipe of `fertool train MODEL`: the named one, else the network's for the dataset of these faces."""
-    from fertool import artefact
-    from fertool.models.registry import MODELS
-
-    if model in recipes.names() or model.endswith((".yaml", ".yml")):
-        if name:
-            raise UsageError(f"two recipes: {model} and {name}", "name one of them, or a network and a recipe")
-        return recipes.load(model)
-    if model not in MODELS:
-        close = nearest(model, [*MODELS, *recipes.names()], listed=MODELS)
-        raise UsageError(f"{model!r} is neither a network nor a recipe", f"{close}; see: fertool recipes")
-    if name:
-        return recipes.load(name).with_model(model)
-    usual = f"{model}-{artefact.read(faces, 'faces').params.get('dataset', '')}"
-    if usual in recipes.names():
-        console.say(f"recipe {usual}")
-        return recipes.load(usual)
-    console.say(f"no recipe for {model} on these faces: the paper's settings")
-    return recipes.load(None).with_model(model)
 
 
 @command("eval", EXPERIMENTS, settings="eval", flags=("split", "weights", "batch", "precision", "draws"))
@@ -236,7 +214,7 @@ def sweep(
     space = Workspace(workspace)
     trained = space.run(run) if run else None
     faces = trained.parent.parent / "faces.h5" if trained and not data else space.faces(data)
-    recipe = _recipe(model, options.recipe_name, faces)
+    recipe = recipes.of_training(model, options.recipe_name, faces)
     name, axes = _axes(recipe, name, vary or [])
     if seeds > 1:
         axes = {**axes, "train.seed": list(range(seeds))}

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fertool import console
+from fertool import api, console
 from fertool.cli import complete
 from fertool.cli.app import PREPARE
 from fertool.cli.command import Options, command
@@ -51,15 +51,10 @@ def detect_align(
     overwrite: Overwrite = False,
 ) -> dict[str, Any]:
     """Detect, align and store faces (images → faces.h5)."""
-    from fertool.datasets import disk, open_dataset, recognise
     from fertool.stages import detect_align as stage
 
     settings = options.settings()
-    disk.leave_out(Workspace(workspace).root)
-    if dataset is None:
-        console.say(recognise(path)[1])
-    usual = options.recipe.settings("detect-align").dataset_options
-    source = open_dataset(path, dataset, image_folder=images, usual=usual, **settings.dataset_options)
+    source = api.dataset_at(path, dataset, images, settings, options.recipe_name, workspace)
     target = out or Workspace(workspace).path(slug(name or path.resolve().name), "faces")
     made = stage.run(source, settings=settings, out=target, overwrite=overwrite, workers=workers, limit=limit)
     return _close(stage, made) | {"notes": [str(problem) for problem in source.problems()]}
@@ -92,9 +87,9 @@ def make_masks(
     """Make MAN's region masks, and AMG's attribute groups (faces → masks.h5)."""
     from fertool.stages import make_masks as stage
 
-    settings = options.settings()
-    faces, target = _paths(workspace, data, "masks", out)
-    made = stage.run(faces, settings=settings, out=target, overwrite=overwrite, preview=preview)
+    made = api.make_masks(
+        data, workspace=workspace, out=out, settings=options.settings(), preview=preview, overwrite=overwrite
+    )
     return _close(stage, made)
 
 
@@ -115,9 +110,9 @@ def crop_regions(
     """Choose the regions of every face (faces → regions.h5)."""
     from fertool.stages import crop_regions as stage
 
-    settings = options.settings()
-    faces, target = _paths(workspace, data, "regions", out)
-    made = stage.run(faces, settings=settings, out=target, overwrite=overwrite, preview=preview)
+    made = api.crop_regions(
+        data, workspace=workspace, out=out, settings=options.settings(), preview=preview, overwrite=overwrite
+    )
     return _close(stage, made)
 
 
@@ -152,16 +147,15 @@ def build_subsets(
         return _synthesise(Workspace(workspace), data, settings, out, overwrite)
     if severity or limit:
         raise UsageError("--severity and --limit belong to --synthesise", "add --synthesise")
-    settings = options.settings()
-    faces, target = _paths(workspace, data, "subsets", out)
-    made = stage.run(
-        faces,
-        settings=settings,
-        out=target,
-        overwrite=overwrite,
+    made = api.build_subsets(
+        data,
         lists=lists,
         occlusion_table=occlusion_table,
+        workspace=workspace,
+        out=out,
+        settings=options.settings(),
         preview=preview,
+        overwrite=overwrite,
     )
     return _close(stage, made)
 
@@ -248,12 +242,6 @@ def render(
 
     numbers = {"people": people, "per_person": per_person, "mixed": mixed, "size": size, "seed": seed}
     return _close(stage, stage.run(folder, **numbers, overwrite=overwrite))
-
-
-def _paths(workspace: Path | None, data: str | None, kind: str, out: Path | None) -> tuple[Path, Path]:
-    space = Workspace(workspace)
-    faces = space.faces(data)
-    return faces, out or space.beside(faces, kind)
 
 
 def _close(stage: Any, made: Path) -> dict[str, Any]:

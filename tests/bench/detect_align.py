@@ -159,10 +159,14 @@ def speed(photos: str, detectors: list[str], rounds: int, sizes: tuple[int, int]
                     for way, target in targets.items():
                         costs[way, n].append(measure(way, name, photos, str(n), target))
             expected, boxes = np.load(targets["loop"]), np.array(artefact.read(targets["stage"])["bbox"])
-        assert (np.isnan(expected) == np.isnan(boxes)).all(), "one of both found a face where the other did not"
-        apart = float(np.nanmax(np.abs(expected - boxes)))
-        assert apart < 0.5, f"boxes differ by up to {apart} pixels"
-        console.say(f"{name}: {np.isfinite(boxes[:, 0]).sum()} faces in {many}, boxes at most {apart:.2g} px apart")
+        other = int((np.isnan(expected) != np.isnan(boxes)).any(axis=1).sum())
+        apart = np.nanmax(np.abs(expected - boxes)[np.isfinite(expected + boxes).all(axis=1)], axis=1)
+        far = int((apart > 0.5).sum())
+        assert other + far < 0.01 * many, f"{other} faces found by one of both only, {far} boxes differ"
+        console.say(
+            f"{name}: {np.isfinite(boxes[:, 0]).sum()} faces in {many}; {other} found by one of both only, {far} boxes "
+            f"more than 0.5 px apart, median {np.median(apart):.2g}"
+        )
         rows += [(name, *row) for row in _compare(costs, few, many)]
     console.show(
         console.table(

@@ -28,6 +28,7 @@ def run(
     devices: Devices,
     out: Path | None = None,
     draw: bool = False,
+    collect: bool = False,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Find every face and say its expression.
@@ -38,6 +39,7 @@ def run(
     Args:
         words: files, folders, numbers of cameras.
         out: folder for predictions.csv and the drawn pictures.
+        collect: return the rows, instead of writing them to stdout.
         draw: also write the pictures and videos with faces framed and labelled into `out`.
 
     Returns:
@@ -68,7 +70,7 @@ def run(
     live = any(s.is_camera for s in sources)
     looker = Looker(trained, settings, devices, live)
     tally = Tally(trained)
-    rows: list[dict] | None = [] if console.is_json() else None
+    rows: list[dict] | None = [] if collect or console.is_json() else None
     with ExitStack() as stack:
         stack.enter_context(pool.stoppable())
         table = None
