@@ -15,7 +15,6 @@ from torch.utils.data import DataLoader
 import fertool
 from fertool.stages import render
 
-
 if __name__ == "__main__":  # the workers of detect-align import this file, too
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "python-api")
     epochs = float(sys.argv[2]) if len(sys.argv) > 2 else 4

@@ -8,7 +8,7 @@ object, or by name, the later before the earlier:
     scores = fertool.evaluate(run, subsets=["pose45"])
 
 Progress and notes go to stderr; `fertool.quiet()` turns them off. Errors are `fertool.errors.FertoolError`s with a
-`message` and a `hint`. Accuracies are fractions of 1 unless a key says percent.
+`message` and a `hint`. Accuracies are in percent.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

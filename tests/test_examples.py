@@ -1,18 +1,14 @@
-"""Every script in examples/ as a user would start it, at small size; and the commands the README shows."""
+"""Every script in examples/ as a user would start it, at small size."""
 
 import csv
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-import typer.main
 from layouts import write_celeba, write_fer2013_csv, write_ferplus, write_rafd, write_rafdb
 
 from fertool import artefact
-from fertool.cli import app
 from fertool.labels import PROTOCOLS
 
 ROOT = Path(__file__).parent.parent
@@ -121,32 +117,6 @@ def test_va_cnn_rafd(tmp_path):
     rows = read(tmp_path / "table5.csv")
     pooled = {r["system"]: r["n_total"] for r in rows if r["fold"] == "pooled"}
     assert pooled == dict.fromkeys(("va-cnn-baseline", "va-cnn-gap", "va-cnn"), "525")
-
-
-def _commands():
-    """Every fertool command line in the README's shell blocks and inline code."""
-    text = (ROOT / "README.md").read_text()
-    blocks = re.findall(r"^```bash\n(.*?)^```", text, re.S | re.M)
-    lines = [line.split("#")[0] for block in blocks for line in block.splitlines()]
-    return [line.split() for line in [*lines, *re.findall(r"`(fertool [^`]+)`", text)] if line.startswith("fertool ")]
-
-
-@pytest.mark.parametrize("words", _commands(), ids=" ".join)
-def test_readme_commands_exist(words):
-    group = typer.main.get_command(app)
-    name = words[1]
-    if name.isupper():
-        return
-    assert name in group.commands, name
-    command = group.commands[name]
-    known = {option for p in command.params for option in p.opts}
-    assert {w for w in words[2:] if w.startswith("--")} <= known
-
-
-def test_readme_options_exist():
-    commands = typer.main.get_command(app).commands.values()
-    known = {option for command in commands for p in command.params for option in p.opts + p.secondary_opts}
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", (ROOT / "README.md").read_text())) <= known | {"--help"}
 
 
 def test_python_api(tmp_path):

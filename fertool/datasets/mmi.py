@@ -24,7 +24,7 @@ from fertool.labels import PROTOCOLS
 MANIFEST, COLUMNS = "manifest.csv", ("sequence", "subject", "label", "first_frame", "peak_frame")
 CODES = {"1": "anger", "2": "disgust", "3": "fear", "4": "happiness", "5": "sadness", "6": "surprise"}
 VIEWS = {"0": "frontal", "1": "profile", "2": "dual"}
-FILMS = (".avi", ".mp4", ".mov", ".mpg", ".mpeg", ".mkv")
+VIDEOS = (".avi", ".mp4", ".mov", ".mpg", ".mpeg", ".mkv")
 APEX = "2"  # of the markers 0 neutral, 1 onset, 2 apex, 3 offset: each holds until the next one
 
 
@@ -32,7 +32,7 @@ class Recording(NamedTuple):
     """A recording and its frames: a video of `count`, or pictures. `peak` counts from 1, 0 if it is not annotated."""
 
     name: str
-    film: Path | None
+    video: Path | None
     pictures: list[Path]
     emotion: str | None
     view: str
@@ -54,7 +54,7 @@ class Mmi(Dataset):
     about = "MMI, Pantic et al., ICME 2005; on request from its authors, for research only"
     marks = "Sessions with videos and their XML"
     layout = """\
-Sessions/1/S001-001.avi               or the frames of the film as pictures
+Sessions/1/S001-001.avi               or the frames of the video as pictures
 Sessions/1/S001-001.xml               <Metatag Name="Emotion" Value="4"/>: 1 anger, 2 disgust, 3 fear, 4 happiness,
 Sessions/1/session.xml ...            5 sadness, 6 surprise; <track view="0"/>: 0 frontal, 1 profile, 2 both
 Sessions/1/S001-001-oao_aucs.xml      action units (optional)
@@ -86,7 +86,7 @@ manifest.csv                          sequence,subject,label,first_frame,peak_fr
             recording, subject, number, label = rows[i]
             return Sample(
                 id=f"{recording.name}_{number:04d}",
-                path=recording.film or recording.pictures[number - 1],
+                path=recording.video or recording.pictures[number - 1],
                 label=label,
                 subject=subject,
                 sequence=recording.name,
@@ -97,7 +97,7 @@ manifest.csv                          sequence,subject,label,first_frame,peak_fr
         return Samples(range(len(rows)), make), problems
 
     def read(self, sample: Sample) -> np.ndarray:
-        if sample.path.suffix.lower() not in FILMS:
+        if sample.path.suffix.lower() not in VIDEOS:
             return super().read(sample)
         picture = read_frame(sample.path, sample.frame)
         # early frontal videos of 720x576 were taken with the camera on its side
@@ -119,10 +119,10 @@ def _recordings(folder: Path, problems: list[Problem]) -> Iterator[Recording]:
     """The recording in a session's folder, if there is one."""
     names = sorted(e.name for e in os.scandir(folder) if not ignored(e.name))
     described = [n for n in names if n.lower().endswith(".xml") and not n.lower().endswith(("session.xml", "aucs.xml"))]
-    films = [n for n in names if n.lower().endswith(FILMS)]
-    if not described and not films:
+    videos = [n for n in names if n.lower().endswith(VIDEOS)]
+    if not described and not videos:
         return
-    name = os.path.splitext((films or described)[0])[0]
+    name = os.path.splitext((videos or described)[0])[0]
     trees = {}
     for key, file in (("emotion", f"{name}.xml"), ("view", "session.xml"), ("units", f"{name}-oao_aucs.xml")):
         try:
@@ -134,8 +134,8 @@ def _recordings(folder: Path, problems: list[Problem]) -> Iterator[Recording]:
     track = trees["view"].find(".//track")
     yield Recording(
         name=name,
-        film=folder / films[0] if films else None,
-        pictures=[] if films else [path for _, path in frames(folder)],
+        video=folder / videos[0] if videos else None,
+        pictures=[] if videos else [path for _, path in frames(folder)],
         emotion=CODES.get(codes.get("Emotion", "")),
         view=VIEWS.get("" if track is None else track.get("view", ""), ""),
         peak=_peak(trees["units"]),
@@ -211,4 +211,4 @@ def _ends(recording: Recording, subject: str, label: str, first: int, peak: int,
 
 
 def _count(recording: Recording) -> int:
-    return count_frames(recording.film) if recording.film else len(recording.pictures)
+    return count_frames(recording.video) if recording.video else len(recording.pictures)

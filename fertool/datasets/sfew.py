@@ -18,7 +18,7 @@ PLACES = {
     "aligned": ("{0}_Aligned_Faces_new", "{0}_Aligned_Faces", "{0}/{0}_Aligned_Faces_new", "{0}/{0}_Aligned_Faces"),
     "original": ("{0}",),
 }
-#: film, time in it and number of the frame, as in AlexEmma_000206240_00000021.png
+#: movie, time in it and number of the frame, as in AlexEmma_000206240_00000021.png
 NAME = re.compile(r"\w+_\d{9}_\d{8}\.\w+")
 
 

@@ -1,1 +1,1 @@
-"""From predictions to a verdict: metrics, the papers' numbers, tables."""
+"""Evaluate predictions: metrics, the papers' numbers, tables."""

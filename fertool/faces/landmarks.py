@@ -33,7 +33,7 @@ class Placer(Protocol):
 
 
 def make(name: str, device: str = "cpu", learnt: Path | str | None = None) -> Placer:
-    """Who places landmarks, by name: "ert68", "mtcnn5" or "sdm".
+    """Return a landmark model by name: "ert68", "mtcnn5" or "sdm".
 
     Args:
         learnt: the file of a supervised descent.

@@ -45,7 +45,7 @@ class Source:
         return isinstance(self.at, int)
 
     @property
-    def is_film(self) -> bool:
+    def is_video(self) -> bool:
         """Whether it has many pictures."""
         return self.is_camera or self.at.suffix.lower() in VIDEOS
 
@@ -57,9 +57,9 @@ class Picture:
     Attributes:
         source: where it comes from.
         pixels: (H, W, 3) RGB or (H, W) grey uint8; None if it cannot be read.
-        problem: why it cannot be read, or what is wrong with the film, of which it then is the end.
-        frame: its number in the film, from 1; 0 for an image.
-        seconds: since the film began, or since the camera was switched on; NaN for an image.
+        problem: why it cannot be read, or what is wrong with the video, of which it then is the end.
+        frame: its number in the video, from 1; 0 for an image.
+        seconds: since the video began, or since the camera was switched on; NaN for an image.
         rate: frames per second of a video as they are taken here; 0 if unknown.
     """
 
@@ -123,7 +123,7 @@ def count(sources: Iterable[Source], every: int) -> int | None:
     for source in sources:
         if source.is_camera:
             return None
-        total += -(-max(count_frames(source.at), 1) // every) if source.is_film else 1
+        total += -(-max(count_frames(source.at), 1) // every) if source.is_video else 1
     return total
 
 
@@ -139,7 +139,7 @@ def pictures(sources: Iterable[Source], every: int = 1) -> Iterator[Picture]:
     for source in sources:
         if source.missing:
             yield Picture(source, None, "no such file or directory")
-        elif source.is_film:
+        elif source.is_video:
             yield from _frames(source, every)
         else:
             yield _still(source)
@@ -158,27 +158,27 @@ def _frames(source: Source, every: int) -> Iterator[Picture]:
     if not source.is_camera and not stat.S_ISREG(source.at.stat().st_mode):
         yield Picture(source, None, "not a file")
         return
-    film = open_video(source.at)
+    video = open_video(source.at)
     began, last = time.monotonic(), 0
     try:
-        if not film.isOpened():
+        if not video.isOpened():
             if not source.is_camera:
                 probe(source.at)
             yield Picture(source, None, "there is no such camera" if source.is_camera else "not a video, or damaged")
             return
-        stated, rate = film.get(cv2.CAP_PROP_FRAME_COUNT), film.get(cv2.CAP_PROP_FPS) / every
-        for number, milliseconds in grabbed(film, source.at):
+        stated, rate = video.get(cv2.CAP_PROP_FRAME_COUNT), video.get(cv2.CAP_PROP_FPS) / every
+        for number, milliseconds in grabbed(video, source.at):
             if number > last + 1:
                 yield Picture(source, None, f"damaged: frames {last + 1:,} to {number - 1:,} cannot be read", last + 1)
             last = number
             if (number - 1) % every:
                 continue
             seconds = time.monotonic() - began if source.is_camera else milliseconds / 1000
-            pixels = retrieve(film)
+            pixels = retrieve(video)
             problem = "" if pixels is not None else f"damaged: frame {number:,} cannot be read"
             yield Picture(source, pixels, problem, number, seconds, rate)
     finally:
-        film.release()
+        video.release()
     if not last:
         if not source.is_camera:
             probe(source.at)

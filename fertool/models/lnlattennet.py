@@ -77,7 +77,7 @@ class LnlAttenNet(FerModel):
     Settings = LnlSettings
     paper = "lnlattennet"
     gates = ("local",)
-    cam_layer = "unet.down.4"  # Conv5-2: all that follows stands on it
+    cam_layer = "unet.down.4"  # Conv5-2: everything after it uses it
     VARIANTS = {
         "lnlattennet": {},
         "single": {"nonlocal_weights": False, "local_weights": False},

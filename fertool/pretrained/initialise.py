@@ -74,7 +74,7 @@ def init_weights(net: FerModel, init: str) -> Match | None:
     """Fill a network from `init`: "none", "imagenet", "dlib", a run of the same network, or another weights file.
 
     A run, or what `fertool export` made of it, gives all but the head, which depends on the classes; a checkpoint of
-    the authors' released code all of the network; any other file gives `net.backbone`. The network this one stands on
+    the authors' released code all of the network; any other file gives `net.backbone`. The pretrained part
     keeps its own weights.
 
     Raises:

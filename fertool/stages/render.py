@@ -188,7 +188,7 @@ def _render_people(out_dir: Path, planned: list) -> None:
             for _, count in pool.process(_renderer, (out_dir,), todo, workers=pool.cores(), chunk=1):
                 advance(count)
         except pool.WorkerDied as e:
-            raise e.named(e.items[0][0].subject, "the same command goes on with what is not rendered yet") from None
+            raise e.named(e.items[0][0].subject, "the same command resumes") from None
 
 
 def _is_done(out_dir: Path, faces: list) -> bool:

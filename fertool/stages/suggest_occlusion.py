@@ -1,8 +1,8 @@
-"""suggest-occlusion: faces → guesses what covers them, for a person to confirm or correct.
+"""suggest-occlusion: faces → suggested occlusion types, to be reviewed.
 
-A small network that comes with fertool, or that learns in some minutes from other faces with things drawn over them,
-looks at the faces. What it says is written as suggestions: a table with an empty column for a person's verdict, and a
-page to fill it. Nothing else reads the suggestions; build-subsets takes the verdicts.
+A small network, the one of the package or one trained in some minutes on other faces with occluders drawn over them,
+classifies the faces. Its suggestions are a table with an empty column for the reviewer's decision, and a page to fill
+it. Nothing else reads the suggestions; build-subsets reads the decisions.
 """
 
 import csv
@@ -44,13 +44,13 @@ def run(
         out: the CSV file.
 
     Raises:
-        UsageError: the file is there and may hold verdicts, and `overwrite` is not set.
+        UsageError: the file is there and may hold reviews, and `overwrite` is not set.
         DataError: no faces in the split, or too few to draw on.
         ArtefactError: no landmarks in the faces that are drawn on.
     """
     page = out.with_suffix(".html")
     if out.exists() and not overwrite:
-        raise UsageError(f"{out} is there already and may hold verdicts", "name another with --out, or --overwrite it")
+        raise UsageError(f"{out} is there already and may hold reviews", "name another with --out, or --overwrite it")
     source = artefact.read(faces, "faces")
     rows = np.flatnonzero((source["split"] == settings.split) & np.isin(source["status"], HAS_IMAGE))
     if not len(rows):

@@ -56,7 +56,7 @@ def synchronise(model: nn.Module, device: torch.device) -> nn.Module:
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if type(child) in (nn.BatchNorm1d, nn.BatchNorm2d):
-                twin = SyncBatchNorm(child.num_features, child.eps, child.momentum)
-                twin.load_state_dict(child.state_dict())
-                setattr(parent, name, twin)
+                replacement = SyncBatchNorm(child.num_features, child.eps, child.momentum)
+                replacement.load_state_dict(child.state_dict())
+                setattr(parent, name, replacement)
     return model

@@ -39,7 +39,7 @@ def people(
 
     Args:
         train: the settings `train_splits` and `fold` of the run.
-        held_out: share of the people who are "test" where the faces have no splits, every so-manieth by name; all
+        held_out: share of the people who are "test" where the faces have no splits, every N-th by name; all
             others are "train".
         split: whose rows are `test`.
         subsets: the folds, where a fold is left out.

@@ -393,7 +393,7 @@ def suggested(tmp_path_factory):
     return faces, folder / "occlusion.csv", done
 
 
-def test_suggestions_are_a_table_without_verdicts(suggested):
+def test_suggestions_are_a_table_without_reviews(suggested):
     faces, path, done = suggested
     with open(path, newline="", encoding="utf-8") as f:
         rows = list(csv.DictReader(f))
@@ -415,8 +415,9 @@ def test_the_page_needs_no_network_and_escapes_names(suggested):
     assert "default-src 'none'" in page
 
 
+@pytest.mark.browser
 @pytest.mark.skipif(not chrome.PROGRAM, reason=chrome.WHY_NOT)
-def test_the_page_saves_the_table_with_verdicts(suggested, tmp_path):
+def test_the_page_saves_the_table_with_reviews(suggested, tmp_path):
     _, path, _ = suggested
     page = path.with_suffix(".html")
     with chrome.Page() as opened:
@@ -437,15 +438,15 @@ def test_the_page_saves_the_table_with_verdicts(suggested, tmp_path):
     assert [row[3] for row in rows[1:4]] == [rows[1][1], "none", ""]
 
 
-def test_verdicts_go_back_through_build_subsets(suggested, tmp_path):
+def test_reviewed_suggestions_become_subsets(suggested, tmp_path):
     faces, path, _ = suggested
     with open(path, newline="", encoding="utf-8") as f:
         header, *rows = csv.reader(f)
 
-    def reviewed(verdicts):
+    def reviewed(decisions):
         out = tmp_path / "occlusion.csv"
         with open(out, "w", newline="", encoding="utf-8") as f:
-            csv.writer(f).writerows([header, *([*row[:3], v] for row, v in zip(rows, verdicts, strict=True))])
+            csv.writer(f).writerows([header, *([*row[:3], v] for row, v in zip(rows, decisions, strict=True))])
         return out
 
     def build(table):
@@ -470,11 +471,11 @@ def test_verdicts_go_back_through_build_subsets(suggested, tmp_path):
         build(reviewed(["uper", *[""] * (len(rows) - 1)]))
 
 
-def test_a_table_with_verdicts_is_not_written_over(suggested, tmp_path):
+def test_a_reviewed_table_is_not_overwritten(suggested, tmp_path):
     faces, path, _ = suggested
     before = path.read_bytes()
     settings = SuggestOcclusion(samples=100, epochs=1)
-    with pytest.raises(UsageError, match="may hold verdicts"):
+    with pytest.raises(UsageError, match="may hold reviews"):
         suggest_occlusion.run(faces.path, settings=settings, out=path)
     assert path.read_bytes() == before
     with pytest.raises(DataError, match="in split 'x'"):

@@ -487,7 +487,10 @@ def test_words_and_lines_can_be_told_from_what_they_stand_on(theme):
 
 # -------------------------------------------------------------------------------------------------- in a browser
 
-in_browser = pytest.mark.skipif(not chrome.PROGRAM, reason=chrome.WHY_NOT)
+
+def in_browser(test):
+    """Mark a test that needs Chromium."""
+    return pytest.mark.browser(pytest.mark.skipif(not chrome.PROGRAM, reason=chrome.WHY_NOT)(test))
 
 
 @pytest.fixture(scope="module")

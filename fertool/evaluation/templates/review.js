@@ -9,10 +9,10 @@ function count() {
 }
 
 for (const face of faces) {
-  const verdict = face.querySelector("select");
-  verdict.addEventListener("change", count);
+  const review = face.querySelector("select");
+  review.addEventListener("change", count);
   face.querySelector("button").addEventListener("click", () => {
-    verdict.value = face.dataset.suggested;
+    review.value = face.dataset.suggested;
     count();
   });
 }
@@ -20,8 +20,8 @@ for (const face of faces) {
 for (const button of document.querySelectorAll("[data-accept]")) {
   button.addEventListener("click", () => {
     for (const face of faces) {
-      const verdict = face.querySelector("select");
-      if (face.dataset.suggested === button.dataset.accept && !verdict.value) verdict.value = button.dataset.accept;
+      const review = face.querySelector("select");
+      if (face.dataset.suggested === button.dataset.accept && !review.value) review.value = button.dataset.accept;
     }
     count();
   });

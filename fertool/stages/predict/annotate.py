@@ -60,7 +60,7 @@ class Drawings:
             DataError: it cannot be written.
         """
         drawn = annotate(picture.pixels, [self._framed(face) for face in faces])
-        if picture.source.is_film:
+        if picture.source.is_video:
             self._frame(picture, drawn)
         else:
             self._image(picture.source, drawn)
@@ -122,7 +122,7 @@ def plan(folder: Path, sources: Sequence[Source]) -> dict[Source, Path]:
     places: dict[Source, Path] = {}
     taken: set[str] = set()
     for source in dict.fromkeys(sources):
-        ending = ".mp4" if source.is_film else ".jpg"
+        ending = ".mp4" if source.is_video else ".jpg"
         below = Path(source.below)
         whole = below.with_name(below.name + ending)
         numbered = (whole.with_stem(f"{whole.stem}-{n}") for n in count(2))

@@ -179,7 +179,7 @@ class Tally:
         self.expressions.update(self.classes[int(face.logits.argmax())] for face in seen.faces)
         if not seen.faces:
             self.faceless += 1
-            if not picture.source.is_film:
+            if not picture.source.is_video:
                 self.without.append(picture.source.name)
                 self._warn(len(self.without), f"{picture.source.name}: no face")
 

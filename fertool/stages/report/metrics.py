@@ -50,7 +50,7 @@ def facts(run: Run, settings: Report) -> dict:
         about["silent"].append(f"how well expressions are recognised: {model} learns subjects, others start from it")
     else:
         about["silent"].append(
-            f"how well faces are recognised: {model} predicts no expressions, other networks stand on it"
+            f"how well faces are recognised: {model} predicts no expressions, it is a pretrained part of other networks"
         )
     about["origin"] = provenance.chain(last, data)
     _say(about, trained)
