@@ -32,7 +32,7 @@ def configure(*, json_output: bool = False, quiet: bool = False) -> None:
 
 
 def state() -> dict[str, bool]:
-    """What `configure` was told, for processes that this one starts."""
+    """Return what `configure` was told, for processes that this one starts."""
     return {"json_output": _settings["json"], "quiet": _settings["quiet"]}
 
 
@@ -51,7 +51,7 @@ def _silent() -> bool:
 
 
 def say(message: str) -> None:
-    """A line for the user. Markup is off: names from data are printed as they are, but for what steers a terminal."""
+    """Print a line on stderr. Markup is off: names from data are printed as they are, control characters escaped."""
     if not _silent():
         _stderr.print(visible(message), markup=False)
 
@@ -62,7 +62,7 @@ def visible(text: str) -> str:
 
 
 def show(table: Table) -> None:
-    """A table for the user, at least as wide as its longest words: a narrow terminal breaks lines, and loses none."""
+    """Print a table, at least as wide as its longest words: a narrow terminal breaks lines, and loses none."""
     if not _silent():
         wide = Console(stderr=True, highlight=False, width=10_000)
         width = max(_stderr.width, Measurement.get(wide, wide.options, table).minimum)
@@ -70,7 +70,7 @@ def show(table: Table) -> None:
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
-    """A plain table; columns of text are left-aligned, columns with numbers right-aligned."""
+    """Return a plain table; columns of text are left-aligned, columns with numbers right-aligned."""
     made = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     rows = [list(row) for row in rows]
     for i, column in enumerate(columns):
@@ -90,7 +90,7 @@ def _cell(value: object) -> str:
 
 
 def emit(result: dict) -> None:
-    """The command's result: one JSON object on stdout under --json, nothing otherwise."""
+    """Print a command's result under --json: one JSON object on stdout."""
     if _settings["json"] and is_first_process():
         print(json.dumps(_plain({"schema": JSON_SCHEMA, "ok": True, **result}), allow_nan=False), flush=True)
 
@@ -106,7 +106,7 @@ def fail(message: str, hint: str | None, code: int, facts: dict | None = None) -
 
 
 def _plain(value: object) -> object:
-    """What JSON knows: arrays as lists, None for what is no number, text for the rest."""
+    """Return what JSON knows: arrays as lists, None for what is no number, text for the rest."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, dict):
@@ -120,7 +120,7 @@ def _plain(value: object) -> object:
 
 @contextmanager
 def progress(what: str, total: int, unit: str = "it") -> Iterator:
-    """A bar with rate and time left; yields a function `advance(n=1, note="")`."""
+    """Show a bar with rate and time left; yields a function `advance(n=1, note="")`."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     if _silent():

@@ -53,7 +53,7 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
 
 
 def canonical(name: str) -> str:
-    """The canonical emotion for a name as people write it ("Happy", "surprize").
+    """Return the canonical emotion for a name as people write it ("Happy", "surprize").
 
     Raises:
         DataError: the name is no emotion this project knows.
@@ -72,5 +72,5 @@ def is_emotion(name: str) -> bool:
 
 
 def ordered(names: set[str]) -> tuple[str, ...]:
-    """The class list for a set of canonical names that no protocol orders: the canonical order."""
+    """Return the class list for a set of canonical names that no protocol orders: the canonical order."""
     return tuple(e for e in EMOTIONS if e in names)

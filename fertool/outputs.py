@@ -107,7 +107,7 @@ def _at_once(path: str, flags: int) -> int:
 
 
 def _ends(path: Path | str, head: int, tail: int) -> tuple[bytes, bytes]:
-    """The first and last bytes of a file; nothing if it cannot be read, or is a pipe, which may never end."""
+    """Return the first and last bytes of a file; nothing if it cannot be read, or is a pipe, which may never end."""
     try:
         with open(path, "rb", opener=_at_once) as f:
             if not stat.S_ISREG((found := os.fstat(f.fileno())).st_mode):

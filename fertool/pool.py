@@ -32,7 +32,7 @@ def cores() -> int:
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """A SIGTERM ends the work as Ctrl-C does."""
+    """Let SIGTERM end the work as Ctrl-C does."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -135,7 +135,8 @@ def process(
 @contextmanager
 def _undisturbed() -> Iterator[None]:
     """Put Ctrl-C and SIGTERM off until the end; processes started inside never hear them, their parent decides what
-    becomes of them."""
+    becomes of them.
+    """
     # Python 3.11's resource tracker unblocks SIGINT when it starts: it has to run already
     resource_tracker.ensure_running()
     came: list[int] = []

@@ -66,7 +66,7 @@ class Recipe:
     text: str = ""
 
     def settings(self, stage: str, options: Mapping[str, Any] | None = None, sets: Iterable[str] = ()) -> Any:
-        """The settings of one stage with options and `--set` applied, checked.
+        """Return the settings of one stage with options and `--set` applied, checked.
 
         Args:
             stage: section name, e.g. "train".
@@ -90,7 +90,7 @@ class Recipe:
         return build(STAGES[stage], merged, where=f"{stage}" + (f" of recipe {self.name}" if self.name else ""))
 
     def with_model(self, name: str) -> "Recipe":
-        """This recipe for another network, with that network's own defaults."""
+        """Return this recipe for another network, with that network's own defaults."""
         return replace(
             self, sections={**self.sections, "train": merge(self.sections.get("train", {}), {"model": {"name": name}})}
         )
@@ -129,7 +129,8 @@ def of_training(model: str, name: str | None, faces: Path) -> Recipe:
 
 def merge(base: Mapping, over: Mapping) -> dict:
     """Return one nested mapping with another laid over it; where both name a network (`name`) and not the same one,
-    nothing of the first one's settings is left."""
+    nothing of the first one's settings is left.
+    """
     out = dict(base)
     for key, value in over.items():
         below = out.get(key)
@@ -287,7 +288,7 @@ def _read(name: str, extending: tuple[str, ...] = ()) -> tuple[dict, str]:
 
 
 def _check_sweep(recipe: Recipe, name: str, axes: Any) -> None:
-    """That every value of a sweep is possible."""
+    """Check that every value of a sweep is valid."""
     if not isinstance(axes, dict) or not all(isinstance(v, list) and v for v in axes.values()):
         raise RecipeError(
             f"recipe {recipe.name}: sweep {name} is no list of values", "write: NAME: {section.key: [one, another]}"
@@ -298,12 +299,12 @@ def _check_sweep(recipe: Recipe, name: str, axes: Any) -> None:
 
 
 def set_to(key: str, value: Any) -> str:
-    """The `--set` that gives a key ("section.key") a value."""
+    """Return the `--set` that gives a key ("section.key") a value."""
     return f"{key}={json.dumps(value)}"
 
 
 def section_of(key: str) -> str:
-    """The section of a key.
+    """Return the section of a key.
 
     Raises:
         RecipeError: it is not of the form section.key, or there is no such section.

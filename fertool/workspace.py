@@ -15,7 +15,7 @@ STAGE_FILES = ("faces", "masks", "regions", "subsets")
 
 
 def slug(name: str) -> str:
-    """A folder's name as it appears in the workspace."""
+    """Return a folder's name as it appears in the workspace."""
     return re.sub(r"[^\w.-]+", "-", name.strip(), flags=re.UNICODE).strip("-.") or "data"
 
 
@@ -36,7 +36,7 @@ class Workspace:
         return self.root / data / f"{kind}.h5"
 
     def dataset(self, name: str | None = None) -> str:
-        """The dataset meant: the named one, else the only one.
+        """Return the dataset meant: the named one, else the only one.
 
         Raises:
             UsageError: there are several and none was named.
@@ -59,13 +59,13 @@ class Workspace:
         return known[0]
 
     def faces(self, data: str | None) -> Path:
-        """The faces meant: a path to a file, a name in the workspace, or None for the only one."""
+        """Return the faces meant: a path to a file, a name in the workspace, or None for the only one."""
         if data is not None and (data.endswith(".h5") or "/" in data) and Path(data).is_file():
             return Path(data)
         return self.path(self.dataset(data), "faces")
 
     def beside(self, faces: Path, kind: str) -> Path:
-        """The artefact of another stage that belongs beside a faces file."""
+        """Return the artefact of another stage that belongs beside a faces file."""
         return faces.with_name(f"{kind}.h5")
 
     def runs(self, data: str | None = None) -> list[Path]:
@@ -78,7 +78,7 @@ class Workspace:
         return sorted(d.name for d in self.root.iterdir() if d.is_dir()) if self.root.is_dir() else []
 
     def run(self, name: str | None = None, data: str | None = None) -> Path:
-        """The run meant: a folder or run.h5 path, a run's name, or None for the latest. Gives its folder."""
+        """Return the run meant: a folder or run.h5 path, a run's name, or None for the latest. Gives its folder."""
         if name is not None:
             path = Path(os.path.abspath(name))  # the faces lie two folders above, whatever folder the user is in
             if path.name == "run.h5" and path.is_file():

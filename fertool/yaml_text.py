@@ -50,7 +50,7 @@ def parse(text: str, where: str) -> Any:
 
 
 def _size(node: yaml.Node, known: dict[int, int], depth: int, where: str) -> int:
-    """The nodes of a tree, with those that aliases repeat."""
+    """Return the nodes of a tree, with those that aliases repeat."""
     if depth > _DEEPEST:
         raise _too_deep(where)
     if id(node) not in known:
@@ -70,7 +70,7 @@ def _size(node: yaml.Node, known: dict[int, int], depth: int, where: str) -> int
 
 
 def _base(number: str) -> int | None:
-    """The base of a number that is not what a reader takes it for: 1:30 is 90, 017 is 15."""
+    """Return the base of a number that is not what a reader takes it for: 1:30 is 90, 017 is 15."""
     if ":" in number:
         return 60
     return 8 if re.fullmatch(r"[-+]?0[0-7_]+", number) else None

@@ -25,7 +25,7 @@ _PIECE = 1 << 22  # bytes: a mapped file of many gigabytes would count as memory
 def of_file(
     path: Path, texts: Mapping[str, str], schema: int, stored: Mapping[str, Stored]
 ) -> tuple[str, dict[str, str]]:
-    """The digest of a file and those of its arrays, in one pass over the data."""
+    """Return the digest of a file and those of its arrays, in one pass over the data."""
     inputs = json.dumps(sorted([p["role"], p["digest"]] for p in json.loads(texts["inputs"])))
     whole, arrays = _hash(), {}
     for part in (texts["fertool_kind"], str(schema), texts["params"], texts["classes"], inputs):
@@ -45,7 +45,7 @@ def of_file(
 
 
 def of_array(path: Path, name: str, stored: Stored) -> str:
-    """The digest of one array: that of the digests of its pieces of 4 MiB, so that all cores can work on it."""
+    """Return the digest of one array: that of the digests of its pieces of 4 MiB, so that all cores can work on it."""
     if stored.offset is None or stored.nbytes <= _PIECE:
         return _digest(b"".join(_digest(piece) for _, piece in _pieces(path, name, stored))).hex()
     starts = range(0, stored.nbytes, _PIECE)
@@ -62,7 +62,7 @@ def of_array(path: Path, name: str, stored: Stored) -> str:
 
 
 def of_header(texts: Mapping[str, str], schema: int, complete: bool, stored: Mapping[str, Stored]) -> str:
-    """The seal: the digest of all attributes but itself, and of what the arrays are."""
+    """Return the seal: the digest of all attributes but itself, and of what the arrays are."""
     kept = {k: v for k, v in texts.items() if k != "seal"} | {"fertool_schema": schema, "complete": complete}
     arrays = {name: ["text" if s.is_text else s.dtype.str, list(s.shape)] for name, s in stored.items()}
     one = _hash()
@@ -71,7 +71,7 @@ def of_header(texts: Mapping[str, str], schema: int, complete: bool, stored: Map
 
 
 def _pieces(path: Path, name: str, stored: Stored) -> Iterator[tuple[np.dtype, bytes]]:
-    """The bytes of an array in order, at least one piece, with their type: text of any length as if it had one.
+    """Yield the bytes of an array in order, at least one piece, with their type: text of any length as if it had one.
 
     Raises:
         OSError: the file ends too early.

@@ -56,5 +56,5 @@ def partial_path(path: Path) -> Path:
 
 
 def one_line(e: Exception) -> str:
-    """What an exception says, on one line."""
+    """Return what an exception says, on one line."""
     return " ".join(str(e).split()) or type(e).__name__

@@ -18,7 +18,7 @@ from fertool.outputs import check_output
 
 
 def make_info(seed: int | None = None) -> dict:
-    """What is recorded beside the settings: versions, command line, seed, time."""
+    """Return what is recorded beside the settings: versions, command line, seed, time."""
     versions = {"fertool": __version__, "python": platform.python_version(), "numpy": np.__version__}
     versions["h5py"] = h5py.__version__
     for name in ("torch", "torchvision", "lightning", "cv2", "dlib"):
@@ -62,8 +62,7 @@ def up_to_date(path: Path, kind: str, params: Mapping, inputs: Iterable[Parent],
 
 
 def differences(old: Artefact, params: Mapping, inputs: Iterable[Parent], ignore: Iterable[str] = ()) -> list[str]:
-    """What sets this work apart from what a file holds: one entry per setting (dotted key) and parent (role), but for
-    those to be ignored."""
+    """Return how settings (dotted keys) and parents (roles) differ from those of a file, ignored ones left out."""
     new = json.loads(json.dumps(params, sort_keys=True, default=str))
     before, now = flatten(old.params), flatten(new)
     keys = sorted((before.keys() | now.keys()) - set(ignore))

@@ -56,7 +56,7 @@ class Artefact:
         return name in self.stored
 
     def __getitem__(self, name: str) -> np.ndarray:
-        """A column or array. Numbers come as a read-only memory map, text as an array of str.
+        """Return a column or array. Numbers come as a read-only memory map, text as an array of str.
 
         Arrays that are small enough are checked against their digest; `verify` checks the others.
 
@@ -265,7 +265,7 @@ def read(path: str | Path, kind: str | tuple[str, ...] | None = None, *, partial
 
 
 def _state_of(path: Path, complete: bool) -> tuple[int, ...] | None:
-    """What changes when a file is replaced or written to; of an unfinished one, only when it is replaced."""
+    """Return what changes when a file is replaced or written to; of an unfinished one, only when it is replaced."""
     try:
         state = state_of(path.stat())
     except OSError:
@@ -274,8 +274,7 @@ def _state_of(path: Path, complete: bool) -> tuple[int, ...] | None:
 
 
 def find(parent: Parent, paths: Iterable[Path]) -> Artefact | None:
-    """The first of these files that holds what an artefact was made from. Files that are not there, cannot be read or
-    hold something else are passed over."""
+    """Return the first of these files that a parent describes; missing, unreadable and other files are skipped."""
     for path in paths:
         try:
             found = read(path, parent.kind)

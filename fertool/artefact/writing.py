@@ -45,7 +45,8 @@ def _set_attrs(
 
 def _set(h5: h5py.File, name: str, value: str) -> None:
     """Store a text in the attribute itself. HDF5 would keep one of any length in a heap, whose damage it survives
-    badly."""
+    badly.
+    """
     data = value.encode()
     h5.attrs.create(name, np.bytes_(data), dtype=h5py.string_dtype("utf-8", len(data)))
 
@@ -241,7 +242,7 @@ def begin(
 
 
 def _unfinished(partial: Path, kind: str) -> Artefact | None:
-    """The file that is to be resumed; None if there is none, or nothing in it that could be kept.
+    """Return the file that is to be resumed; None if there is none, or nothing in it that could be kept.
 
     Raises:
         ArtefactError: a file that may be of use to somebody: of a newer fertool, of another kind, of other columns.

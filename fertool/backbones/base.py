@@ -45,7 +45,7 @@ class Backbone(nn.Module):
 
 
 def renormalise(views: Tensor, mine: InputSpec, other: InputSpec) -> Tensor:
-    """Views (..., C, H, W) that were normalised as one network wants, as another wants them."""
+    """Return views (..., C, H, W) that were normalised as one network wants, as another wants them."""
     if (mine.mean, mine.std) == (other.mean, other.std):
         return views
     (m, s), (n, t) = ([views.new_tensor(v)[:, None, None] for v in (spec.mean, spec.std)] for spec in (mine, other))

@@ -70,7 +70,7 @@ class DlibResNet29(Backbone):
         return self.blocks(self.maxpool(self.relu(self.affine1(self.conv1(x))))).mean(dim=(2, 3))
 
     def convolutions(self) -> list[nn.Conv2d]:
-        """The 29 convolutions, from the input on."""
+        """Return the 29 convolutions, from the input on."""
         return [self.conv1, *(conv for block in self.blocks for conv in (block.conv1, block.conv2))]
 
 
@@ -143,7 +143,7 @@ def tensors(network: dlib_dat.Network) -> dict[str, Tensor]:
 
 
 def _layers() -> list[Layer]:
-    """The layers that the file has to hold."""
+    """Return the layers that the file has to hold."""
     affine, relu, tag, add = Layer("affine"), Layer("relu"), Layer("tag"), Layer("add_prev")
     layers = [Layer("con", (32, 7, 7, 2, 2, 0, 0)), affine, relu, Layer("max_pool", (3, 3, 2, 2, 0, 0))]
     for channels, halves in _BLOCKS:

@@ -47,7 +47,8 @@ def xavier(module: nn.Module, fan: Literal["average", "in"] = "average") -> None
 
 def he(module: nn.Module) -> None:
     """Initialise a layer with He-normal weights for ReLU, whose fan-in is that of one group, and zero biases, for
-    `nn.Module.apply`."""
+    `nn.Module.apply`.
+    """
     if isinstance(module, _INITIALISED):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         if module.bias is not None:

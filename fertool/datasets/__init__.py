@@ -47,7 +47,7 @@ DATASETS: tuple[type[Dataset], ...] = (
 
 
 def get(name: str) -> type[Dataset]:
-    """The dataset of a name.
+    """Return the dataset of a name.
 
     Raises:
         UsageError: there is none, with the nearest name.
@@ -134,7 +134,7 @@ def check(
     usual: Mapping[str, str] | None = None,
     **options: str | None,
 ) -> dict:
-    """What there is of a dataset and everything that is wrong with it, ready for JSON.
+    """Return what there is of a dataset and everything that is wrong with it, ready for JSON.
 
     Returns:
         dataset, root, usable, classes, samples, expected (split -> number in the complete dataset),

@@ -124,7 +124,7 @@ def _of_lists(root: Path, wanted: bytes, problems: list[Problem]) -> dict[str, P
 
 
 def _listed(path: Path, images: Path, wanted: bytes) -> Part:
-    """The rows of a list with one of the wanted expressions; what else they say is read when it is asked for.
+    """Return the rows of a list with one of the wanted expressions; what else they say is read when it is asked for.
 
     Raises:
         DataError: the list cannot be read, lacks a column or has lines that do not fit.
@@ -225,7 +225,7 @@ def _of_folders(root: Path, wanted: bytes, problems: list[Problem]) -> dict[str,
 
 
 def _annotated(images: Path, notes: Path, name: str, wanted: bytes, problems: list[Problem]) -> Part:
-    """The pictures in a folder whose annotation is one of the wanted expressions."""
+    """Return the pictures in a folder whose annotation is one of the wanted expressions."""
     names, codes, bad = [], bytearray(), []
     for picture in sorted(pictures(images), key=lambda p: (len(p), p)):  # numbers without zeros in front
         stem = os.path.splitext(picture)[0]
@@ -252,7 +252,7 @@ def _annotated(images: Path, notes: Path, name: str, wanted: bytes, problems: li
 
 
 def _annotation(folder: Path, stem: str, kind: str) -> np.ndarray | None:
-    """The numbers (N,) in a .npy file, some of which are written as texts; None if it is not there or damaged.
+    """Return the numbers (N,) in a .npy file, some of which are written as texts; None if it is not there or damaged.
 
     numpy's own reader parses the header of every file anew, which for a million of them takes minutes.
     """
@@ -269,5 +269,5 @@ def _annotation(folder: Path, stem: str, kind: str) -> np.ndarray | None:
 
 @lru_cache(64)
 def _kind(header: bytes) -> np.dtype:
-    """The type of numbers that a .npy file's header names; objects cannot be read from it."""
+    """Return the type of numbers that a .npy file's header names; objects cannot be read from it."""
     return np.lib.format.read_array_header_1_0(io.BytesIO(header))[2]

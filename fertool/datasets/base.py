@@ -117,7 +117,7 @@ class Dataset(ABC):
     @classmethod
     @abstractmethod
     def matches(cls, root: Path) -> str:
-        """What in the tree at `root` shows that it is this dataset ("" if nothing does). Cheap: a few look-ups."""
+        """Return what in the tree at `root` shows that it is this dataset, or ""; a few look-ups suffice."""
 
     @abstractmethod
     def scan(self) -> tuple[Sequence[Sample], list[Problem]]:
@@ -150,7 +150,7 @@ class Dataset(ABC):
         return samples
 
     def read(self, sample: Sample) -> np.ndarray:
-        """The image as (H, W, 3) RGB or (H, W) grey uint8, upright (EXIF applied).
+        """Return the image as (H, W, 3) RGB or (H, W) grey uint8, upright (EXIF applied).
 
         Raises:
             UnreadableImage: the file is no image that can be used; the message says why.
@@ -165,7 +165,7 @@ class Dataset(ABC):
         return {k: v for k, v in self.__dict__.items() if k != "_scanned"}
 
     def _uncounted(self, splits: Iterable[str]) -> list[Problem]:
-        """A note for every split whose number of samples is not that of the complete dataset."""
+        """Return a note for every split whose number of samples is not that of the complete dataset."""
         have = Counter(splits)
         return [
             Problem(f"{split or 'all'}: {have[split]:,} samples, the complete dataset has {n:,}", fatal=False)
@@ -175,7 +175,7 @@ class Dataset(ABC):
 
 
 def some(names: Iterable[str], limit: int = 5) -> str:
-    """The first few of many names, for a message."""
+    """Return the first few of many names, for a message."""
     names = list(names)
     more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more

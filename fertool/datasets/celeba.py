@@ -109,7 +109,7 @@ _ABSENT = np.iinfo(np.int16).min
 
 
 def _image_files(top: Path, problems: list[Problem]) -> tuple[Path, list[str]]:
-    """The folder of images and the names in it."""
+    """Return the folder of images and the names in it."""
     for place in FOLDERS:
         folder = resolve(top, place)
         if folder and folder.is_dir() and (names := pictures(folder)):
@@ -160,7 +160,7 @@ def _read(path: Path, wanted: Sequence[str], allowed: frozenset[int]) -> tuple[n
 
 
 def _joined(stems: np.ndarray, listed: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """The rows of another list in the order of `stems`; `_ABSENT` where it has none."""
+    """Return the rows of another list in the order of `stems`; `_ABSENT` where it has none."""
     if np.array_equal(stems, listed):
         return values
     row = {stem: i for i, stem in enumerate(listed.tolist())}

@@ -91,7 +91,7 @@ folders named by emotion (CK+48) is read as the dataset `folder`."""
         return Samples(range(len(rows)), make), problems
 
     def _taken(self, images: Path, emotions: dict[str, str], problems: list[Problem]) -> list[Frame]:
-        """The pictures that are taken of every recording with one of the emotions."""
+        """Return the pictures that are taken of every recording with one of the emotions."""
         rows, absent, short = [], [], []
         for sequence, emotion in emotions.items():
             if emotion not in self.classes:
@@ -110,7 +110,7 @@ folders named by emotion (CK+48) is read as the dataset `folder`."""
 
 
 def _emotions(folder: Path, problems: list[Problem]) -> dict[str, str]:
-    """Recording (as S005_001) -> emotion, sorted."""
+    """Return recording (as S005_001) -> emotion, sorted."""
     found: dict[str, str] = {}
     wrong = []
     for subject in (p for p in few(folder) if p.is_dir()):

@@ -62,7 +62,8 @@ _left_out: set[Inode] = set()
 
 def leave_out(*folders: Path | None) -> None:
     """Read nothing in these folders from now on, where they lie inside a folder that is read; set by the command line
-    for its workspace and `--out`."""
+    for its workspace and `--out`.
+    """
     _left_out.clear()
     for folder in folders:
         if folder is not None and (found := inode(folder)):
@@ -80,7 +81,7 @@ def is_picture(name: str) -> bool:
 
 
 def class_names(folder: Path) -> dict[int, str]:
-    """The emotion that each number stands for, by the file `classes.txt` in a folder; empty if there is none.
+    """Return the emotion that each number stands for, by the file `classes.txt` in a folder; empty if there is none.
 
     A line holds a name, the first that of 0, or a number and a name ("1 Surprise", "1: Surprise", "1,Surprise").
 
@@ -101,7 +102,7 @@ def class_names(folder: Path) -> dict[int, str]:
 
 
 def emotion(name: str) -> str | None:
-    """The emotion that a folder or column is named by, a number in front or not ("1_Happy"); None if it is none."""
+    """Return the emotion that names a folder or column, a number in front or not ("1_Happy"); else None."""
     bare = re.sub(r"^\d+[\s._-]+", "", name.strip())
     return canonical(bare) if is_emotion(bare) else None
 
@@ -173,7 +174,7 @@ def _is_folder(entry: os.DirEntry) -> bool:
 
 
 def pictures_below(root: Path) -> list[Path]:
-    """The images in a folder and in all below it, by the order of their names.
+    """Return the images in a folder and in all below it, by the order of their names.
 
     Raises:
         DataError: a folder cannot be read.
@@ -183,7 +184,7 @@ def pictures_below(root: Path) -> list[Path]:
 
 
 def frames(folder: Path) -> list[tuple[int, Path]]:
-    """The pictures of a recording in their order: the number that each file's name ends with, and the file.
+    """Return the pictures of a recording in their order: the number that each file's name ends with, and the file.
 
     Raises:
         DataError: the folder cannot be read.
@@ -193,7 +194,7 @@ def frames(folder: Path) -> list[tuple[int, Path]]:
 
 
 def taken(found: list[tuple[int, Path]], which: str) -> list[tuple[int, Path, bool]]:
-    """The frames of a recording that are taken, with whether each is the neutral one; none if it has too few.
+    """Return the frames of a recording that are taken, with whether each is the neutral one; none if it has too few.
 
     Args:
         found: see `frames`.
@@ -206,7 +207,7 @@ def taken(found: list[tuple[int, Path]], which: str) -> list[tuple[int, Path, bo
 
 
 def called(root: Path, word: str) -> Path | None:
-    """The folder `root`, or the only one in it and so on down, whose name begins with `word`; None if none does.
+    """Return the folder `root`, or the only one in it and so on down, whose name begins with `word`; None if none does.
 
     Letter case and what is no letter or number make no difference: FED-RO and fed_ro begin with "fedro".
     """
@@ -226,7 +227,7 @@ def _is_left_out(path: str) -> bool:
 
 
 def few(folder: Path | str) -> list[Path]:
-    """What lies in a folder, sorted by name, at most `FEW` entries.
+    """Return what lies in a folder, sorted by name, at most `FEW` entries.
 
     Raises:
         DataError: the folder cannot be read.
@@ -261,11 +262,13 @@ def tops(root: Path) -> Iterator[Path]:
 
 
 def find(root: Path, *names: str) -> Path | None:
-    """The first of `names` that lies in `root` or one folder further down, in any letter case."""
+    """Return the first of `names` that lies in `root` or one folder further down, in any letter case."""
     return next((path for top in tops(root) for name in names if (path := resolve(top, name))), None)
 
 
 def printable(name: str) -> str:
-    """A file name as text that can be stored, the same on every machine: accents are composed (NFC), bytes of an older
-    encoding are written as \\xe9."""
+    """Return a file name as text, the same on every machine.
+
+    Accents are composed (NFC), bytes of an older encoding are written as \\xe9.
+    """
     return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace"))

@@ -63,7 +63,7 @@ def _field(fields: list[bytes], place: int | None) -> str:
 
 
 def read_pixels(path: Path, offset: int) -> np.ndarray:
-    """The (48, 48) uint8 image whose numbers begin at byte `offset` of a table.
+    """Return the (48, 48) uint8 image whose numbers begin at byte `offset` of a table.
 
     Raises:
         UnreadableImage: there are not 48 x 48 numbers from 0 to 255.

@@ -27,7 +27,7 @@ FOLDERS = {"train": "FER2013Train", "val": "FER2013Valid", "test": "FER2013Test"
 
 
 def majority(votes: np.ndarray) -> np.ndarray:
-    """The class that more than half of the votes name.
+    """Return the class that more than half of the votes name.
 
     Single votes do not count. `unknown` and `no face` (NF) can win too: then, and where nothing has more than half,
     the face has no label.
@@ -45,7 +45,7 @@ def majority(votes: np.ndarray) -> np.ndarray:
 
 
 def distribution(votes: np.ndarray) -> np.ndarray:
-    """The share of each of the up to three classes that most people named (FER+ `crossentropy` mode).
+    """Return the share of each of the up to three classes that most people named (FER+ `crossentropy` mode).
 
     Single votes do not count. Classes are taken from the most votes downwards, equal ones together, until three are
     reached, or three quarters of the votes, or `unknown` or `no face` (NF). A face has no distribution if the classes
@@ -87,7 +87,7 @@ class Face(NamedTuple):
 
 
 def read_votes(path: Path) -> list[Face]:
-    """The rows of fer2013new.csv in their order, those without a name too.
+    """Return the rows of fer2013new.csv in their order, those without a name too.
 
     Raises:
         DataError: the table cannot be read, lacks a column, or a line does not fit; the message says which.
@@ -110,7 +110,7 @@ def read_votes(path: Path) -> list[Face]:
 
 
 def read_folder_votes(path: Path, split: str) -> list[Face]:
-    """The rows of a folder's label.csv: `name,"(0, 0, 48, 48)",` and ten votes, without a header.
+    """Return the rows of a folder's label.csv: `name,"(0, 0, 48, 48)",` and ten votes, without a header.
 
     Raises:
         DataError: as `read_votes`.
@@ -196,7 +196,7 @@ label.csv                          Image name, box and ten votes: another count,
 
 
 def _listed(root: Path, folders: dict[str, Path], problems: list[Problem]) -> list[Face]:
-    """The rows of the folders' label.csv."""
+    """Return the rows of the folders' label.csv."""
     faces = []
     for split, folder in folders.items():
         if labels := resolve(folder, "label.csv"):

@@ -1,5 +1,6 @@
 """Any images in folders: split/class/image, class/split/image, class/image, split/person/image, person/image, or images
-without labels."""
+without labels.
+"""
 
 import os
 from collections import Counter
@@ -123,7 +124,7 @@ n000001/1.jpg ...                person/image, without expressions, with --set d
         return Samples(rows, self._sample), problems
 
     def _linked_splits(self) -> list[Problem]:
-        """A note for every split that is a link to another one: what is tested on must not be learnt from."""
+        """Return a note for every split that is a link to another one: what is tested on must not be learnt from."""
         first: dict[str, str] = {}
         names = sorted({below.split(os.sep)[0] for below in self._places})
         return [
@@ -160,7 +161,7 @@ def _place(below: str, numbered: dict[int, str]) -> tuple[str, str | None, str]:
 
 
 def _split(below: str) -> tuple[str, list[str]]:
-    """The split that a folder begins with, and the names after it."""
+    """Return the split that a folder begins with, and the names after it."""
     parts = below.split(os.sep) if below else []
     split = SPLITS.get(parts[0].lower(), "") if parts else ""
     return split, parts[1:] if split else parts
@@ -179,7 +180,7 @@ def _ending(name: str) -> str:
 
 
 def _advice(others: Counter[str]) -> str:
-    """What else lies there, and what to do with it."""
+    """Return what else lies there, and what to do with it."""
     held = some((f"{n:,} {ending}" for ending, n in others.most_common()), 8)
     unpack = "; unpack the archive first" if ARCHIVES & others.keys() else ""
     return f", only files of other kinds: {held}{unpack}"
@@ -192,7 +193,7 @@ def _top_of_people(root: Path) -> Path:
 
 
 def _top(root: Path) -> Path:
-    """The folder of the splits, classes or images: `root` itself, or what unpacking put between."""
+    """Return the folder of the splits, classes or images: `root` itself, or what unpacking put between."""
     while root.is_dir():
         inside = few(root)
         name = inside[0].name if len(inside) == 1 else ""

@@ -106,7 +106,7 @@ manifest.csv                          sequence,subject,label,first_frame,peak_fr
 
 
 def _folders(sessions: Path) -> list[Path]:
-    """The folders of the sessions by their numbers (there are thousands)."""
+    """Return the folders of the sessions by their numbers (there are thousands)."""
     try:
         with os.scandir(sessions) as found:
             names = [e.name for e in found if not ignored(e.name) and e.is_dir()]
@@ -116,7 +116,7 @@ def _folders(sessions: Path) -> list[Path]:
 
 
 def _recordings(folder: Path, problems: list[Problem]) -> Iterator[Recording]:
-    """The recording in a session's folder, if there is one."""
+    """Yield the recording in a session's folder, if there is one."""
     names = sorted(e.name for e in os.scandir(folder) if not ignored(e.name))
     described = [n for n in names if n.lower().endswith(".xml") and not n.lower().endswith(("session.xml", "aucs.xml"))]
     videos = [n for n in names if n.lower().endswith(VIDEOS)]
@@ -143,7 +143,7 @@ def _recordings(folder: Path, problems: list[Problem]) -> Iterator[Recording]:
 
 
 def _peak(units: ET.Element) -> int:
-    """The middle of the frames at which most action units are at their apex; 0 if none is."""
+    """Return the middle of the frames at which most action units are at their apex; 0 if none is."""
     at_apex: Counter[int] = Counter()
     for unit in units.iter("ActionUnit"):
         placed = [m for m in unit.iter("Marker") if m.get("Frame", "").isdecimal()]
@@ -173,7 +173,7 @@ def _as_described(found: dict[str, Recording], problems: list[Problem]) -> list[
 
 
 def _as_listed(path: Path, found: dict[str, Recording], problems: list[Problem]) -> list[Row]:
-    """The frames that a manifest names.
+    """Return the frames that a manifest names.
 
     Raises:
         DataError: it cannot be read, or lacks a column.

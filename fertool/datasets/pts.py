@@ -10,7 +10,7 @@ from fertool.errors import DataError
 
 
 def landmarked(root: Path) -> list[tuple[Path, Path]]:
-    """The images below a folder that have a `.pts` file of the same name beside them, with it, sorted.
+    """Return the images below a folder that have a `.pts` file of the same name beside them, with it, sorted.
 
     Raises:
         DataError: there is no folder or no such pair, or a `.pts` file lies without its image.

@@ -84,7 +84,7 @@ Annotation/boundingbox/train_00001_boundingbox.txt ...  (optional)"""
         return Samples(range(len(listed)), make), problems
 
     def _scan_numbered(self, top: Path):
-        """The copy whose aligned faces lie in folders named by the code of their class."""
+        """Return the copy whose aligned faces lie in folders named by the code of their class."""
         self.chosen["images"] = "aligned"  # this copy has no others
         problems: list[Problem] = []
         found: dict[str, tuple[str, Path]] = {}
@@ -116,7 +116,7 @@ Annotation/boundingbox/train_00001_boundingbox.txt ...  (optional)"""
         return Samples(range(len(rows)), make), problems
 
     def _image_files(self, top: Path, problems: list[Problem]) -> tuple[Path, dict[str, str]]:
-        """The folder of images, and stem in lower case -> file name of those in it."""
+        """Return the folder of images, and stem in lower case -> file name of those in it."""
         kinds = ("aligned", "original") if self.chosen["images"] == "auto" else (self.chosen["images"],)
         for kind in kinds:
             folder = resolve(top, f"Image/{kind}")
@@ -129,7 +129,7 @@ Annotation/boundingbox/train_00001_boundingbox.txt ...  (optional)"""
 
 
 def _numbered(root: Path) -> Path | None:
-    """The folder train/1 (or another class) of the copy with folders named by codes; None if there is none."""
+    """Return the folder train/1 (or another class) of the copy with folders named by codes; None if there is none."""
     for top, name, code in product(tops(root), ("DATASET/train", "train"), CODES):
         folder = resolve(top, f"{name}/{code}")
         if folder and folder.is_dir() and any(re.match(r"train_\d+", p.name.lower()) for p in few(folder)[:5]):
@@ -138,7 +138,7 @@ def _numbered(root: Path) -> Path | None:
 
 
 def _differing(top: Path, labels: dict[str, str], classes: tuple[str, ...]) -> list[Problem]:
-    """What the tables of labels beside the folders say otherwise."""
+    """Return what the tables of labels beside the folders say otherwise."""
     problems = []
     for split in ("train", "test"):
         path = resolve(top, f"{split}_labels.csv") or resolve(top.parent, f"{split}_labels.csv")
@@ -223,7 +223,7 @@ class _Annotation:
             self.boxes = [tuple(b) if b and b[2] > b[0] and b[3] > b[1] else None for b in boxes]
 
     def _read(self, top: Path, kind: str, ending: str, stems: list[str], count: int) -> list[list[float] | None] | None:
-        """The numbers in the file of every image (None where unusable); None if the folder is not there."""
+        """Return the numbers in the file of every image (None where unusable); None if the folder is not there."""
         folder = resolve(top, f"Annotation/{kind}")
         if folder is None:
             self._report(f"there are no {kind} annotations", top, kind)
@@ -249,7 +249,7 @@ class _Annotation:
 
 
 def _points(rows: list[list[float] | None] | None, count: int, faces: int) -> np.ndarray:
-    """The first numbers of every row as points, (faces, count, 2); NaN where there are none."""
+    """Return the first numbers of every row as points, (faces, count, 2); NaN where there are none."""
     nothing = [np.nan] * 2 * count
     return np.array([row[: 2 * count] if row else nothing for row in rows or [None] * faces]).reshape(-1, count, 2)
 

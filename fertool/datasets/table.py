@@ -80,7 +80,7 @@ are carried along. Separated by commas, semicolons or tabs, in UTF-8 or UTF-16. 
         nothing = [""] * len(written)
 
         def translate(role: str, wanted: str) -> list:
-            """The cells of a column as what they mean; None where it is empty or there is no such column."""
+            """Return the cells of a column as what they mean; None where it is empty or there is no such column."""
             column = cells[roles[role]] if role in roles else nothing
             known = {cell: meanings[role](cell) for cell in set(column)}
             if wrong := Counter(cell for cell in column if known[cell] is None):
@@ -141,7 +141,7 @@ def find_tables(root: Path) -> list[Path]:
 
 
 def _columns(path: Path) -> tuple[dict[str, list[str]], int]:
-    """The cells of a table by the names of their columns, and how many rows are shorter than the header.
+    """Return the cells of a table by the names of their columns, and how many rows are shorter than the header.
 
     Raises:
         DataError: it cannot be read, has no rows, or rows that do not fit its header.
@@ -163,7 +163,7 @@ def _cell(row: list[str], place: int) -> str:
 
 
 def _meanings(numbered: dict[int, str]) -> dict[str, Callable[[str], object]]:
-    """What a column can hold -> what a cell of it means: "" if it is empty, None for what it cannot be."""
+    """Return what a column can hold -> what a cell of it means: "" if it is empty, None for what it cannot be."""
 
     def label(cell: str) -> str | None:
         number = _whole(cell) if numbered else None
@@ -185,7 +185,7 @@ def _is_empty(cell: str) -> bool:
 
 
 def _whole(cell: str) -> int | None:
-    """A whole number as it may be written, 3 or 3.0; None if it is none, or too large."""
+    """Return a whole number as it may be written, 3 or 3.0; None if it is none, or too large."""
     if re.fullmatch(r"\d{1,10}(\.0*)?", cell, re.ASCII) and (number := int(float(cell))) <= _LARGEST:
         return number
     return None
@@ -237,7 +237,8 @@ class _Files:
 
     def locate(self, written: list[str]) -> list[str]:
         """Return the file of every path: relative to the folder; written on Windows, in other letter case or another
-        Unicode form, or, if all absolute paths are those of another machine, found by their ends."""
+        Unicode form, or, if all absolute paths are those of another machine, found by their ends.
+        """
         paths, otherwise, elsewhere, drop = [], [], [], 0
         moved = not any(os.path.exists(name) for name in written if _is_absolute(name))
         for name in written:
@@ -261,7 +262,7 @@ class _Files:
         return paths
 
     def _moved(self, name: str, drop: int) -> tuple[str | None, int]:
-        """The file of an absolute path of another machine, by its end; and how many of its folders were dropped."""
+        """Return the file of another machine's absolute path, by its end, and the number of dropped folders."""
         parts = [part for part in name.split("/") if part]
         for n in dict.fromkeys((drop, *range(len(parts)))):
             if n < len(parts) and (path := self._similar("/".join(parts[n:]))):
@@ -269,7 +270,7 @@ class _Files:
         return None, drop
 
     def _similar(self, name: str) -> str | None:
-        """The file of a path in any letter case and Unicode form; None if there is none, or no single one."""
+        """Return the file of a path in any letter case and Unicode form; None if there is none, or no single one."""
         path = str(self.folder)
         if os.path.isabs(name):
             return name if os.path.exists(name) else None
@@ -283,7 +284,7 @@ class _Files:
         return path
 
     def _in(self, folder: str) -> dict[str, str | None]:
-        """The names in a folder by their plain form; None for what several have."""
+        """Return the names in a folder by their plain form; None for what several have."""
         if folder not in self._listed:
             names: dict[str, str | None] = {}
             with suppress(OSError):
@@ -329,7 +330,7 @@ def _names(paths: list[str], written: list[str], folder: str) -> list[str]:
 
 
 def _ids(cells: list[str], names: list[str], report: Callable) -> list[str]:
-    """The column of ids; that of an empty cell is the file's name, and absolute paths are none."""
+    """Return the column of ids; that of an empty cell is the file's name, and absolute paths are none."""
     if absolute := [cell for cell in cells if _is_absolute(cell.replace("\\", "/"))]:
         report(f"ids that are absolute paths are not kept: {some(absolute, 3)}", fatal=False)
     unusable = {"", *absolute}
@@ -351,7 +352,7 @@ def _check_files(paths: list[str], names: list[str], labels: list, splits: list,
 
 
 def _rows(ids: list[str], paths: list[str], written: list[str], report: Callable) -> list[int]:
-    """The rows that are taken: one for each id. Reports rows that share an id."""
+    """Return the rows that are taken: one for each id. Reports rows that share an id."""
     first: dict[str, int] = {}
     clashes: dict[str, list[str]] = {}
     again = []
@@ -370,7 +371,7 @@ def _rows(ids: list[str], paths: list[str], written: list[str], report: Callable
 
 
 def _values(cells: list[str]) -> list[int] | list[float] | list[str] | None:
-    """A column as whole numbers, numbers (NaN where empty) or short texts; None if its texts are too long."""
+    """Return a column as whole numbers, numbers (NaN where empty) or short texts; None if its texts are too long."""
     if all(re.fullmatch(r"-?(0|[1-9]\d{0,17})", cell, re.ASCII) for cell in cells):
         return [int(cell) for cell in cells]
     if any(cells) and not any(re.fullmatch(r"0\d+", cell) for cell in cells):

@@ -60,7 +60,8 @@ def separator(line: str) -> str:
 
 def escape_formula(cell: str) -> str:
     """Return a text with an apostrophe in front if a spreadsheet would take it for a formula (it begins with =, +, -,
-    @, a tab or a return); `unescape_formula` undoes it."""
+    @, a tab or a return); `unescape_formula` undoes it.
+    """
     return f"'{cell}" if _FORMULA.match(cell) else cell
 
 

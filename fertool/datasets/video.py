@@ -55,7 +55,7 @@ def grabbed(video, at: Path | int) -> Iterator[tuple[int, float]]:
 
 
 def _times(path: Path) -> list[float]:
-    """The times of all frames in a file in milliseconds, sorted, without decoding them."""
+    """Return the times of all frames in a file in milliseconds, sorted, without decoding them."""
     import cv2
 
     video = open_video(path)

@@ -12,7 +12,8 @@ from fertool.recipe import Recipe, set_to
 @dataclass(frozen=True)
 class Cell:
     """One of the paper's own numbers, the commands after which ours stands beside it, and what they rest on; without
-    commands the reason why there are none."""
+    commands the reason why there are none.
+    """
 
     row: Reported
     commands: tuple[str, ...]
@@ -61,7 +62,7 @@ def _name(member: Member, row: Reported) -> str:
 
 
 def _others(member: Member) -> list[str]:
-    """The other datasets that a recipe needs: to pretrain on, or to join."""
+    """Return the other datasets that a recipe needs: to pretrain on, or to join."""
     found: dict[str, None] = {}
 
     def walk(recipe: Recipe, variant: str) -> None:
@@ -84,7 +85,7 @@ def _trains(recipe: str) -> str:
 
 
 def _sets(member: Member) -> list[str]:
-    """The options for the settings in which a number departs from its recipe."""
+    """Return the options for the settings in which a number departs from its recipe."""
     options, recipe = [], cached_recipe(member.recipe)
     for key, value in member.given.items():
         section, _, name = key.partition(".")
@@ -100,14 +101,14 @@ def _sets(member: Member) -> list[str]:
 
 
 def _weights(name: str) -> str:
-    """The words for starting weights: a word that train knows, or a file of the user's."""
+    """Return the words for starting weights: a word that train knows, or a file of the user's."""
     if name in ("none", "imagenet"):
         return name
     return f"{name.upper()}.pth"
 
 
 def _needs(row: Reported) -> str:
-    """What has to be there for the comparison, beside the settings."""
+    """Return what has to be there for the comparison, beside the settings."""
     data, member = row.data, row.members[0]
     said = [" and ".join(row.trained_on)]
     if data.train:

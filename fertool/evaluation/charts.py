@@ -50,7 +50,7 @@ def plot(
     marks: Sequence[float] = (),
     diagonal: bool = False,
 ) -> dict:
-    """The geometry of a chart of lines.
+    """Return the geometry of a chart of lines.
 
     Args:
         x_step: least distance of two ticks on the x axis.
@@ -86,7 +86,7 @@ def plot(
 
 
 def _paths(points: list[tuple[float, float] | None]) -> list[str]:
-    """The stretches of a line between its gaps."""
+    """Return the stretches of a line between its gaps."""
     stretches: list[list[str]] = [[]]
     for point in points:
         if point is None:
@@ -97,5 +97,5 @@ def _paths(points: list[tuple[float, float] | None]) -> list[str]:
 
 
 def rounded(low: float, high: float, step: float) -> tuple[float, float]:
-    """A range widened to whole steps."""
+    """Return a range widened to whole steps."""
     return step * math.floor(low / step), max(step * math.ceil(high / step), step * math.floor(low / step) + step)

@@ -183,7 +183,8 @@ def beside_matrix(
     setup: Setup, n_total: int | None = None
 ) -> dict[str, tuple[tuple[str, ...], np.ndarray, tuple[Difference, ...]]]:
     """Return the matrices that the paper prints for this network, dataset and fold: by name, class names, percent
-    (C, C) with nan where a row is not known, and what else differs."""
+    (C, C) with nan where a row is not known, and what else differs.
+    """
     paper, found = paper_results.load(setup.paper), {}
     for name, row in paper.matrices.items():
         if row.dataset != setup.dataset or len(setup.networks) != 1:

@@ -257,7 +257,7 @@ def cached_recipe(name: str) -> Recipe:
 
 
 def _frozen(given: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """Settings that have one value, so that they can be looked up."""
+    """Return settings that have one value, so that they can be looked up."""
     return tuple((k, json.dumps(v)) for k, v in sorted(given.items()) if not isinstance(v, list))
 
 

@@ -103,13 +103,13 @@ def accuracy(labels: np.ndarray, predicted: np.ndarray, confidence: float = 0.95
 
 
 def proportion(n_correct: int, n_total: int, confidence: float = 0.95) -> Accuracy:
-    """The same from counts."""
+    """Return the same from counts."""
     value = n_correct / n_total if n_total else math.nan
     return Accuracy(n_correct, n_total, value, *wilson(n_correct, n_total, confidence))
 
 
 def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """Counts (classes, classes) of class indices (N,), all of which must be in range(classes)."""
+    """Return counts (classes, classes) of class indices (N,), all of which must be in range(classes)."""
     cells = np.asarray(labels, np.int64) * classes + np.asarray(predicted, np.int64)
     return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
 

@@ -27,7 +27,7 @@ _EPOCHS = 50  # lines of the table of a training; of longer ones every n-th epoc
 
 
 def render(facts: Mapping) -> str:
-    """The page.
+    """Return the page.
 
     Args:
         facts: {"runs": [see `stages.report.measured.facts`], "comparison": see `score.compare`, or {"refused"}, or
@@ -241,7 +241,7 @@ def _reliability(runs: Sequence[Mapping]) -> dict | None:
 
 
 def _traces(faces: Sequence[Mapping]) -> list[dict]:
-    """A chart for each tracked face, a line for each of its regions; they are too many to be told apart by a legend."""
+    """Return a chart for each tracked face, a line for each of its regions, too many for a legend."""
     top = max(float(f["weights"].max()) for f in faces)
     made = []
     for face in faces:
@@ -260,14 +260,14 @@ def _traces(faces: Sequence[Mapping]) -> list[dict]:
 
 
 def _differing(runs: Sequence[Mapping]) -> list[dict]:
-    """Settings that all runs have, but not with the same value: {key, values}, a value for each run."""
+    """Return settings that all runs have, but not with the same value: {key, values}, a value for each run."""
     keys = [k for k in runs[0]["settings"] if all(k in r["settings"] for r in runs)]
     rows = [{"key": k, "values": [r["settings"][k] for r in runs]} for k in keys]
     return [row for row in rows if any(v != row["values"][0] for v in row["values"])]
 
 
 def _numbers(runs: Sequence[Mapping], facts: Mapping) -> dict:
-    """What the page says, for programs."""
+    """Return what the page says, for programs."""
     each = {
         r["name"]: {k: r.get(k) for k in ("data", "model", "variant", "recipe", "fold", "scores", "calibration")}
         for r in runs

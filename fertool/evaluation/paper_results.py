@@ -47,7 +47,8 @@ from fertool.settings import STAGES
 @dataclass(frozen=True)
 class Member:
     """One of the networks behind a number: the recipe it is trained by, its variants (any of these), and the settings
-    in which it departs from the recipe, by their full names ("train.lr")."""
+    in which it departs from the recipe, by their full names ("train.lr").
+    """
 
     recipe: str
     variants: tuple[str, ...]

@@ -13,7 +13,7 @@ from fertool.subsets import OCCLUSIONS
 
 
 def render(title: str, table: str, entries: Sequence[dict], looked_at: int) -> str:
-    """The page.
+    """Return the page.
 
     Args:
         title: of which faces. table: name of the CSV file that the page saves.

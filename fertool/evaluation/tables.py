@@ -43,7 +43,7 @@ def scores(results: Results, title: str) -> Table:
 
 
 def notes(results: Results) -> list[str]:
-    """What has to be said below the table of scores, one line each; what holds for all runs is said once."""
+    """Return what has to be said below the table of scores, one line each; what holds for all runs is said once."""
     runs_of: dict[str, list[str]] = {}
     for run, result in results.items():
         says = result["paper"]["says"] if result.get("paper") else ()
@@ -80,7 +80,7 @@ def classes(result: Mapping, subset: str = ALL) -> Table:
 
 
 def confusion(result: Mapping, subset: str = ALL) -> Table:
-    """Counts: a line for each true class, a column for each predicted one (first letters of its name)."""
+    """Return counts: a line for each true class, a column for each predicted one (first letters of its name)."""
     names = result["classes"]
     rows = [[n, *counts] for n, counts in zip(names, result["subsets"][subset]["confusion"], strict=True)]
     return console.table(
@@ -89,7 +89,7 @@ def confusion(result: Mapping, subset: str = ALL) -> Table:
 
 
 def comparison(result: Mapping) -> Table:
-    """Runs against the first of them, from `score.compare`: a block per subset, one line per run.
+    """Return runs against the first of them, from `score.compare`: a block per subset, one line per run.
 
     "gained" and "lost" are the faces that only this run, or only the first, got right; p is McNemar's exact one.
     """
@@ -109,7 +109,7 @@ def comparison(result: Mapping) -> Table:
 
 
 def folds(result: Mapping, name: str) -> Table:
-    """A cross-validation: every fold, then all of them pooled and averaged, beside the paper's number."""
+    """Return a cross-validation: every fold, then all of them pooled and averaged, beside the paper's number."""
     columns = ["fold", "faces", "right", "accuracy", f"{100 * result['confidence']:g} % interval or sd", "macro"]
     rows = [[f["fold"], f["n_total"], f["n_correct"], f["accuracy"], "", f["macro_accuracy"]] for f in result["folds"]]
     p, m = result["pooled"], result["fold_mean"]

@@ -64,7 +64,7 @@ def check(template: str, landmarks: int, kind: str) -> None:
 
 
 def align(landmarks: np.ndarray, template: str, size: int, kind: str, height: int | None = None) -> np.ndarray | None:
-    """The transform that brings landmarks (K, 2) to a template, of kind "similarity" or "affine".
+    """Return the transform that brings landmarks (K, 2) to a template, of kind "similarity" or "affine".
 
     Args:
         size: width of the output. height: of the output, if it is no square.
@@ -110,7 +110,7 @@ def affine(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def crop(box: np.ndarray, size: int, margin: float = 0.0, height: int | None = None) -> np.ndarray:
-    """The transform that brings a box to the output, unturned and whole.
+    """Return the transform that brings a box to the output, unturned and whole.
 
     Args:
         box: x0, y0, x1, y1, edges in source pixels; one side is widened to the shape of the output.
@@ -132,7 +132,7 @@ def apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def invert(matrix: np.ndarray) -> np.ndarray:
-    """The (2, 3) transform that undoes another."""
+    """Return the (2, 3) transform that undoes another."""
     back = np.linalg.inv(matrix[:, :2])
     return np.column_stack([back, -back @ matrix[:, 2]])
 
@@ -141,7 +141,7 @@ _FINEST = 4096  # longer side of the enlarged drawing, at most
 
 
 def warp(image: np.ndarray, matrix: np.ndarray, size: int, height: int | None = None) -> np.ndarray:
-    """The (height, size[, 3]) uint8 output of a transform; a square one without `height`.
+    """Return the (height, size[, 3]) uint8 output of a transform; a square one without `height`.
 
     When the face shrinks it is drawn several times as large first and averaged down, so that every source pixel
     counts. Beyond the image its edge is repeated.

@@ -60,7 +60,7 @@ class Detector(Protocol):
     batch: int
 
     def detect(self, images: Sequence[np.ndarray]) -> Iterator[Faces]:
-        """The faces in each of some (H, W, 3) RGB images, which have one size."""
+        """Return the faces in each of some (H, W, 3) RGB images, which have one size."""
         ...
 
 
@@ -102,7 +102,7 @@ class View:
 
 
 def view(image: np.ndarray, smallest: int) -> View:
-    """An image prepared for a detector, see the module's docstring."""
+    """Return an image prepared for a detector, see the module's docstring."""
     import cv2
 
     height, width = image.shape[:2]
@@ -158,7 +158,7 @@ class Mtcnn:
 
 
 def _in_sixteens(forward: Callable, candidates):
-    """What a network says of some candidates, shown to it in a number that is a multiple of 16.
+    """Return what a network says of some candidates, shown to it in a number that is a multiple of 16.
 
     For every size of a batch PyTorch keeps what it compiled for it, and the number of candidates is another one in
     every image: 70 MB after 10,000 of them.

@@ -60,7 +60,7 @@ class DlibCnn:
 
     @torch.inference_mode()
     def _scores(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """The network's output (h, w) over the pyramid of each image."""
+        """Return the network's output (h, w) over the pyramid of each image."""
         pixels = torch.from_numpy(np.stack(images)).to(self._device).permute(0, 3, 1, 2)
         with torch.backends.cudnn.flags(allow_tf32=False):  # its 10 bits would move scores by more than 0.001
             return list(self._net(_pyramid((pixels - self._mean) / 256)).squeeze(1).float().cpu().numpy())
@@ -88,7 +88,7 @@ def weights_file() -> dlib_dat.Network:
 
 
 def _layers() -> list[Layer]:
-    """The layers that the file has to hold."""
+    """Return the layers that the file has to hold."""
     layers = []
     for filters, stride, padding in ((16, 2, 0), (32, 2, 0), (32, 2, 0), (45, 1, 2), (45, 1, 2), (45, 1, 2)):
         con = Layer("con", (filters, 5, 5, stride, stride, padding, padding))
@@ -97,7 +97,7 @@ def _layers() -> list[Layer]:
 
 
 def _network(file: dlib_dat.Network) -> nn.Sequential:
-    """The convolutions, each with the affine layer that follows folded in."""
+    """Return the convolutions, each with the affine layer that follows folded in."""
     modules: list[nn.Module] = []
     for layer in file.layers:
         if layer.kind == "con":
@@ -116,7 +116,7 @@ def _network(file: dlib_dat.Network) -> nn.Sequential:
 
 
 def _doubled(image: np.ndarray, times: int) -> np.ndarray:
-    """An image as dlib doubles it, by its own function: the result is rounded to bytes."""
+    """Return an image as dlib doubles it, by its own function: the result is rounded to bytes."""
     import dlib
 
     for _ in range(times):
@@ -183,12 +183,12 @@ def _boxes(centres: np.ndarray, window: tuple[int, int], levels: np.ndarray) -> 
 
 
 def _rounded(values: np.ndarray) -> np.ndarray:
-    """The nearest integers, halves away from zero."""
+    """Return the nearest integers, halves away from zero."""
     return np.copysign(np.floor(np.abs(values) + 0.5), values)
 
 
 def _suppress(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> np.ndarray:
-    """Indices of the boxes that no better one covers, the best first.
+    """Return indices of the boxes that no better one covers, the best first.
 
     Two boxes are one face if they share more than `overlap` of the smallest box around both.
     """

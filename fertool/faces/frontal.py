@@ -70,7 +70,7 @@ class Frontal:
         return np.column_stack([self.seat[:, :2] @ back[:, :2], align.apply(self.seat, back[:, 2])])
 
     def draw(self, image: np.ndarray) -> np.ndarray:
-        """The (height, width[, 3]) uint8 frontal view out of an (H, W[, 3]) image."""
+        """Return the (height, width[, 3]) uint8 frontal view out of an (H, W[, 3]) image."""
         import cv2
 
         height, width = self.shape
@@ -131,7 +131,7 @@ def see(
     height: int | None = None,
     angles: tuple[float, float, float] | None = None,
 ) -> Frontal | None:
-    """The frontal view of the face with these (68, 2) landmarks, its eyes and mouth brought to a template.
+    """Return the frontal view of the face with these (68, 2) landmarks, its eyes and mouth brought to a template.
 
     Args:
         template, size, height: see `align.align`.
@@ -165,7 +165,7 @@ def _ahead(marks: np.ndarray, turn: np.ndarray, scale: float, shift: np.ndarray)
 
 
 def _surface(places: np.ndarray) -> np.ndarray:
-    """The mean head's surface (H, W, 3) at x, y (H, W, 2) of the head's frame."""
+    """Return the mean head's surface (H, W, 3) at x, y (H, W, 2) of the head's frame."""
     import cv2
 
     at = ((places - (_LEFT, _TOP)) / _STEP).astype(np.float32)

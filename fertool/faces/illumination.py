@@ -11,7 +11,7 @@ _FLAT = 1e-9  # a reflectance that varies less is constant but for rounding
 
 
 def normalise(image: np.ndarray, diffusion: float, clipped: float = 0.004) -> np.ndarray:
-    """The reflectance I / L of a picture, its extremes clipped and the rest spread over 0..255.
+    """Return the reflectance I / L of a picture, its extremes clipped and the rest spread over 0..255.
 
     Args:
         image: (H, W) uint8.
@@ -31,10 +31,10 @@ def normalise(image: np.ndarray, diffusion: float, clipped: float = 0.004) -> np
 
 
 def luminance(image: np.ndarray, diffusion: float) -> np.ndarray:
-    """The light L on a picture I: the minimum of Σ(L − I)² + λ Σ|∇L|², that is (1 − λΔ)L = I with reflecting borders.
+    """Return the light L on an image I: the minimum of Σ(L − I)² + λ Σ|∇L|².
 
-    Cosines diagonalise the five-point Δ (DCT-II), and the cosine transform of a picture is the Fourier transform of
-    the picture mirrored at its borders: the solution is exact.
+    That is (1 − λΔ)L = I with reflecting borders. Cosines diagonalise the five-point Δ (DCT-II), and the cosine
+    transform of an image is the Fourier transform of the image mirrored at its borders: the solution is exact.
 
     Args:
         image: (H, W) numbers.

@@ -29,7 +29,7 @@ class UnreadableImage(DataError):
 
 
 def read_image(path: Path | str) -> np.ndarray:
-    """An image as (H, W, 3) RGB or (H, W) grey uint8, turned upright as its EXIF data say.
+    """Return an image as (H, W, 3) RGB or (H, W) grey uint8, turned upright as its EXIF data say.
 
     The format is told by what the file holds, not by its name. Of animations the first frame is taken, and what is
     transparent is laid over white. Values of 16-bit files are scaled from the smallest of 8, 10, 12, 14 and 16 bits
@@ -104,7 +104,7 @@ _TOO_MANY = f"too many (at most {MAX_PIXELS // 1_000_000} million, and {MAX_SIDE
 
 
 def _formats(data: bytes, path: Path) -> tuple[str, ...]:
-    """The formats that Pillow may take data for; HEIF if they are and its decoder is installed."""
+    """Return the formats that Pillow may take data for; HEIF if they are and its decoder is installed."""
     if data[4:12] not in _HEIF:
         return _FORMATS
     try:
@@ -121,7 +121,7 @@ def _is_deep(image) -> bool:
 
 
 def _eight_bit(image, data: bytes):
-    """A deep image as one of 8 bits, as it lies in the file."""
+    """Return a deep image as one of 8 bits, as it lies in the file."""
     import cv2
     from PIL import Image
 

@@ -48,7 +48,7 @@ def make(name: str, device: str = "cpu", learnt: Path | str | None = None) -> Pl
 
 
 def sdm_file(learnt: Path | str | None) -> Path:
-    """The file of a supervised descent, if one is named.
+    """Return the file of a supervised descent, if one is named.
 
     Raises:
         UsageError: none is.
@@ -112,15 +112,16 @@ class Ert68:
 
 
 def _square(centre: np.ndarray, down: float, side: float, tilt: float) -> np.ndarray:
-    """The corners (4, 2), clockwise from the top left, of a square that is turned by `tilt` about `centre`, having been
-    shifted down."""
+    """Return the corners (4, 2), clockwise from the top left, of a square turned by `tilt` about `centre`, having been
+    shifted down.
+    """
     half = side / 2
     corners = np.array([(-half, down - half), (half, down - half), (half, down + half), (-half, down + half)])
     return corners @ _turn(tilt).T + centre
 
 
 def _tilt(left: np.ndarray, right: np.ndarray) -> float:
-    """The angle of the line from one point to another, in radians, clockwise as seen."""
+    """Return the angle of the line from one point to another, in radians, clockwise as seen."""
     return float(np.arctan2(right[1] - left[1], right[0] - left[0]))
 
 
@@ -158,14 +159,14 @@ _OF_FIVE = (-0.019, 1.652)
 
 
 def _by_box(box: np.ndarray, detector: str) -> np.ndarray:
-    """The square (4, 2) that dlib's HOG detector would have drawn around a face, by another one's box."""
+    """Return the square (4, 2) that dlib's HOG detector would have drawn around a face, by another one's box."""
     down, side = _OF_BOX.get(detector, (0.0, 1.0))
     unit = np.sqrt((box[2] - box[0]) * (box[3] - box[1]))
     return _square((box[:2] + box[2:]) / 2, down * unit, side * unit, 0.0)
 
 
 def _by_five(points: np.ndarray) -> np.ndarray:
-    """That square by eye centres, nose tip and mouth corners."""
+    """Return that square by eye centres, nose tip and mouth corners."""
     eyes, mouth = points[:2].mean(axis=0), points[3:].mean(axis=0)
     unit = np.hypot(np.linalg.norm(points[1] - points[0]), np.linalg.norm(mouth - eyes))
     down, side = _OF_FIVE

@@ -95,7 +95,7 @@ POINTS = np.array(
 
 
 def rotation(pitch: float, yaw: float, roll: float) -> np.ndarray:
-    """The (3, 3) matrix that turns a head looking along -z into the pose, in degrees.
+    """Return the (3, 3) matrix that turns a head looking along -z into the pose, in degrees.
 
     R = Rz(roll) Ry(yaw) Rx(pitch): yaw and pitch are azimuth and elevation of the looking direction before the
     picture is turned by roll. yaw > 0 looks to the picture's right, pitch > 0 up, roll > 0 turns clockwise as seen.

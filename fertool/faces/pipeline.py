@@ -1,5 +1,6 @@
 """From an image to the faces in it, each brought to the output: what a dataset's images and any others have
-in common."""
+in common.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ class Finder:
         )
 
     def find(self, images: Sequence[np.ndarray]) -> Iterator[detect.Faces]:
-        """The faces in each of some (H, W, 3) RGB images of one size; without a detector each is a face."""
+        """Return the faces in each of some (H, W, 3) RGB images of one size; without a detector each is a face."""
         found = map(whole, images) if self._detector is None else self._detector.detect(images)
         return (faces.over(self.settings.min_score) for faces in found)
 
@@ -79,7 +80,7 @@ class Finder:
         return pose.make(self.settings.pose, self.settings.pose_weights, self._device)
 
     def cut(self, image: np.ndarray, box: np.ndarray, marks: np.ndarray | None) -> "Cut | None":
-        """A face of a grey or RGB image in the output, by its box and (K, 2) landmarks.
+        """Return a face of a grey or RGB image in the output, by its box and (K, 2) landmarks.
 
         Returns:
             None if landmarks are needed and missing, or coincide, or a head to be seen from the front is turned too
@@ -99,7 +100,7 @@ class Finder:
         return None if matrix is None else self._flat(image, matrix, marks)
 
     def keep(self, image: np.ndarray) -> "Cut":
-        """The whole image in the output."""
+        """Return the whole image in the output."""
         return self._flat(image, align.crop(whole(image).boxes[0], self.settings.size, height=self.settings.height))
 
     def _flat(self, image: np.ndarray, matrix: np.ndarray, marks: np.ndarray | None = None) -> "Cut":
@@ -136,7 +137,7 @@ def rgb(image: np.ndarray) -> np.ndarray:
 
 
 def whole(image: np.ndarray) -> detect.Faces:
-    """An image as the only face in it."""
+    """Return an image as the only face in it."""
     height, width = image.shape[:2]
     return detect.Faces(np.array([(-0.5, -0.5, width - 0.5, height - 0.5)]), np.array([np.inf]))
 

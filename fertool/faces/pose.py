@@ -47,7 +47,7 @@ class Estimator(Protocol):
 
 
 def make(name: str, weights: str | None = None, device: str = "cpu") -> Estimator:
-    """An estimator by name.
+    """Return an estimator by name.
 
     "learned" sees pixels and needs no landmarks; its error is in degrees (`fertool.faces.pose_net`). "landmarks" fits a
     mean head to 68 landmarks and knows nothing of faces with others; its error is that of `estimate`. "sixd" is
@@ -127,7 +127,7 @@ def _start(seen: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
 
 
 def _project(turn: np.ndarray, scale: float, shift: np.ndarray):
-    """The head's points as drawn (68, 2), turned (68, 3), and how much nearness enlarges each."""
+    """Return the head's points as drawn (68, 2), turned (68, 3), and how much nearness enlarges each."""
     turned = POINTS @ turn.T
     depth = _DISTANCE / (_DISTANCE + turned[:, 2])
     return scale * depth[:, None] * turned[:, :2] + shift, turned, depth
@@ -152,7 +152,7 @@ def _jacobian(turned: np.ndarray, depth: np.ndarray, scale: float) -> np.ndarray
 
 
 def _rotation(w: np.ndarray) -> np.ndarray:
-    """The rotation about the axis w by |w| radians (Rodrigues)."""
+    """Return the rotation about the axis w by |w| radians (Rodrigues)."""
     angle = np.sqrt(w @ w)
     if angle < 1e-12:
         return np.eye(3)

@@ -104,7 +104,7 @@ def _patch(image: np.ndarray, middle: np.ndarray, square: float) -> tuple[np.nda
 
 
 def _look(images: list[np.ndarray], middle: np.ndarray, side: np.ndarray, lean: np.ndarray, network) -> np.ndarray:
-    """The outputs (n, 9) for a square of each image, which leans by so many degrees."""
+    """Return the outputs (n, 9) for a square of each image, which leans by so many degrees."""
     scale = onet.SIDE / side
     matrices = (scale * _turn(-lean)).transpose(2, 0, 1)
     shifts = (onet.SIDE - 1) / 2 - np.einsum("nij,nj->ni", matrices, middle)

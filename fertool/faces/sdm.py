@@ -78,7 +78,7 @@ class Cascade:
 
 
 def load(path: Path) -> Cascade:
-    """A cascade from a file that `fertool fit-sdm` wrote.
+    """Return a cascade from a file that `fertool fit-sdm` wrote.
 
     Raises:
         ArtefactError: no such file, one of another kind, or one whose arrays do not fit together.
@@ -98,7 +98,7 @@ def load(path: Path) -> Cascade:
 
 
 def mean_shape(shapes: Sequence[np.ndarray]) -> np.ndarray:
-    """The mean of some (K, 2) shapes but for turn, scale and shift, upright in pixels of the cut-out."""
+    """Return the mean of some (K, 2) shapes but for turn, scale and shift, upright in pixels of the cut-out."""
     mean = np.asarray(shapes[0], dtype=np.float64)
     eyes = np.array([(-0.5, 0), (0.5, 0)]) * EYES + (SIZE / 2, _EYE_LINE * SIZE) - 0.5
     for _ in range(5):
@@ -115,13 +115,13 @@ class Face:
     points: np.ndarray
 
     def mirrored(self) -> "Face":
-        """The face in the mirror. K must be one of `MIRRORED`."""
+        """Return the face in the mirror. K must be one of `MIRRORED`."""
         points = self.points[MIRRORED[len(self.points)]] * (-1, 1) + (_CLOSE_UP - 1, 0)
         return Face(np.ascontiguousarray(self.pixels[:, ::-1]), points)
 
 
 def close_up(image: np.ndarray, points: np.ndarray, mean: np.ndarray) -> Face:
-    """What is needed of an (H, W) or (H, W, 3) uint8 image to learn from a face with (K, 2) landmarks."""
+    """Return what is needed of an (H, W) or (H, W, 3) uint8 image to learn from a face with (K, 2) landmarks."""
     import cv2
 
     if image.ndim == 3:
@@ -133,7 +133,8 @@ def close_up(image: np.ndarray, points: np.ndarray, mean: np.ndarray) -> Face:
 
 def error(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Mean distance between (N, K, 2) landmarks, as a fraction of the distance between the true outer eye corners; of
-    the eye centres where K is not 68. (N,)."""
+    the eye centres where K is not 68. (N,).
+    """
     corners = truth[:, [36, 45]] if truth.shape[1] == 68 else five_points(truth)[:, :2]
     span = np.linalg.norm(corners[:, 1] - corners[:, 0], axis=1)
     return np.linalg.norm(found - truth, axis=2).mean(axis=1) / span
@@ -198,7 +199,7 @@ def fit(
 
 
 def _perturbed(matrix: np.ndarray, rng, rotation: float, scale: float, shift: float) -> np.ndarray:
-    """A transform to the cut-out, followed by a random similarity about the cut-out's middle."""
+    """Return a transform to the cut-out, followed by a random similarity about the cut-out's middle."""
     angle, grow = np.radians(rng.normal(0, rotation)), np.exp(rng.normal(0, scale))
     about = grow * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     middle = (SIZE - 1) / 2

@@ -76,7 +76,8 @@ class SixDRepNet:
 
     def __call__(self, images, boxes, landmarks, detector) -> tuple[np.ndarray, np.ndarray]:
         """(n, 3) pitch, yaw and roll in degrees of the faces in boxes of (H, W, 3) images, and NaN: it gives no
-        error."""
+        error.
+        """
         cut = np.stack([_cut(image, box) for image, box in zip(images, boxes, strict=True)])
         pixels = torch.from_numpy(cut).to(self._device).permute(0, 3, 1, 2).float() / 255
         mean, sd = (torch.tensor(v, device=self._device).view(3, 1, 1) for v in (_MEAN, _SD))
@@ -94,7 +95,7 @@ def angles(matrix: np.ndarray) -> tuple[float, float, float]:
 
 
 def _cut(image: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """The middle square of the box widened by a fifth of its sides, as in the authors' demonstration."""
+    """Return the middle square of the box widened by a fifth of its sides, as in the authors' demonstration."""
     width, height = box[2] - box[0], box[3] - box[1]
     side = min(width + 2 * _MARGIN * height, height + 2 * _MARGIN * width)
     scale = _SIZE / side

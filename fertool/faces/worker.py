@@ -15,7 +15,7 @@ from fertool.settings import DetectAlign
 
 
 def make(dataset: Dataset, settings: DetectAlign, points: int, device: str) -> "Aligner":
-    """An aligner for a process among others: one thread, because every core has a process of its own."""
+    """Return an aligner for a process among others: one thread, because every core has a process of its own."""
     import cv2
 
     cv2.setNumThreads(1)
@@ -40,7 +40,7 @@ class Aligner:
         self._pose = self._finder.pose
 
     def __call__(self, tasks: Sequence["Task"]) -> Iterator[dict]:
-        """The columns of each row, in order; consecutive images of one size share a batch of the detector.
+        """Yield the columns of each row, in order; consecutive images of one size share a batch of the detector.
 
         Raises:
             OSError, MemoryError: a file cannot be read now, which says nothing of its image.
@@ -74,7 +74,7 @@ class Aligner:
     def _face(
         self, sample: Sample, image: np.ndarray, colour: np.ndarray, faces: detect.Faces
     ) -> tuple[dict, tuple | None]:
-        """The columns of a row; and image, box and landmarks of a head whose pose is not among them yet."""
+        """Return the columns of a row; and image, box and landmarks of a head whose pose is not among them yet."""
         if not len(faces):
             return self._missed(image), None
         chosen = faces.largest()
@@ -155,7 +155,7 @@ def _read(dataset: Dataset, task: Task) -> _SourceImage:
 
 
 def source_digests(dataset: Dataset):
-    """What a process does that only looks whether images have changed: Task → digest of its pixels."""
+    """Return what a process does that only looks whether images have changed: Task → digest of its pixels."""
     return lambda tasks: (_read(dataset, task).digest for task in tasks)
 
 

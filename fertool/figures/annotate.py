@@ -48,7 +48,7 @@ class Framed:
 
 
 def annotate(image: np.ndarray, faces: Sequence[Framed]) -> np.ndarray:
-    """A picture (H, W[, 3]) with its faces marked, (h, w, 3) uint8; small ones are enlarged by a whole number."""
+    """Return an image (H, W[, 3]) with its faces marked, (h, w, 3) uint8; small ones enlarged."""
     import cv2
     from PIL import Image, ImageDraw
 
@@ -91,7 +91,8 @@ def _free(
     picture: tuple[int, int],
 ) -> tuple[float, ...]:
     """Where a label of some size goes: around its face's box or at the inside of its edge, within the picture, over as
-    little as possible of other faces and labels."""
+    little as possible of other faces and labels.
+    """
     (w, h), (x0, y0, x1, y1) = size, box
     places = [(x, y) for y in (y0 - h, y1) for x in (x0, x1 - w, (x0 + x1 - w) / 2)]
     places += [(x, y) for x in (x1, x0 - w) for y in (y0, y1 - h)]
@@ -108,13 +109,14 @@ def _free(
 
 
 def _shared(a: Sequence[float], b: Sequence[float]) -> float:
-    """The area in which two boxes overlap."""
+    """Return the area in which two boxes overlap."""
     return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
 
 
 def _heated(image: np.ndarray, face: Framed, k: int) -> np.ndarray:
-    """A picture, enlarged k times, with a map laid over one face: stretched from its lowest value to its highest, and
-    the more opaque the higher."""
+    """Return an image, enlarged k times, with a map over one face: stretched from its lowest value to its highest, and
+    the more opaque the higher.
+    """
     import cv2
 
     low, high = float(face.heat.min()), float(face.heat.max())

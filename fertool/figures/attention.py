@@ -16,7 +16,7 @@ _MAP = "inferno"
 
 
 def maps(attention: Mapping[str, np.ndarray], model: Mapping) -> dict[str, np.ndarray]:
-    """Maps (N, h, w) over the network's view of a face, by name.
+    """Return maps (N, h, w) over the network's view of a face, by name.
 
     VA-CNN's and WS-LGRN's are maps already; MAN's masks are added up, each weighted by how much its region counts;
     LNLAttenNet's patches are laid over one another, the mean where they overlap.
@@ -92,8 +92,9 @@ def draw(
 def draw_groups(
     images: np.ndarray, true: Sequence[str], shown: Mapping[str, np.ndarray], view: Sequence[float]
 ) -> Figure:
-    """A coloured box for each expression (WS-LGRN's Fig. 7): in it, the faces of that class one below the other, each
-    followed by its maps. Arguments as for `draw`; faces without a label are left out."""
+    """Draw a coloured box per expression (WS-LGRN's Fig. 7): in it, the faces of that class one below the other, each
+    followed by its maps. Arguments as for `draw`; faces without a label are left out.
+    """
     names = list(dict.fromkeys(name for name in true if name))
     of = {name: [i for i, t in enumerate(true) if t == name] for name in names}
     across, most = 1 + len(shown), max(map(len, of.values()))
@@ -128,7 +129,7 @@ def _grey(image: np.ndarray) -> np.ndarray:
 
 
 def _laid(ax, values: np.ndarray, extent: tuple, height: int, width: int) -> None:
-    """A map over the part of the face that the network saw."""
+    """Draw a map over the part of the face that the network saw."""
     ax.imshow(values, cmap=_MAP, alpha=0.6, extent=extent, interpolation="bilinear", aspect="auto")
     ax.set_xlim(-0.5, width - 0.5)
     ax.set_ylim(height - 0.5, -0.5)

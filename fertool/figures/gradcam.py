@@ -60,7 +60,7 @@ def draw(true: Sequence[str], panels: Sequence[Panel], asked: str = "true class"
 
 
 def _say(ax, predicted: str, true: str) -> None:
-    """What a run took the face for, at the foot of its picture."""
+    """Write the predicted class below the face."""
     wrong = bool(true) and predicted != true
     box = {"facecolor": style.WRONG if wrong else "black", "alpha": 0.65, "pad": 1, "linewidth": 0}
     ax.text(0.5, 0.02, style.shorten(predicted, 12), transform=ax.transAxes, ha="center", va="bottom", size=5)
@@ -95,7 +95,7 @@ def draw_people(
 
 
 def relief(gradient: np.ndarray) -> np.ndarray:
-    """A signed picture (H, W, C) as uint8 around middle grey, stretched to its strongest values."""
+    """Return a signed picture (H, W, C) as uint8 around middle grey, stretched to its strongest values."""
     strongest = np.percentile(np.abs(gradient), _STRONGEST) or np.abs(gradient).max()
     shown = np.clip(gradient / strongest, -1, 1) if strongest else np.zeros_like(gradient)
     return np.round(127.5 + 127.5 * shown).astype(np.uint8)

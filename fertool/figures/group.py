@@ -45,14 +45,15 @@ class GroupImage:
 
 
 def spread(attention: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A map (h, w) enlarged bilinearly, with the sum 1."""
+    """Return a map (h, w) enlarged bilinearly, with the sum 1."""
     found = enlarge(attention, height, width)
     return found / found.sum()
 
 
 def draw(images: Sequence[GroupImage], title: str) -> Figure:
     """Rows are images: with the detector's boxes; under the network's attention; under what is left of it in the
-    soft boxes."""
+    soft boxes.
+    """
     width = (style.PAGE - 0.1) / 3
     heights = [min(_TALLEST, width * p.image.shape[0] / p.image.shape[1]) for p in images]
     between = dict.fromkeys(range(1, len(images)), 0.17)

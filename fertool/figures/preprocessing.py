@@ -1,5 +1,6 @@
 """How images become faces and faces get regions: panels of the preparation (Sun et al., Fig. 3 and 4; MAN's Fig. 3
-and 4), and how well a network finds the regions itself."""
+and 4), and how well a network finds the regions itself.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -149,7 +150,7 @@ def masks(
 
 
 def _outline(ax: Axes, mask: np.ndarray, height: int, width: int) -> None:
-    """A frame around a mask, which is a rectangle of cells."""
+    """Draw a frame around a mask, which is a rectangle of cells."""
     y, x = np.nonzero(mask)
     if not len(y):
         return
@@ -162,6 +163,6 @@ def _outline(ax: Axes, mask: np.ndarray, height: int, width: int) -> None:
 
 
 def _equal(ax: Axes, image: np.ndarray) -> Axes:
-    """A picture that is not stretched to its cell."""
+    """Return a picture that is not stretched to its cell."""
     ax.imshow(colours(image))
     return ax

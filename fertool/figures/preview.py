@@ -71,7 +71,7 @@ def _grid(rows: int, columns: int):
 
 
 def _show(ax, image: np.ndarray, label: str = "", stretch: float | None = None) -> None:
-    """An image, with its row's label; `stretch` is the height / width it is forced to."""
+    """Draw an image with its row's label; `stretch` is its height / width."""
     grey = image.shape[-1] == 1
     aspect = "auto" if stretch else "equal"
     ax.imshow(image[..., 0] if grey else image, cmap="gray" if grey else None, vmin=0, vmax=255, aspect=aspect)

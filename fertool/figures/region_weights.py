@@ -1,5 +1,6 @@
 """Weights of the parts of a face as grids (LNLAttenNet's Fig. 10 and 14), and what covering a part does to them
-(Fig. 13)."""
+(Fig. 13).
+"""
 
 from collections.abc import Mapping, Sequence
 from math import isqrt
@@ -19,7 +20,8 @@ _DARKEST = 0.85  # of the colours: words stay readable on it
 
 def shape(m: int) -> tuple[int, int]:
     """Rows and columns of a grid of m weights: a square where there is one, else two columns, which leave room for
-    names."""
+    names.
+    """
     side = isqrt(m)
     return (side, side) if side * side == m else (-(-m // 2), 2)
 

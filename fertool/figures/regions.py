@@ -111,7 +111,7 @@ def _classes(figure: Figure, x: float, y: float, true: str, predicted: str) -> N
 
 
 def _crop(ax: Axes, crop: np.ndarray, stretch: float) -> None:
-    """A crop enlarged to the shape of the face, `stretch` times as high as wide."""
+    """Draw a crop enlarged to the shape of the face, `stretch` times as high as wide."""
     grey = crop.shape[-1] == 1
     ax.imshow(crop[..., 0] if grey else crop, cmap="gray" if grey else None, vmin=0, vmax=255, aspect="auto")
     ax.set_box_aspect(stretch)

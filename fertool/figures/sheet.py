@@ -42,7 +42,7 @@ class Sheet:
         self.figure = Figure(figsize=self.size)
 
     def at(self, row: int, column: int) -> Axes:
-        """An empty cell."""
+        """Return an empty cell."""
         x, y = self._x[column], self.size[1] - self._y[row] - self._heights[row]
         sides = np.divide((self._width, self._heights[row]), self.size)
         ax = self.figure.add_axes((x / self.size[0], y / self.size[1], *sides))
@@ -53,19 +53,19 @@ class Sheet:
         return ax
 
     def picture(self, row: int, column: int, image: np.ndarray) -> Axes:
-        """A grey or RGB picture (H, W, C), uint8."""
+        """Return a grey or RGB picture (H, W, C), uint8."""
         ax = self.at(row, column)
         ax.imshow(colours(image), aspect="auto")
         return ax
 
     def heat(self, row: int, column: int, image: np.ndarray, values: np.ndarray, top: float | None = None) -> Axes:
-        """A picture (H, W, C) in grey under a map (H, W), from 0 to `top`, by default the map's highest value."""
+        """Draw an image (H, W, C) in grey under a map (H, W), from 0 to `top` (default: the map's highest value)."""
         ax = self.at(row, column)
         ax.imshow(heated(image, values, top), aspect="auto")
         return ax
 
     def frame(self, first: tuple[int, int], last: tuple[int, int], colour: str, gap: float = 0.04) -> None:
-        """A coloured frame around the cells from `first` to `last`, (row, column) each, `gap` inches away."""
+        """Draw a coloured frame around the cells from `first` to `last`, (row, column) each, `gap` inches away."""
         left, right = self._x[first[1]] - gap, self._x[last[1]] + self._width + gap
         top, bottom = self._y[first[0]] - gap, self._y[last[0]] + self._heights[last[0]] + gap
         corner = left / self.size[0], 1 - bottom / self.size[1]
@@ -96,13 +96,13 @@ class Sheet:
         )
 
     def said(self, row: int, true: str, predicted: str, column: int = 0) -> None:
-        """The true and the predicted class left of a row."""
+        """Write the true and the predicted class left of a row."""
         below = "recognised" if predicted == true else f"as {style.shorten(predicted, 13)}"
         self.label(row, true or "no label", below, bool(true) and predicted != true, column)
 
 
 def colours(image: np.ndarray) -> np.ndarray:
-    """A picture (H, W, 1 or 3) uint8 as RGB."""
+    """Return a picture (H, W, 1 or 3) uint8 as RGB."""
     return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
 
 
@@ -122,7 +122,7 @@ def heated(image: np.ndarray, values: np.ndarray, top: float | None = None) -> n
 
 
 def enlarge(values: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Maps (..., h, w) brought to another size bilinearly; the outermost values go on to the edge."""
+    """Return maps (..., h, w) brought to another size bilinearly; the outermost values go on to the edge."""
     for axis, size in ((-2, height), (-1, width)):
         n = values.shape[axis]
         at = np.clip((np.arange(size) + 0.5) * n / size - 0.5, 0, n - 1)

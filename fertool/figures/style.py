@@ -54,7 +54,7 @@ def line(i: int) -> dict:
 
 
 def shorten(name: str, most: int = 18) -> str:
-    """A name cut in its middle if it is longer than there is room for."""
+    """Return a name cut in its middle if it is longer than there is room for."""
     if len(name) <= most:
         return name
     tail = (most - 1) // 3

@@ -11,7 +11,7 @@ Line = Sequence[tuple[object, Mapping]]  # (value, {"accuracy", "low", "high", "
 
 
 def draw(lines: Mapping[str, Line], key: str) -> Figure:
-    """A curve with intervals per subset (or whatever a line stands for), and dashed the paper's where it is known
+    """Draw a curve with intervals per subset (or whatever a line stands for), and dashed the paper's where it is known
     (RAN's Fig. 7, 9 and 10; LNLAttenNet's Tables V to VII).
 
     Numbers are placed as numbers; other values side by side in their order.

@@ -15,13 +15,13 @@ _MAP, _STRENGTH = "inferno", 0.6  # as `figures.attention` draws them
 
 
 def face(image: np.ndarray) -> Image.Image:
-    """A face (H, W, 1 or 3) uint8, enlarged or reduced to WIDTH."""
+    """Return a face (H, W, 1 or 3) uint8, enlarged or reduced to WIDTH."""
     whole = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).convert("RGB")
     return whole.resize((WIDTH, round(WIDTH * image.shape[0] / image.shape[1])), Image.Resampling.BICUBIC)
 
 
 def heat(image: np.ndarray, values: np.ndarray, view: Sequence[float] = (0, 0, 1, 1)) -> Image.Image:
-    """A face with a map over it, stretched from its lowest value to its highest.
+    """Return a face with a map over it, stretched from its lowest value to its highest.
 
     Args:
         image: (H, W, 1 or 3) uint8.
@@ -40,7 +40,7 @@ def heat(image: np.ndarray, values: np.ndarray, view: Sequence[float] = (0, 0, 1
 
 
 def framed(image: np.ndarray, boxes: np.ndarray, weights: np.ndarray) -> Image.Image:
-    """A face with the region that counts most framed in red and the one that counts least in blue (RAN's Fig. 6).
+    """Return a face with the region of the largest weight framed in red, of the smallest in blue (RAN's Fig. 6).
 
     Args:
         boxes: (K, 4) fractions of the face.
@@ -55,7 +55,7 @@ def framed(image: np.ndarray, boxes: np.ndarray, weights: np.ndarray) -> Image.I
 
 
 def data_uri(picture: Image.Image) -> str:
-    """A picture as a link that holds it."""
+    """Return a picture as a link that holds it."""
     held = io.BytesIO()
     picture.save(held, "JPEG", quality=82)
     return "data:image/jpeg;base64," + base64.b64encode(held.getvalue()).decode()

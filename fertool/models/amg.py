@@ -53,7 +53,8 @@ class Branch(nn.Module):
 
 def activation_map(features: Tensor, weight: Tensor) -> Tensor:
     """Class-activation map (N, h, w) of features (N, C, h, w) under a classifier's row (C,), stretched to [0, 1] for
-    each face. All ones where it is flat."""
+    each face. All ones where it is flat.
+    """
     found = torch.einsum("nchw,c->nhw", features.float(), weight.float())
     low, high = found.amin(dim=(1, 2), keepdim=True), found.amax(dim=(1, 2), keepdim=True)
     span = high - low
@@ -83,7 +84,8 @@ class Amg(FerModel):
 
     def forward(self, views: Tensor) -> Output:
         """(N, 1, 1, S, S) -> Output with logits (N, 2 branches, 2); attention eyes, mouth (N, S/4, S/4). In training
-        N is the number of pairs of faces."""
+        N is the number of pairs of faces.
+        """
         x = views[:, 0]
         for_eyes, for_mouth = (x[0::2], x[1::2]) if self.training else (x, x)
         (eyes, eyes_map), (mouth, mouth_map) = self.eyes(for_eyes), self.mouth(for_mouth)

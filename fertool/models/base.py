@@ -95,7 +95,7 @@ class FerModel(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, views: Tensor) -> Output:
-        """Views (N, K, C, H, W), normalised, -> Output. K is 1 unless the model needs regions."""
+        """Map normalised views (N, K, C, H, W) to an Output. K is 1 unless the model requires regions."""
 
     def losses(self, output: Output, targets: Targets) -> dict[str, Tensor]:
         """Named scalar terms, already weighted and averaged over the batch; their sum is what is minimised."""
@@ -107,12 +107,14 @@ class FerModel(nn.Module, ABC):
 
     def constant_score(self, train: Targets, val: Targets) -> float | None:
         """Return the score on `val` of the best output that is the same for every face, chosen on `train`; None where
-        there is no such output to compare with."""
+        there is no such output to compare with.
+        """
         return None
 
     def saturation(self, output: Output) -> Tensor | None:
         """Return the share of each face's gates whose slope p (1 - p) is below 0.01, so that they hardly learn any
-        more, (N,); None for networks without gates."""
+        more, (N,); None for networks without gates.
+        """
         gates = [output.logits if name == "logits" else output.attention.get(name) for name in self.gates]
         gates = [p.detach().flatten(1) for p in gates if p is not None]
         if not gates:

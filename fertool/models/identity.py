@@ -75,7 +75,8 @@ class Identity(FerModel):
 
     def forward(self, views: Tensor) -> Output:
         """Faces (N, 1, 3, S, S) -> in training logits (N, subjects), with ArcFace s·cos θ; otherwise the embeddings
-        (N, D)."""
+        (N, D).
+        """
         embedding = self.neck(self.backbone(views[:, 0]))
         if not self.training:
             return Output(embedding)

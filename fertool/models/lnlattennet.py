@@ -171,7 +171,8 @@ class LnlAttenNet(FerModel):
 
     def _pool(self, x: Tensor) -> Tensor:
         """To n×n cells: 2×2 max pooling where that gives them (9×9 -> 4×4), else adaptive max pooling, which is written
-        out because ONNX has no such thing."""
+        out because ONNX has no such thing.
+        """
         side, n = x.shape[2], self.n
         if side // 2 == n:
             return F.max_pool2d(x, 2)
@@ -190,8 +191,10 @@ class LnlAttenNet(FerModel):
         return resized.unflatten(0, cut.shape[:2])
 
     def _each(self, net: nn.Module, x: Tensor) -> Tensor:
-        """A local network on all patches (N, M, C, h, w) at once: its own weights for each by grouped convolution, or
-        one set of weights with the patches in the batch."""
+        """Run the local networks on all patches (N, M, C, h, w) at once.
+
+        Own weights for each patch are grouped convolutions; shared weights take the patches in the batch.
+        """
         n, m = x.shape[:2]
         if self.settings.share_local:
             return net(x.flatten(0, 1)).unflatten(0, (n, m))

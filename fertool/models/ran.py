@@ -189,6 +189,6 @@ def _weighted_mean(weights: Tensor, vectors: Tensor) -> Tensor:
 
 
 def _attention(weight: Tensor, **gates: Tensor) -> dict[str, Tensor]:
-    """The gates as (N, K), and the share of each region in the fused vector, which sums to 1 over regions."""
+    """Return the gates as (N, K), and the share of each region in the fused vector, which sums to 1 over regions."""
     share = weight / weight.sum(1, keepdim=True)
     return {name: g.squeeze(2) for name, g in {**gates, "weight": share}.items()}

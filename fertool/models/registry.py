@@ -22,7 +22,7 @@ MODELS = {
 
 
 def model_class(name: str) -> Any:
-    """The class of a network.
+    """Return the class of a network.
 
     Raises:
         RecipeError: no network of that name.
@@ -34,7 +34,7 @@ def model_class(name: str) -> Any:
 
 
 def model_settings(values: dict[str, Any], variant: str | None = None) -> Any:
-    """Checked settings of a network from a recipe's `model:` section.
+    """Return checked settings of a network from a recipe's `model:` section.
 
     Args:
         values: the section; `name` picks the network.
@@ -53,12 +53,12 @@ def model_settings(values: dict[str, Any], variant: str | None = None) -> Any:
 
 
 def build_model(settings: Any, classes: int, regions: int = 6) -> Any:
-    """A network with fresh weights."""
+    """Return a network with fresh weights."""
     return model_class(settings.name)(settings, classes=classes, regions=regions)
 
 
 def build_model_meta(settings: Any, classes: int) -> Any:
-    """A network without memory for its weights, to ask what it needs."""
+    """Return a network without memory for its weights, to ask what it needs."""
     import torch
 
     with torch.device("meta"):
@@ -67,7 +67,8 @@ def build_model_meta(settings: Any, classes: int) -> Any:
 
 def required_network(values: Mapping[str, Any], variant: str = "") -> str:
     """Return the name of the network that has to be trained before this one, "" for none; arguments as for
-    `model_settings`."""
+    `model_settings`.
+    """
     settings = model_settings(dict(values), variant)
     return _required(json.dumps(settings.as_dict(), sort_keys=True))
 

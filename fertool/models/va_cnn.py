@@ -97,7 +97,8 @@ class VaCnn(FerModel):
 
     def forward(self, views: Tensor) -> Output:
         """(N, 1, 1, H, W) -> Output with attention map (N, H/16, W/16), which sums to 1. H and W are free, but for
-        the baseline."""
+        the baseline.
+        """
         a0 = self.features(views[:, 0])
         if self.settings.attention == "none":
             return Output(self.classifier(self.dropout(a0).flatten(1)))

@@ -125,7 +125,8 @@ class WsLgrn(FerModel):
 
     def forward(self, views: Tensor) -> Output:
         """(N, 1, 1, S, S) -> Output with attention eyes, mouth (N, S/4, S/4) and branches (N, 3), the weights of eyes,
-        mouth and face. In training faces 2i and 2i + 1 are a pair, and extras hold the features that are compared."""
+        mouth and face. In training faces 2i and 2i + 1 are a pair, and extras hold the features that are compared.
+        """
         x = views[:, 0]
         vectors, attention = {}, {}
         if self.settings.use_local:

@@ -72,7 +72,7 @@ def learn(
 
 
 def shipped() -> Guesser:
-    """The network that comes with fertool. It has seen rendered faces and drawings on them, no image."""
+    """Return the network that comes with fertool. It has seen rendered faces and drawings on them, no image."""
     net = Guesser()
     net.load_state_dict(load_file(str(WEIGHTS)))
     return net.eval()
@@ -87,7 +87,7 @@ def guess(net: Guesser, images: np.ndarray) -> np.ndarray:
 
 
 def _varied(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Turned, scaled, shifted, mirrored, lighter or darker, noisier, blurred: so that no seam of the drawing shows."""
+    """Augment images geometrically, in light, noise and blur, so that no seam of the drawing shows."""
     n = len(x)
 
     def uniform(low: float, high: float, *shape: int) -> torch.Tensor:

@@ -59,7 +59,7 @@ def cover(
 
 
 def _level(thing: Thing, face: Face, severity: float) -> float:
-    """The level at which the thing covers so much of the face, or comes nearest to it while it looks like itself."""
+    """Return the level at which the occluder covers the requested share of the face, or comes nearest to it."""
     field = thing.field[face.area]
     if not len(field):
         return thing.levels[0]

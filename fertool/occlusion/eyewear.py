@@ -82,7 +82,7 @@ def _temples(face: Face, eyes: list[np.ndarray], half: np.ndarray, thick: float)
 
 
 def _mask(rng: np.random.Generator, face: Face) -> Thing:
-    """A medical or cloth mask: its upper edge rises with the level, from below the nose to below the eyes."""
+    """Return a medical or cloth mask: its upper edge rises with the level, from below the nose to below the eyes."""
     around = face.around
     _, down = face.axes
     nose, lift = rng.uniform(0.2, 0.34), rng.uniform(1.3, 2.0)
@@ -134,7 +134,7 @@ def _both(mask: Thing, glasses: Thing) -> Thing:
 
 
 def _plane(face: Face) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The affine view (2, 3) of the plane the lenses lie in, and each working pixel's x and y on it."""
+    """Return the affine view (2, 3) of the plane the lenses lie in, and each working pixel's x and y on it."""
     camera = face.camera @ np.array([[1, 0, 0], [0, 1, 0], [0, 0, _FRONT], [0, 0, 1.0]])
     flat = face.grid - camera[:, 2].astype(np.float32)
     back = np.linalg.pinv(camera[:, :2], rcond=0.15).astype(np.float32)

@@ -40,7 +40,7 @@ def make(kind: str, rng: np.random.Generator, face: Face, skin: np.ndarray) -> T
 
 
 def _cloth(rng: np.random.Generator, u: np.ndarray, v: np.ndarray, skin: np.ndarray) -> Thing:
-    """A scarf, shawl or blanket with folds, a hem, and perhaps a pattern."""
+    """Return a scarf, shawl or blanket with folds, a hem, and perhaps a pattern."""
     colour, other = cloth_colour(rng), cloth_colour(rng)
     edge = 0.12 * wander(rng, u, 0.8) + rng.normal(0, 0.06) * u**2
     slope, folds = rng.normal(0, 0.3), rng.uniform(1.2, 2.6)
@@ -63,7 +63,7 @@ def _cloth(rng: np.random.Generator, u: np.ndarray, v: np.ndarray, skin: np.ndar
 
 
 def _knit(rng: np.random.Generator, u: np.ndarray, v: np.ndarray, skin: np.ndarray) -> Thing:
-    """The ribbed edge of a woollen hat or a collar, and stitches behind it."""
+    """Return the ribbed edge of a woollen hat or a collar, and stitches behind it."""
     colour = cloth_colour(rng)
     edge = rng.uniform(-0.05, 0.14) * (1 - u**2) + 0.02 * wander(rng, u, 3)
     rib, band, rough = rng.uniform(0.1, 0.2), rng.uniform(0.35, 0.7), noise(rng, u.shape, 60)
@@ -80,7 +80,7 @@ def _knit(rng: np.random.Generator, u: np.ndarray, v: np.ndarray, skin: np.ndarr
 
 
 def _cap(rng: np.random.Generator, u: np.ndarray, v: np.ndarray, skin: np.ndarray) -> Thing:
-    """A cap: its visor, seen from below or from the front, and the crown above."""
+    """Return a cap: its visor, seen from below or from the front, and the crown above."""
     colour, visor = cloth_colour(rng), cloth_colour(rng)
     if rng.random() < 0.6:
         visor = 0.8 * colour
@@ -160,7 +160,7 @@ def _fingers(rng: np.random.Generator, u: np.ndarray, v: np.ndarray, skin: np.nd
 
 
 def _flat_hand(rng: np.random.Generator, u: np.ndarray, v: np.ndarray, skin: np.ndarray) -> Thing:
-    """A hand laid across, its fingers towards positive u: the index is its edge, the others follow behind."""
+    """Return a hand laid across, its fingers towards positive u: the index is its edge, the others follow behind."""
     tip = rng.uniform(0.2, 1.1)
     past = np.maximum(u - tip, 0)
     edge = 0.06 * wander(rng, u, 0.6) - np.minimum(4 * past**2, 1.6)
@@ -169,7 +169,7 @@ def _flat_hand(rng: np.random.Generator, u: np.ndarray, v: np.ndarray, skin: np.
 
 
 def _both_hands(rng: np.random.Generator, face: Face, skin: np.ndarray) -> Thing:
-    """A hand on each cheek, its fingers pointing up."""
+    """Return a hand on each cheek, its fingers pointing up."""
     right, down = face.axes
     tip = rng.uniform(0.0, 0.7)  # above the centre
     past = np.maximum(-down - tip, 0)
@@ -199,7 +199,7 @@ def _stack(rng: np.random.Generator, u: np.ndarray, field: np.ndarray, skin: np.
 
 
 def _board(rng: np.random.Generator, u: np.ndarray, v: np.ndarray, skin: np.ndarray) -> Thing:
-    """A book, a sheet of paper or a tablet: a straight edge, and what is printed on it."""
+    """Return a book, a sheet of paper or a tablet: a straight edge, and what is printed on it."""
     name = ("book", "paper", "tablet")[rng.integers(3)]
     middle, half = rng.normal(0, 0.15), rng.uniform(1.35, 1.9)
     corner = 0.12 if name == "tablet" else 0.02

@@ -103,7 +103,8 @@ class Face:
     @cached_property
     def around(self) -> np.ndarray:
         """(h, w) how far each working pixel lies from the ridge of the nose (0) to the outline of the jaw (-1 left,
-        1 right), also on a turned head; beyond the outline it goes on."""
+        1 right), also on a turned head; beyond the outline it goes on.
+        """
         right, down = self.axes
         places = (self.points - self.centre) / self.unit
         x, y = places @ self.across, places @ self.down
@@ -115,7 +116,7 @@ class Face:
 
 
 def face_of(landmarks: np.ndarray, shape: tuple[int, int]) -> Face:
-    """The face that landmarks describe, to be drawn on about `_GRID` working pixels or more.
+    """Return the face that landmarks describe, to be drawn on about `_GRID` working pixels or more.
 
     Args:
         landmarks: (K, 2) x, y in pixels of the face, finite, K of `fertool.regions.points.KNOWN_SETS`. Of fewer than

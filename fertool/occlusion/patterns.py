@@ -13,7 +13,7 @@ def noise(rng: np.random.Generator, shape: tuple[int, int], cells: float) -> np.
 
 
 def wander(rng: np.random.Generator, u: np.ndarray, bumps: float, *, reach: float = 3.0) -> np.ndarray:
-    """A line at u: smooth noise of one dimension between about -1 and 1, `bumps` per unit, defined for |u| < reach."""
+    """Return one-dimensional smooth noise at u, between about -1 and 1, `bumps` per unit, for |u| < reach."""
     knots = rng.normal(0, 0.6, max(4, int(2 * reach * bumps)) + 1)
     fine = np.linspace(0, len(knots) - 1, 16 * len(knots))
     at = np.arange(len(knots))

@@ -24,7 +24,7 @@ _DEGREES = {
 
 
 def lesson(image: np.ndarray, landmarks: np.ndarray, *, key: str, blur: float = 0.0) -> tuple[np.ndarray, int]:
-    """A face with something drawn over it, or as it is.
+    """Return a face with something drawn over it, or as it is.
 
     Args:
         image, landmarks, blur: as for `draw.cover`.
@@ -44,7 +44,7 @@ def lesson(image: np.ndarray, landmarks: np.ndarray, *, key: str, blur: float = 
 
 
 def small(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """A face (H, W, 1 or 3) as it is learnt from and guessed at: (SIDE, SIDE) uint8, grey, from forehead to chin.
+    """Return a face (H, W, 1 or 3) as the classifier's input: (SIDE, SIDE) uint8, grey, from forehead to chin.
 
     Its landmarks (K, 2) bring every face to one place, however it was aligned; one without any (NaN) is taken as it is.
     """

@@ -158,7 +158,7 @@ class _Stream:
         return self.take(self.integer(0, 64)).decode("ascii", "replace")
 
     def tensor(self) -> np.ndarray:
-        """(samples, channels, rows, columns) float32."""
+        """Return (samples, channels, rows, columns) float32."""
         self.integer(2, 2)
         shape = self.integers(4, len(self.data))
         values = np.frombuffer(self.take(4 * int(np.prod(shape, dtype=object))), "<f4").reshape(shape)
@@ -199,7 +199,7 @@ def _network(s: _Stream) -> tuple[dict, dict, tuple[Layer, ...]]:
 
 
 def _named(s: _Stream, kinds: dict[str, Callable[[_Stream], Any]], what: str) -> Any:
-    """What the text at hand names, read by the function of that name."""
+    """Return what the text at hand names, read by the function of that name."""
     if (name := s.text()) not in kinds:
         raise _Damage(f"{name!r} is no {what} that can be read")
     found = kinds[name](s)

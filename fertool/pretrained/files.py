@@ -175,7 +175,7 @@ def _check_archive(path: Path) -> None:
 
 
 def _not_loaded(path: Path, error: Exception) -> DeviceError:
-    """What to say of a file that torch does not load."""
+    """Return what to say of a file that torch does not load."""
     said = f"{error} {error.__cause__ or ''} {error.__context__ or ''}"
     if isinstance(error, EOFError) or re.search("unexpected EOF|truncated|ran out of input", said, re.I):
         return DeviceError(f"{path} is damaged or not all there: its end is missing", _AGAIN)
@@ -190,7 +190,7 @@ def _not_loaded(path: Path, error: Exception) -> DeviceError:
 
 
 def _tensors(loaded: object, path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by name, out of whatever they are wrapped in."""
+    """Return the tensors of a checkpoint by name, out of whatever they are wrapped in."""
     while isinstance(loaded, Mapping):
         inner = next((loaded[key] for key in _WRAPPERS if isinstance(loaded.get(key), Mapping)), None)
         if inner is None:

@@ -122,7 +122,7 @@ def _released(net: FerModel, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]
 
 
 def _dlib(net: FerModel) -> dlib_dat.Network:
-    """The installed file of the weights for this network's backbone."""
+    """Return the installed file of the weights for this network's backbone."""
     if net.pretrained != "dlib":
         raise DeviceError(
             f"--init dlib fills the backbone dlib-resnet29, which {net.settings.name} does not have here",
@@ -196,7 +196,7 @@ def _check_backbone(net: FerModel, path: Path) -> None:
 
 
 def _model_of(path: Path) -> Mapping:
-    """The settings of the network in a run, or in a file exported from one; empty for other files."""
+    """Return the settings of the network in a run, or in a file exported from one; empty for other files."""
     model = {}
     if path.suffix == ".h5" and path.is_file():
         model = artefact.read(path, "run").params.get("model", {})
@@ -211,7 +211,7 @@ def _run_of_same_network(net: FerModel, path: Path) -> dict[str, Tensor] | None:
 
 
 def _as_own(names: Iterable[str], tensors: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
-    """The tensors of a file under a trunk's own names.
+    """Return the tensors of a file under a trunk's own names.
 
     Which prefix training code put before them (`module.`, `backbone.`, `_orig_mod.` ...), and whose names for the
     layers they are, is found by trying: what fits the most names is taken. All tensors of that prefix are renamed, so

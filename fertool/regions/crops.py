@@ -19,7 +19,7 @@ _RATIOS = (0.75, 0.75, 0.75, 0.90, 0.85)
 
 
 def boxes_of(settings: CropRegions, ids: list[str], landmarks: np.ndarray | None, size: tuple[int, int]) -> np.ndarray:
-    """The regions of some faces, (N, K, 4).
+    """Return the regions of some faces, (N, K, 4).
 
     Args:
         ids: their names, which decide random crops.
@@ -55,7 +55,7 @@ def fixed_boxes(scale: float = 1.0) -> np.ndarray:
 
 
 def random_boxes(ids: list[str], n: int, ratio: tuple[float, float], seed: int) -> np.ndarray:
-    """The whole face and n random square crops of each face, (N, 1 + n, 4).
+    """Return the whole face and n random square crops of each face, (N, 1 + n, 4).
 
     The side is uniform in `ratio`, the position uniform over all that keep the crop inside. A face's crops depend on
     its id and the seed alone: not on its place among the others, nor on any library's random generator.
@@ -71,7 +71,7 @@ def random_boxes(ids: list[str], n: int, ratio: tuple[float, float], seed: int) 
 
 
 def landmark_boxes(points: np.ndarray, radius: float, size: tuple[int, int]) -> np.ndarray:
-    """The whole face and one box around each landmark, clipped to the face, (N, 1 + P, 4).
+    """Return the whole face and one box around each landmark, clipped to the face, (N, 1 + P, 4).
 
     Args:
         points: (N, P, 2) x, y in pixels of the face; the centre of the top-left pixel is (0, 0).

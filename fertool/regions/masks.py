@@ -1,5 +1,6 @@
 """MAN's eight facial regions as coarse binary masks (Gan et al., "Multiple Attention Network for Facial Expression
-Recognition", Table 2 and Eq. 4)."""
+Recognition", Table 2 and Eq. 4).
+"""
 
 import numpy as np
 
@@ -16,7 +17,7 @@ SIZES = {
 
 
 def region_boxes(landmarks: np.ndarray, size: tuple[int, int], order: str = "corrected", lip: int = 57) -> np.ndarray:
-    """The eight regions of Table 2.
+    """Return the eight regions of Table 2.
 
     Args:
         landmarks: (N, K, 2) x, y in pixels of the face (68, 42, 37 or 5 of them); the centre of the top-left pixel is

@@ -46,14 +46,15 @@ def has_landmarks(faces: Artefact) -> bool:
 
 def usable(landmarks: np.ndarray) -> np.ndarray:
     """Return (...) bool for landmarks (..., K, 2) in pixels: whether they can place anything. They cannot where one is
-    missing, where all lie in one place, or where one lies so far out that no image reaches it."""
+    missing, where all lie in one place, or where one lies so far out that no image reaches it.
+    """
     p = np.asarray(landmarks, dtype=np.float64)
     near = (np.abs(p) < FARTHEST).all(axis=(-1, -2))  # false for NaN too
     return near & (np.ptp(np.where(near[..., None, None], p, 0), axis=-2).max(axis=-1) > _COINCIDE)
 
 
 def landmarks_of(faces: Artefact, who_needs: str) -> np.ndarray:
-    """The landmarks of a faces file, (N, K, 2).
+    """Return the landmarks of a faces file, (N, K, 2).
 
     Raises:
         ArtefactError: no face has any.

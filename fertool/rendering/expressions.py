@@ -82,12 +82,12 @@ _SPLIT = "/"
 
 
 def mixed(upper: str, lower: str) -> str:
-    """The name of a face whose eyes and brows show one expression, nose and mouth another."""
+    """Return the name of a face whose eyes and brows show one expression, nose and mouth another."""
     return upper + _SPLIT + lower
 
 
 def parts(expression: str) -> list[str]:
-    """The expressions that a face shows: one, or those of eyes and mouth."""
+    """Return the expressions that a face shows: one, or those of eyes and mouth."""
     return expression.split(_SPLIT)
 
 

@@ -76,7 +76,7 @@ class Head:
     sliders: dict[str, tuple[np.ndarray, np.ndarray]]
 
     def vertex(self, base_mesh_ids) -> np.ndarray:
-        """Indices into `rest` of vertices given by their numbers in the base mesh."""
+        """Return indices into `rest` of vertices given by their numbers in the base mesh."""
         return np.searchsorted(self.ids, base_mesh_ids)
 
     @property
@@ -168,7 +168,7 @@ def _read_obj(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarra
 
 
 def _head_quads(base: np.ndarray, quads: np.ndarray, texture: np.ndarray):
-    """The quads of head, neck and shoulders, eyes, teeth, tongue and lashes, with the material of each."""
+    """Return the quads of head, neck and shoulders, eyes, teeth, tongue and lashes, with the material of each."""
     first = quads[:, 0]
     material = np.full(len(quads), -1, np.int8)
     near = (base[quads][..., 1].min(1) > _LOWEST) & (np.abs(base[quads][..., 0]).max(1) < _WIDEST)
@@ -181,7 +181,7 @@ def _head_quads(base: np.ndarray, quads: np.ndarray, texture: np.ndarray):
 
 
 def _read_target(path: Path, where: np.ndarray, count: int) -> np.ndarray:
-    """A MakeHuman target (lines of vertex, dx, dy, dz) as a (count, 3) displacement of the vertices kept."""
+    """Return a MakeHuman target (lines of vertex, dx, dy, dz) as a (count, 3) displacement of the vertices kept."""
     raw = path.read_bytes()
     text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
     text = "\n".join(line for line in text.split("\n") if not line.startswith("#"))
@@ -211,7 +211,7 @@ def _sliders(targets: Path, target) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def _masks(folder: Path, quads: np.ndarray, texture: np.ndarray, count: int) -> dict[str, np.ndarray]:
-    """The painted masks of the package (images over the texture plane), read off at every vertex."""
+    """Return the painted masks of the package (images over the texture plane), read off at every vertex."""
     import cv2
 
     masks = {}

@@ -36,7 +36,7 @@ class Thing:
 def make(
     kind: str, rng: np.random.Generator, who: Person, skin: np.ndarray, marks: np.ndarray, posed: np.ndarray
 ) -> list[Thing]:
-    """The things that cover a face in the way `kind`.
+    """Return the things that cover a face in the way `kind`.
 
     Args:
         kind: one of `OCCLUSIONS`.
@@ -61,7 +61,7 @@ def is_mask(rng: np.random.Generator) -> bool:
 
 
 def _object(kind: str, rng: np.random.Generator, who: Person, posed: np.ndarray) -> list[Thing]:
-    """A hand or a thing before the face."""
+    """Return a hand or a thing before the face."""
     brows, mouth = posed[17:27].mean(0), posed[48:68].mean(0)
     if kind == "upper":
         centre, half = brows + [0, -0.2, 0], rng.uniform([1.0, 0.45], [1.4, 0.65])
@@ -84,7 +84,7 @@ def _object(kind: str, rng: np.random.Generator, who: Person, posed: np.ndarray)
 
 
 def _hand(rng: np.random.Generator, who: Person, centre: np.ndarray, half: np.ndarray, turn: float) -> list[Thing]:
-    """A flat hand: palm, four fingers and a thumb, large enough to cover `half`, its fingers along the longer side."""
+    """Return a flat hand: palm, fingers and thumb, large enough to cover `half`, fingers along the longer side."""
     long, wide = max(half), min(max(half) * 0.62, min(half) * 1.1)
     if half[0] > half[1]:
         turn += np.pi / 2 * rng.choice([-1, 1])
@@ -110,7 +110,7 @@ def _hand(rng: np.random.Generator, who: Person, centre: np.ndarray, half: np.nd
 
 
 def _hat(rng: np.random.Generator, face: np.ndarray) -> Thing:
-    """A woollen hat pulled down over the eyebrows."""
+    """Return a woollen hat pulled down over the eyebrows."""
     edge = face[36:48, 1].mean() - rng.uniform(0.02, 0.16)
     vertices, triangles = _solid(np.array([1.42, 1.75, 1.75]), 0.85)
     vertices = vertices + [0, -0.45, 0.98]
@@ -119,7 +119,7 @@ def _hat(rng: np.random.Generator, face: np.ndarray) -> Thing:
 
 
 def _scarf(rng: np.random.Generator, face: np.ndarray) -> Thing:
-    """A scarf drawn up over the mouth."""
+    """Return a scarf drawn up over the mouth."""
     edge = face[33, 1] + rng.uniform(-0.1, 0.12)
     front = face[27:68, 2].min() - 0.05
     vertices, triangles = _solid(np.array([1.32, 1.6, 0.9 - front]), 0.8)
@@ -129,7 +129,7 @@ def _scarf(rng: np.random.Generator, face: np.ndarray) -> Thing:
 
 
 def _mask(rng: np.random.Generator, face: np.ndarray, skin: np.ndarray) -> list[Thing]:
-    """A medical mask from the bridge of the nose to below the chin, with its ear loops."""
+    """Return a medical mask from the bridge of the nose to below the chin, with its ear loops."""
     top = face[28, 1] + rng.uniform(-0.05, 0.12)
     chin, side = face[8, 1] + 0.1, np.ptp(face[[2, 14], 0]) / 2
     u, v = np.meshgrid(np.linspace(-1, 1, 41), np.linspace(0, 1, 33))
@@ -198,7 +198,7 @@ def _glasses(rng: np.random.Generator, face: np.ndarray) -> list[Thing]:
 
 
 def _solid(half: np.ndarray, exponent: float) -> tuple[np.ndarray, np.ndarray]:
-    """A superellipsoid: exponent 1 is an ellipsoid, small ones are boxes with round edges."""
+    """Return a superellipsoid: exponent 1 is an ellipsoid, small ones are boxes with round edges."""
     around, down = 40, 21
     a = np.linspace(0, 2 * np.pi, around, endpoint=False)
     b = np.linspace(-np.pi / 2, np.pi / 2, down)[:, None]
@@ -213,7 +213,7 @@ def _solid(half: np.ndarray, exponent: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _tube(line: np.ndarray, radius: float, *, closed: bool) -> tuple[np.ndarray, np.ndarray]:
-    """A tube of 8 sides around a line of points."""
+    """Return a tube of 8 sides around a line of points."""
     ahead = np.roll(line, -1, 0) - np.roll(line, 1, 0) if closed else np.gradient(line, axis=0)
     ahead = ahead / np.linalg.norm(ahead, axis=1, keepdims=True)
     aside = np.cross(ahead, np.where(np.abs(ahead[:, 2:]) < 0.9, [[0, 0, 1.0]], [[0, 1.0, 0]]))

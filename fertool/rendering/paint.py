@@ -34,7 +34,7 @@ _FOLDS = (
 
 
 def sample(painting: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The (N, C) values of a painting (H, W, C) at points of the base head."""
+    """Return the (N, C) values of a painting (H, W, C) at points of the base head."""
     width = 256  # OpenCV samples at pictures of points, none of whose sides may be very long
     count = -(-len(x) // width) * width
     u = np.zeros(count, np.float32)

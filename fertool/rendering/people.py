@@ -54,7 +54,7 @@ class Person:
 
 @lru_cache(64)
 def person(seed: int) -> Person:
-    """The subject with this number: always the same."""
+    """Return the subject with this number: always the same."""
     rng = np.random.default_rng([seed, 1])
     head = load_head()
 
@@ -138,7 +138,7 @@ def _scalp(rest: np.ndarray, hairline: float) -> np.ndarray:
 
 
 def _long_hair(shape: np.ndarray, thickness: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A sheet around the back and sides of the head that hangs from above the ears."""
+    """Return a sheet around the back and sides of the head that hangs from above the ears."""
     length = rng.uniform(1.3, 3.6)
     reach = np.radians(rng.uniform(93, 108))
     around, down = 41, 18
@@ -159,7 +159,7 @@ def _long_hair(shape: np.ndarray, thickness: float, rng: np.random.Generator) ->
 
 
 def _upright(shape: np.ndarray, head: Head) -> np.ndarray:
-    """Turned like the base head (some targets make heads nod), then moved and scaled to put the eyeballs in place."""
+    """Turn a head like the base head, then move and scale it to put the eyeballs in place."""
     face = (head.rest[:, 1] > -1.2) & (head.rest[:, 1] < 2.0) & (head.rest[:, 2] < 1.0)
     mine, base = (p[face] - p[face].mean(0) for p in (shape, head.rest))
     u, _, v = np.linalg.svd(base.T.astype(np.float64) @ mine)

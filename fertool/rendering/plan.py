@@ -28,7 +28,7 @@ class Planned:
 
 
 def plan(people: int, per_person: int, size: int, seed: int, mixed: int = 0) -> list[list[Planned]]:
-    """The faces of every person, in the order of the dataset.
+    """Return the faces of every person, in the order of the dataset.
 
     People are parted into train, val and test (about 70, 10 and 20 %). Every person shows every expression equally
     often, but for one face where per_person is no multiple of seven. Mixed faces come after them: their eyes show
@@ -45,7 +45,7 @@ def plan(people: int, per_person: int, size: int, seed: int, mixed: int = 0) -> 
 
 
 def _pure(number: int, split: str, count: int, size: int, seed: int) -> list[Planned]:
-    """A person's faces that show one expression each."""
+    """Return a person's faces that show one expression each."""
     rng = np.random.default_rng([seed, 11, number])
     labels = [CLASSES[i % len(CLASSES)] for i in rng.permutation(len(CLASSES))]
     labels = [labels[i % len(CLASSES)] for i in range(count)]
@@ -54,7 +54,7 @@ def _pure(number: int, split: str, count: int, size: int, seed: int) -> list[Pla
 
 
 def _mixed(number: int, split: str, count: int, size: int, seed: int) -> list[Planned]:
-    """A person's faces that show two expressions each."""
+    """Return a person's faces that show two expressions each."""
     rng = np.random.default_rng([seed, 12, number])
     labels = [expressions.mixed(*rng.choice(CLASSES, 2, replace=False)) for _ in range(count)]
     return _faces("m", number, split, labels, size, seed, rng)

@@ -71,7 +71,7 @@ class Scene:
 
 
 def draw(rng: np.random.Generator) -> Scene:
-    """A scene, all of it from `rng`."""
+    """Return a scene, all of it from `rng`."""
     distance = rng.uniform(11, 20)
     side = rng.uniform(3.9, 4.9)  # how much of the world the picture spans at the face
     shift = np.array([rng.uniform(-0.15, 0.15), rng.uniform(-0.15, 0.12), 0]) * side * 0.5
@@ -108,7 +108,7 @@ def _light(rng: np.random.Generator) -> Light:
 
 
 def background(rng: np.random.Generator, size: int) -> np.ndarray:
-    """A (size, size, 3) linear RGB picture: a wall, or an out-of-focus room or garden."""
+    """Return a (size, size, 3) linear RGB picture: a wall, or an out-of-focus room or garden."""
     small = 48
     first, second = muted(rng), muted(rng)
     ramp = np.linspace(0, 1, small)[:, None, None]

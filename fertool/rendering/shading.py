@@ -162,7 +162,7 @@ def mask_columns(head: Head) -> np.ndarray:
 
 
 def noise(x: np.ndarray, y: np.ndarray, smooth: float = 0.0) -> np.ndarray:
-    """Fixed noise 0..1 over the plane, 64 cells per unit; `smooth` 0..1 prefers its coarse form."""
+    """Return fixed noise 0..1 over the plane, 64 cells per unit; `smooth` 0..1 prefers its coarse form."""
     fine, coarse = _noise_tables()
     at = ((y * 64).astype(np.int32) & 255, (x * 64).astype(np.int32) & 255)
     return (1 - smooth) * fine[at] + smooth * coarse[at] if smooth else fine[at]

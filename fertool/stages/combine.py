@@ -102,7 +102,7 @@ def summary(path: Path) -> dict:
 
 
 def report(facts: dict) -> None:
-    """A line per dataset."""
+    """Print a line per dataset."""
     splits = list(next(iter(facts["from"].values())))
     rows = [(name, *(f"{n[s]:,}" for s in splits), f"{sum(n.values()):,}") for name, n in facts["from"].items()]
     console.show(
@@ -123,7 +123,7 @@ def _differing(a: Artefact, b: Artefact) -> str:
 
 
 def _rows(faces: Artefact, source: Source) -> np.ndarray:
-    """Indices of the rows that go in."""
+    """Return indices of the rows that go in."""
     if source.splits is None:
         return np.arange(faces.rows)
     split = faces["split"]

@@ -95,7 +95,7 @@ def run(
 
 
 def _deciding(settings: DetectAlign, dataset: Dataset) -> dict:
-    """The settings that decide the faces, and how the dataset is read, as a file names them.
+    """Return the settings that decide the faces, and how the dataset is read, as a file names them.
 
     What came later is named only where it is used: files made before are still up to date.
     """
@@ -140,7 +140,8 @@ def _columns(settings: DetectAlign, points: int) -> dict[str, Column]:
 
 class _Listing:
     """What the dataset tells beforehand: columns, a digest of it all, how many landmarks a face will have, and size
-    and times of every row's file."""
+    and times of every row's file.
+    """
 
     def __init__(self, dataset: Dataset, samples: Sequence[Sample], settings: DetectAlign):
         index = {name: i for i, name in enumerate(dataset.classes)}
@@ -218,12 +219,12 @@ def _check(dataset: Dataset, settings: DetectAlign, dataset_points: set[int], da
 
 
 def _other_files(faces: artefact.Artefact, stats: np.ndarray) -> np.ndarray:
-    """The rows that were made from files of another size or time than are there now."""
+    """Return the rows that were made from files of another size or time than are there now."""
     return np.flatnonzero((faces["source_stat"] != stats).any(axis=1) & (np.asarray(faces["status"]) != PENDING))
 
 
 def _changed_files(begun: artefact.Artefact, samples: Sequence[Sample], stats: np.ndarray) -> np.ndarray:
-    """The rows of an unfinished file to be made again, because their images may be others now.
+    """Return the rows of an unfinished file to be made again, because their images may be others now.
 
     Raises:
         DataError: a file that was read before is missing.

@@ -70,7 +70,7 @@ def run(
 
 
 def summary(paths: Sequence[Path]) -> dict:
-    """What the files hold.
+    """Return what the files hold.
 
     Returns:
         files: [{path, format, bytes, run, weights, classes, input; of ONNX also inputs, outputs and checked}].
@@ -102,7 +102,7 @@ def report(facts: dict) -> None:
 
 
 def _about(trained: Trained) -> dict[str, str]:
-    """What is written beside the weights: how to make a face for them, what comes out, where they come from."""
+    """Return what is written beside the weights: how to make a face for them, what comes out, where they come from."""
     faces, spec = trained.faces, trained.network().input
     height, width, channels = faces.shape
     given = {
@@ -201,7 +201,7 @@ def _translate(module: Portable, name: str, path: Path) -> None:
 
 
 def _compare(module: Portable, path: Path, name: str, tolerance: float) -> float:
-    """The largest difference between what onnxruntime and the network say; of logits, as a fraction of the largest."""
+    """Return the largest difference between onnxruntime and the network; of logits, relative to the largest."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -234,7 +234,7 @@ def _metadata(path: Path) -> dict[str, str]:
 
 
 def _origin(path: Path) -> tuple[str | None, str | None]:
-    """The run and which of its weights a file holds; nothing if it is none of ours."""
+    """Return the run and which of its weights a file holds; nothing if it is none of ours."""
     try:
         kept = _metadata(path)
     except Exception as e:  # onnx raises protobuf's errors

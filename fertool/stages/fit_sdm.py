@@ -66,7 +66,7 @@ def run(paths: Sequence[Path], *, settings: FitSdm, out: Path, overwrite: bool =
 
 
 def _of_folder(root: Path) -> tuple[list[_Landmarked], tuple[str, str, str, str]]:
-    """The landmarked images below a folder, and what tells them from others."""
+    """Return the landmarked images below a folder, and what tells them from others."""
     faces, digest, broken = [], hashlib.blake2b(digest_size=16), []
     for picture, marks in pts.landmarked(root):
         try:
@@ -86,7 +86,7 @@ def _of_folder(root: Path) -> tuple[list[_Landmarked], tuple[str, str, str, str]
 
 
 def _of_file(path: Path, splits: Sequence[str]) -> tuple[list[_Landmarked], tuple[str, str, str, str]]:
-    """The faces of a file that have landmarks and belong to the splits."""
+    """Return the faces of a file that have landmarks and belong to the splits."""
     stored = artefact.read(path, "faces")
     stored.verify()
     if "landmarks" not in stored:
@@ -132,7 +132,7 @@ def _check(faces: Sequence[_Landmarked], settings: FitSdm) -> int:
 
 
 def _fit(faces: Sequence[_Landmarked], settings: FitSdm) -> tuple[sdm.Cascade, list[float], int]:
-    """The cascade, its errors, and how many faces it was learnt from."""
+    """Return the cascade, its errors, and how many faces it was learnt from."""
     images = 2 if settings.mirror else 1
     most = max(_FEW, settings.max_samples // (images * settings.perturbations))
     if len(faces) > most:

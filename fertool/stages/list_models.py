@@ -45,7 +45,8 @@ def every_network() -> list[dict]:
 
 def count(*modules: nn.Module) -> dict[str, int]:
     """Parameters, and weights of convolutions and linear layers without their biases: what several papers call
-    parameters."""
+    parameters.
+    """
     layers = [m for module in modules for m in module.modules() if isinstance(m, _ConvNd | nn.Linear)]
     return {
         "parameters": sum(p.numel() for module in modules for p in module.parameters()),
@@ -58,7 +59,7 @@ def _cited(paper: paper_results.Paper) -> str:
 
 
 def describe(name: str) -> dict:
-    """A network's settings (type, default, help) and its variants."""
+    """Return a network's settings (type, default, help) and its variants."""
     cls = model_class(name)
     paper = paper_results.load(cls.paper) if cls.paper else None
     return {

@@ -1,5 +1,6 @@
 """make-masks: what attention is taught with. Landmarks → the eight region masks that MAN's RASnet learns; attributes →
-the two groups that WS-LGRN's Attention Map Generator learns, and the draw of faces it learns them from."""
+the two groups that WS-LGRN's Attention Map Generator learns, and the draw of faces it learns them from.
+"""
 
 from pathlib import Path
 
@@ -92,7 +93,8 @@ def _draw(source: Artefact, made: Artefact, path: Path) -> None:
 
 def summary(path: Path) -> dict:
     """Facts about a masks file: valid rows, and for each region its mean share of the grid and how often it is empty
-    (its landmarks lie outside the picture); for each attribute group its positives and the faces drawn."""
+    (its landmarks lie outside the picture); for each attribute group its positives and the faces drawn.
+    """
     made = artefact.read(path, "masks")
     facts = {"path": str(path), "faces": made.rows, **made.info.get("report", {})}
     if "masks" in made:

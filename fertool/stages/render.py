@@ -94,7 +94,7 @@ def run(
 
 
 def summary(path: Path) -> dict:
-    """What a rendered dataset holds."""
+    """Return what a rendered dataset holds."""
     with open(Path(path) / TABLE, newline="", encoding="utf-8") as f:
         rows = list(csv.DictReader(f))
     return {
@@ -175,7 +175,7 @@ def _path(face) -> str:
 
 
 def _marks(out_dir: Path, faces: list) -> Path:
-    """The landmarks of a person's faces; written last, it tells that the person is done."""
+    """Return the landmarks of a person's faces; written last, it tells that the person is done."""
     return out_dir / "images" / faces[0].subject / LANDMARKS
 
 
@@ -201,7 +201,7 @@ def _is_done(out_dir: Path, faces: list) -> bool:
 
 
 def _renderer(out_dir: Path):
-    """What a worker does with the people it is given."""
+    """Return what a worker does with the people it is given."""
     import cv2
 
     cv2.setNumThreads(1)  # the other cores have workers of their own

@@ -95,7 +95,7 @@ def _shipped():
 
 
 def learnt(teacher: Artefact, settings: SuggestOcclusion, *, spared: np.ndarray | None = None):
-    """A network that has learnt from drawings on the teacher's faces, on one thread.
+    """Return a network that has learnt from drawings on the teacher's faces, on one thread.
 
     Args:
         spared: rows not to draw on, if the others are enough.
@@ -121,7 +121,7 @@ def guesses(net, source: Artefact, rows: np.ndarray) -> np.ndarray:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Sums depend on the number of threads in their last bits."""
+    """Run on one thread: sums depend on the number of threads in their last bits."""
     import torch
 
     threads = torch.get_num_threads()
@@ -149,7 +149,7 @@ def _to_draw_on(teacher: Artefact, spared: np.ndarray | None) -> np.ndarray:
 
 
 def lessons(teacher: Artefact, rows: np.ndarray, settings: SuggestOcclusion) -> tuple[np.ndarray, np.ndarray]:
-    """(samples, SIDE, SIDE) pictures and what covers them; the same whatever the number of processes."""
+    """Return (samples, SIDE, SIDE) pictures and what covers them; the same whatever the number of processes."""
     rng = np.random.default_rng(settings.seed)
     order = np.concatenate([rng.permutation(rows) for _ in range(-(-settings.samples // len(rows)))])
     items = [(int(row), i) for i, row in enumerate(order[: settings.samples])]
@@ -167,7 +167,7 @@ def lessons(teacher: Artefact, rows: np.ndarray, settings: SuggestOcclusion) -> 
 
 
 def make(teacher: Artefact, seed: int):
-    """What a process of its own does: (row, number of the drawing) -> picture and what covers it.
+    """Yield what a process of its own does: (row, number of the drawing) -> picture and what covers it.
 
     Faces that know what covers them, as rendered ones do, are shown as they are.
     """
@@ -191,7 +191,7 @@ def make(teacher: Artefact, seed: int):
 
 
 def _entries(source: Artefact, rows: np.ndarray, probabilities: np.ndarray, min_probability: float) -> list[dict]:
-    """The faces that look covered, by type and falling confidence: id, type, confidence, image."""
+    """Return the faces that look covered, by type and falling confidence: id, type, confidence, image."""
     best, sure = 1 + probabilities[:, 1:].argmax(axis=1), 1 - probabilities[:, 0]
     entries = []
     for place, kind in enumerate(OCCLUSIONS, 1):

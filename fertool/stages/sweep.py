@@ -229,7 +229,7 @@ def _accuracy(s: dict) -> str:
 
 
 def _regions(faces: Path, point: Point) -> Path:
-    """The regions of a point: its own file beside regions.h5 where they are varied."""
+    """Return the regions of a point: its own file beside regions.h5 where they are varied."""
     if point.regions is None:
         return faces.with_name("regions.h5")
     return crop_regions.run(faces, settings=point.regions, out=faces.with_name(point.regions_name))
@@ -240,7 +240,7 @@ def _hashable(value):
 
 
 def _together(runs: list[tuple[list[Path], dict, Mapping]]) -> dict:
-    """Runs that differ in their seed at most, as one point."""
+    """Return runs that differ in their seed at most, as one point."""
     subsets = {}
     for name, first in runs[0][1].items():
         each = [scored[name]["accuracy"] for _, scored, _ in runs]
@@ -284,7 +284,8 @@ def _rows(facts: dict) -> list[dict]:
 
 def _draw(facts: dict, parents: list) -> visualize.Drawn:
     """One curve per subset over the only key, or over the first one a curve of the whole split per value of the
-    second."""
+    second.
+    """
     keys, found = facts["keys"], facts["points"]
     lines: dict[str, list[tuple[object, dict]]] = {}
     for p in found:

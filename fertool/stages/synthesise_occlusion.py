@@ -143,7 +143,7 @@ def report(summary: dict) -> None:
 
 
 def _subsets(source: Artefact) -> Artefact | None:
-    """The subsets beside the faces, where they say who is occluded."""
+    """Return the subsets beside the faces, where they say who is occluded."""
     path = source.path.with_name("subsets.h5")
     if not path.is_file():
         return None
@@ -188,7 +188,7 @@ def _chosen(source: Artefact, landmarks: np.ndarray, subsets: Artefact | None, s
 
 
 def _dice(seed: int, name: str) -> bytes:
-    """An order of faces that depends on nothing but their names."""
+    """Return an order of faces that depends on nothing but their names."""
     return hashlib.blake2b(f"{seed}\0{name}".encode(), digest_size=8).digest()
 
 
@@ -236,7 +236,7 @@ def _fill(writer, source: Artefact, rows: np.ndarray, degrees: list[tuple[float,
 
 
 def make(source: Artefact, degrees: list[tuple[float, str]], seed: int):
-    """What a process of its own does: (place, row) -> picture, covered fraction and thing for every degree."""
+    """Yield what a process of its own does: (place, row) -> picture, covered fraction and thing for every degree."""
     import cv2
 
     from fertool.occlusion.draw import cover

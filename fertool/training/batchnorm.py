@@ -24,7 +24,8 @@ class _SumOverProcesses(torch.autograd.Function):
 
 class SyncBatchNorm(_BatchNorm):
     """Batch normalisation of (N, C, ...) whose training statistics are those of the global batch, whatever each
-    process's share of it."""
+    process's share of it.
+    """
 
     def _check_input_dim(self, x: Tensor) -> None:
         """Any number of axes behind the channels."""

@@ -22,8 +22,11 @@ from fertool.settings import CropRegions, DetectAlign
 
 
 def preparation(faces: Artefact, regions: Artefact | None) -> dict[str, Any]:
-    """What a run keeps of how its faces and regions were made: the settings of detect-align and of crop-regions, and
-    the digest of the file of fit-sdm that placed the landmarks, if one did."""
+    """Return what a run keeps of how its faces and regions were made.
+
+    These are the settings of detect-align and of crop-regions, and the digest of the file of fit-sdm, if landmarks came
+    from one.
+    """
     sdm = faces.parent("sdm")
     return {
         "faces": faces.params,
@@ -59,7 +62,7 @@ class Trained:
     tensors: Mapping[str, Tensor]
 
     def network(self) -> FerModel:
-        """The network with its weights, on the CPU, in eval mode.
+        """Return the network with its weights, on the CPU, in eval mode.
 
         Raises:
             ArtefactError: the weights are those of another network.
@@ -116,7 +119,7 @@ class Trained:
 
 
 def of_run(folder: Path, weights: str = "selected") -> Trained:
-    """The network of a run.
+    """Return the network of a run.
 
     Runs of an earlier fertool do not tell how their faces were made: then the faces and regions beside them do.
 
@@ -175,7 +178,7 @@ def _beside(run: Artefact, folder: Path) -> dict[str, Any]:
 
 
 def of_file(path: Path) -> Trained:
-    """The network in a .safetensors file that `fertool export` wrote.
+    """Return the network in a .safetensors file that `fertool export` wrote.
 
     Raises:
         DeviceError: it is no such file.

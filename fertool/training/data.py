@@ -37,7 +37,7 @@ def select(
     subsets: Artefact | None = None,
     fold: int | None = None,
 ) -> Rows:
-    """The rows of some splits that have a picture and a label.
+    """Return the rows of some splits that have a picture and a label.
 
     Args:
         labels: "majority" (the `label` column), "distribution" (also `label_distribution`), or "list" (labels and
@@ -122,7 +122,7 @@ def masked(
     subsets: Artefact | None = None,
     fold: int | None = None,
 ) -> Rows:
-    """The rows of some splits that have region masks, labelled or not; splits and folds as for `select`.
+    """Return the rows of some splits that have region masks, labelled or not; splits and folds as for `select`.
 
     Raises:
         ArtefactError: the masks file has none, or belongs to other faces.
@@ -133,7 +133,7 @@ def masked(
 
 
 def drawn(faces: Artefact, masks: Artefact, use: str) -> Rows:
-    """The rows drawn for the attribute groups, to be used for "train" or "val".
+    """Return the rows drawn for the attribute groups, to be used for "train" or "val".
 
     Raises:
         ArtefactError: the masks file has no attribute groups, or belongs to other faces.
@@ -150,8 +150,9 @@ def drawn(faces: Artefact, masks: Artefact, use: str) -> Rows:
 
 
 def given_columns(masks: Artefact, needs: tuple[str, ...]) -> dict[str, Tensor]:
-    """What a network learns from a masks file, for every row: "masks" (N, 8, h, w) uint8; "groups" (N, 2) int8, -1
-    where a face was not drawn for the group."""
+    """Return the targets of a masks file for every row: "masks" (N, 8, h, w) uint8; "groups" (N, 2) int8, -1
+    where a face was not drawn for the group.
+    """
     columns = {}
     if "masks" in needs:
         columns["masks"] = torch.from_numpy(np.array(masks["masks"]))

@@ -28,7 +28,7 @@ class Devices:
 
 
 def choose(gpus: int | None, processes: int = 1, nodes: int = 1) -> Devices:
-    """The devices meant by `--gpus N`: N GPUs; 0 means the CPU, in `processes` processes; None takes one GPU if
+    """Return the devices meant by `--gpus N`: N GPUs; 0 means the CPU, in `processes` processes; None takes one GPU if
     there is one.
 
     Raises:
@@ -47,14 +47,14 @@ def choose(gpus: int | None, processes: int = 1, nodes: int = 1) -> Devices:
 
 
 def describe(device: torch.device) -> str:
-    """What a device is, in words, and how many of them work together."""
+    """Return what a device is, in words, and how many of them work together."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     together = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
     return f"{together} × {name}" if together > 1 else name
 
 
 def one_device(devices: Devices, precision: str) -> Fabric:
-    """A single process on the first of the devices, for predictions."""
+    """Return a single process on the first of the devices, for predictions."""
     return Fabric(accelerator=devices.kind, devices=1, precision=_precision(devices, precision))
 
 
@@ -123,7 +123,8 @@ def _spawn(fabric: Fabric, work, args: tuple):
 
 class _Process:
     """The work of a spawned process and its arguments, told its rank first, so that only rank 0 prints, and that as its
-    parent would. What it raises for the user is sent home: torch would only pass on a traceback."""
+    parent would. What it raises for the user is sent home: torch would only pass on a traceback.
+    """
 
     def __init__(self, work, args: tuple, errors):
         self.work, self.args, self.errors, self.console = work, args, errors, console.state()

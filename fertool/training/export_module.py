@@ -42,7 +42,7 @@ class Portable(nn.Module):
         self.eval()
 
     def example(self, n: int, seed: int = 0) -> tuple[Tensor, ...]:
-        """Inputs for n faces: smooth noise, and crops at random."""
+        """Return inputs for n faces: smooth noise, and crops at random."""
         random = torch.Generator().manual_seed(seed)
         height, width, channels = self.shape
         coarse = 255 * torch.rand(n, channels, 6, 6, generator=random)
@@ -55,7 +55,7 @@ class Portable(nn.Module):
         return faces, boxes
 
     def forward(self, faces: Tensor, boxes: Tensor | None = None) -> tuple[Tensor, ...]:
-        """What `outputs` names, in that order."""
+        """Return what `outputs` names, in that order."""
         output = self._show(faces, boxes)
         first = (output.logits, output.logits.softmax(1)) if self.net.classifies else (output.logits,)
         return (*first, *output.attention.values())

@@ -109,8 +109,7 @@ class _FromPixels(nn.Module):
 
 
 def lay_back(maps: Tensor, boxes: Tensor, face: tuple[int, int]) -> Tensor:
-    """Maps (N, K, h, w) of views, enlarged bilinearly and added up where their boxes (N, K, 4) lie in a face of that
-    height and width: (N, H, W)."""
+    """Add up maps (N, K, h, w) of views where their boxes (N, K, 4) lie in a face (height, width): (N, H, W)."""
     n, k = maps.shape[:2]
     low, high = boxes[..., :2].flatten(0, 1), boxes[..., 2:].flatten(0, 1)
     scale, centre = high - low, low + high - 1

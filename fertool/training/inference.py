@@ -63,6 +63,6 @@ def require_finite_outputs(run: str, names: Sequence[str], precision: str, outpu
 
 
 def show(net: FerModel, forward, images: Tensor, boxes: Tensor) -> Output:
-    """What a network says of faces (N, C, H, W) as they are stored, with all their region boxes (N, K, 4)."""
+    """Return what a network says of faces (N, C, H, W) as they are stored, with all their region boxes (N, K, 4)."""
     transforms = view_transforms(network_boxes(net, boxes, tuple(images.shape[2:])), None).to(images.device)
     return forward(sample_views(images, transforms, net.input))

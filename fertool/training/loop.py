@@ -62,7 +62,7 @@ class Data:
 
 @contextmanager
 def stop_signal():
-    """Turns Ctrl-C and SIGTERM into a question the loop asks between steps."""
+    """Turn Ctrl-C and SIGTERM into a question that the loop asks between steps."""
     asked = []
     old = {s: signal.signal(s, lambda *_: asked.append(True)) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -84,7 +84,7 @@ def make_augmentation(s: Train) -> Augmentation:
 
 
 def make_epochs(net: FerModel, data: Data, s: Train) -> Epochs:
-    """The samples of this network's epochs."""
+    """Return the samples of this network's epochs."""
     branches = None
     if "groups" in data.given:
         branches = tuple(torch.nonzero(column >= 0)[:, 0] for column in data.given["groups"][data.train.index].T)
@@ -93,8 +93,11 @@ def make_epochs(net: FerModel, data: Data, s: Train) -> Epochs:
 
 
 def set_up(fabric: Fabric, net: FerModel, s: Train):
-    """The network on its device and its optimiser, each as itself and as wrapped for several devices, a number format
-    and the compiler: (net, its optimiser, model to call, optimiser to step)."""
+    """Set up network and optimiser on the device, and wrap both for several devices, precision and the compiler.
+
+    Returns:
+        The network, its optimiser, the model to call, the optimiser to step.
+    """
     net = net.to(fabric.device, memory_format=torch.channels_last if s.channels_last else torch.contiguous_format)
     inner = make_optimizer(net, s)
     return net, inner, *fabric.setup(torch.compile(net) if s.compile else net, inner)
@@ -205,7 +208,7 @@ def _track(fabric: Fabric, net: FerModel, data: Data, s: Train, progress: Progre
 def train_steps(
     fabric, net, model, optimizer, data: Data, epochs: Epochs, s: Train, progress: Progress, ends_at, steps, total
 ):
-    """The optimiser steps of one epoch from `progress.step` on; yields (step, seconds waited for its faces)."""
+    """Yield the optimiser steps of one epoch from `progress.step` on; yields (step, seconds waited for its faces)."""
     order, versions = epochs.draw(progress.epoch)
     seeds = [mixed_seed(s.seed, progress.epoch, i) for i in (2, 3, 4)]
     height, width = data.pixels.size

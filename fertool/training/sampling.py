@@ -41,7 +41,7 @@ class Epochs:
     branches: tuple[Tensor, ...] | None = None
 
     def __len__(self) -> int:
-        """Samples of an epoch."""
+        """Return samples of an epoch."""
         faces = max(map(len, self.branches)) if self.branches else len(self.labels)
         return faces * self.versions
 
@@ -80,7 +80,8 @@ class Epochs:
 
 def draw_partners(labels: Tensor, order: Tensor, same: float, generator: torch.Generator) -> Tensor:
     """For each position a partner: of its own class with probability `same`, uniformly among the others of the class,
-    else uniformly among the faces of all other classes. The only face of a class is its own partner."""
+    else uniformly among the faces of all other classes. The only face of a class is its own partner.
+    """
     by_class = labels.argsort(stable=True)
     count = torch.bincount(labels)
     first = count.cumsum(0) - count
@@ -104,6 +105,6 @@ def steps_per_epoch(n: int, batch: int, devices: int) -> int:
 
 
 def device_slice(positions: range, rank: int, devices: int) -> range:
-    """The part of a global batch that one device computes: contiguous, sizes differing by at most one."""
+    """Return the part of a global batch that one device computes: contiguous, sizes differing by at most one."""
     n = len(positions)
     return positions[n * rank // devices : n * (rank + 1) // devices]

@@ -81,7 +81,7 @@ def subjects(faces: Artefact) -> np.ndarray:
 
 
 def _splits(faces: Artefact, subject: np.ndarray, held_out: float) -> np.ndarray:
-    """The splits of the faces; where they have none, of their people."""
+    """Return the splits of the faces; where they have none, of their people."""
     splits = np.asarray(faces["split"], dtype=str)
     if (splits != "").any():
         return splits
@@ -97,7 +97,7 @@ def _rows(subject: np.ndarray, keep: np.ndarray) -> Rows:
 
 
 def enough_to_verify(rows: Rows) -> Rows:
-    """The rows; none of them if their faces make too few pairs."""
+    """Return the rows; none of them if their faces make too few pairs."""
     pairs, _ = draw_pairs(rows.labels.numpy(), 20)
     return rows if len(pairs) else Rows(rows.index[:0], rows.labels[:0])
 

@@ -17,7 +17,8 @@ from fertool.backbones.base import InputSpec
 @dataclass(frozen=True)
 class Augmentation:
     """How training faces are varied: probability of a mirror image, and the largest turn (degrees), shift (fraction
-    of the side) and change of scale (fraction). With `rotation_angles`, the rotation is one of these angles instead."""
+    of the side) and change of scale (fraction). With `rotation_angles`, the rotation is one of these angles instead.
+    """
 
     flip: float = 0.0
     rotate: float = 0.0
@@ -68,14 +69,16 @@ def cut_boxes(n: int, face: tuple[int, int], size: tuple[int, int], seed: int | 
 @dataclass(frozen=True)
 class RandomCrops:
     """Square crops of a face, drawn anew in every iteration (RAN, III-C and IV-D): how many of them, and the range of
-    their side as a fraction of the face."""
+    their side as a fraction of the face.
+    """
 
     count: int
     ratio: tuple[float, float]
 
     def draw(self, n: int, seed: int) -> Tensor:
         """Return the whole face and the crops of n faces as boxes (n, 1 + count, 4). Row i depends on seed and i only,
-        so they are the same on any number of devices and after any interruption."""
+        so they are the same on any number of devices and after any interruption.
+        """
         random = torch.rand(n, self.count, 3, generator=torch.Generator().manual_seed(seed))
         low, high = self.ratio
         side = low + (high - low) * random[..., :1]

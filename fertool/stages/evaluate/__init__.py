@@ -130,7 +130,8 @@ def _boxes(source: Artefact, regions: Artefact | None, draw: int) -> torch.Tenso
 
 def predictions_of(folder: Path) -> Path | None:
     """Return a run's predictions of its own faces: of the split "test", else of the one watched in training; None if
-    there are none yet."""
+    there are none yet.
+    """
     watched = artefact.read(folder / "run.h5", "run").params["train"]["val_split"]
     paths = (folder / "predictions.h5", folder / f"predictions-{watched}.h5")
     return next((p for p in paths if p.is_file()), None)
@@ -151,7 +152,7 @@ def _check_classifies(trained: Artefact, folder: Path) -> None:
 
 
 def load_network(trained: Artefact, settings: Evaluate, devices: Devices, regions: int = 6):
-    """A run's network with its weights, in eval mode.
+    """Return a run's network with its weights, in eval mode.
 
     Returns:
         (network, what to call [the network in the asked precision], device)
@@ -183,7 +184,7 @@ def _faces(trained: Artefact, folder: Path, faces: Path | None) -> Artefact:
 
 
 def regions_of(trained: Artefact, source: Artefact, regions: Path | None = None) -> Artefact | None:
-    """The regions that a run looks at on these faces; None for networks without.
+    """Return the regions that a run looks at on these faces; None for networks without.
 
     By default those it was trained on, if they lie beside the faces (a sweep leaves several there), else regions.h5.
     """
@@ -208,7 +209,7 @@ def _region_count(boxes: Artefact | None) -> int:
 
 
 def _subsets(trained: Artefact, source: Artefact) -> Artefact | None:
-    """The released lists' labels, or the folds, if the run was trained by those of these very faces."""
+    """Return the released lists' labels, or the folds, if the run was trained by those of these very faces."""
     mine = trained.parent("subsets")
     if mine is None or trained.parent("faces").digest != source.digest:
         return None

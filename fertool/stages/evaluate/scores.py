@@ -191,7 +191,7 @@ def crossed(runs: list[Artefact], predictions: list[Artefact], faces: Artefact |
 
 
 def siblings(workspace: Workspace, folder: Path) -> tuple[str, list[Path]]:
-    """The system a run of a cross-validation belongs to, and the latest run of the same settings for every fold."""
+    """Return the system of a cross-validated run, and the latest run of the same settings for every fold."""
     first = artefact.read(folder / "run.h5", "run")
     if first.params["train"].get("fold") is None:
         raise UsageError(f"{folder.name} is no fold of a cross-validation", "train with --folds all")
@@ -230,7 +230,8 @@ def _show_paper_confusions(result: Mapping) -> None:
 
 def last_epochs(run: Artefact, predictions: Artefact) -> dict | None:
     """Accuracy on the scored split over a run's last epochs, as LNLAttenNet reports it: mean, best, how many. None if
-    another split was watched in training, or there were fewer epochs."""
+    another split was watched in training, or there were fewer epochs.
+    """
     watched = run.params["train"]["val_split"] if run.params["train"].get("fold") is None else "test"
     same_faces = run.parent("faces").digest == predictions.parent("faces").digest
     values = run.group("history").get("val_accuracy", ())[-LAST_EPOCHS:]
@@ -270,7 +271,7 @@ def check_subsets(faces: Path, names: tuple[str, ...]) -> None:
 
 
 def _faces(path: Path, predictions: Artefact) -> Artefact | None:
-    """The faces that were predicted, if they still lie in the workspace."""
+    """Return the faces that were predicted, if they still lie in the workspace."""
     workspace = path.parent.parent.parent.parent
     return artefact.find(predictions.parent("faces"), sorted(workspace.glob("*/faces.h5")))
 

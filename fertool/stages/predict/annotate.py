@@ -118,7 +118,8 @@ class Drawings:
 
 def plan(folder: Path, sources: Sequence[Source]) -> dict[Source, Path]:
     """Tell where in a folder each source is drawn: under its own name as .jpg or .mp4, or, where that is taken by
-    another, with its own ending before that, or a number."""
+    another, with its own ending before that, or a number.
+    """
     places: dict[Source, Path] = {}
     taken: set[str] = set()
     for source in dict.fromkeys(sources):
@@ -138,7 +139,7 @@ def _key(place: Path) -> str:
 
 
 def _marked_jpeg(data: bytes) -> bytes:
-    """A JPEG file with a comment that says who made it."""
+    """Return a JPEG file with a comment that says who made it."""
     comment = MARK.encode()
     return data[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + data[2:]
 

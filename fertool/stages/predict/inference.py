@@ -89,7 +89,7 @@ class Looker:
         yield from held
 
     def attention_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of what the network pays attention to in a face, by name, as a blank face shows it."""
+        """Return the shape of what the network pays attention to in a face, by name, as a blank face shows it."""
         blank = self._finder.keep(np.zeros((8, 8, 3), np.uint8))
         face = _face(np.zeros(4), np.nan, blank)
         self._judge([Seen(Picture(Source("", Path(), ""), None), [face])])
@@ -148,14 +148,15 @@ def _area(box: np.ndarray) -> float:
 
 
 def _id(picture: Picture, face: int) -> str:
-    """What decides random crops: for the largest face of an image the id it has in a dataset of that folder."""
+    """Return what decides random crops: for the largest face of an image the id it has in a dataset of that folder."""
     parts = [picture.source.below, *([str(picture.frame)] if picture.frame else []), *([str(face + 1)] if face else [])]
     return " ".join(parts)
 
 
 def faces_settings(trained: Trained, settings: Predict) -> DetectAlign:
     """How faces are found and brought to what the network learnt from: as its own were, as far as that can be done
-    with images of which no dataset tells anything."""
+    with images of which no dataset tells anything.
+    """
     faces, data = trained.faces, trained.prepared["faces"].get("dataset") or "the dataset"
     changes: dict[str, Any] = {}
     if settings.detector not in ("as-trained", faces.detector):

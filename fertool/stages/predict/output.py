@@ -30,7 +30,7 @@ def many(n: int, what: str) -> str:
 
 
 def parts_of(net: FerModel, regions: Sequence[str]) -> Callable[[str, int], Sequence[str]]:
-    """What the entries of an attention vector of some name and length stand for."""
+    """Return what the entries of an attention vector of some name and length stand for."""
 
     def parts(name: str, n: int) -> Sequence[str]:
         if name in ("mu", "nu", "weight") and n == len(regions):

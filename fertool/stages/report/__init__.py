@@ -71,14 +71,14 @@ def _is_page(path: Path) -> bool:
 
 
 def summary(path: Path) -> dict:
-    """The page, its size in bytes, and the numbers in it: of each run its scores, see `evaluation.score`."""
+    """Return the page, its size in bytes, and the numbers in it: of each run its scores, see `evaluation.score`."""
     text = path.read_text(encoding="utf-8")
     numbers = re.search(r'<script type="application/json" id="numbers">(.*?)</script>', text, re.DOTALL)
     return {"report": str(path), "bytes": path.stat().st_size, **json.loads(numbers[1])}
 
 
 def report(facts: dict) -> None:
-    """A line per run, and where the page is."""
+    """Print a line per run, and the path of the page."""
     for name, numbers in facts["runs"].items():
         if scores := numbers["scores"]:
             whole = scores["subsets"]["all"]

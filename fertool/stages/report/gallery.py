@@ -37,7 +37,7 @@ class Looks:
             ]
 
     def images(self, at: np.ndarray) -> np.ndarray:
-        """The faces of some predictions, (n, H, W, C) uint8."""
+        """Return the faces of some predictions, (n, H, W, C) uint8."""
         return np.asarray(self.faces["images"][np.asarray(self.predictions["row"])[at]])
 
     def maps(self, at: np.ndarray) -> dict[str, np.ndarray]:
@@ -45,7 +45,7 @@ class Looks:
         return attention.maps({k: np.asarray(v[at]) for k, v in self.given.items()}, self.model)
 
     def called(self, name: str) -> str:
-        """What a map is called on the page: nothing, if it is the only one."""
+        """Return what a map is called on the page: nothing, if it is the only one."""
         return "" if len(self.maps(np.arange(1))) == 1 else name
 
     def pictures(self, at: np.ndarray) -> list[list[dict]]:
@@ -72,7 +72,7 @@ class Looks:
 
 
 def _regions(run: Run, faces: Artefact, predictions: Artefact) -> Artefact | None:
-    """The boxes that the predictions were made with, if they are still there."""
+    """Return the boxes that the predictions were made with, if they are still there."""
     try:
         regions = run.regions(faces)
         predictions.require_parent(regions)
@@ -91,7 +91,7 @@ def _heat(image: np.ndarray, values: np.ndarray, view: Sequence[float]) -> dict:
 
 
 def gallery(looks: Looks, settings: Report) -> dict:
-    """The most confident mistakes, and for each class a face at random that was recognised.
+    """Return the most confident mistakes, and for each class a face at random that was recognised.
 
     Returns:
         {"n_wrong", "n_right", "wrong": [card], "right": [card]}; a card is {id, true, predicted, confidence,

@@ -140,7 +140,7 @@ def _elsewhere(run: Run, trained: Artefact, confidence: float) -> list[dict]:
 
 
 def _say(about: dict, trained: Artefact) -> None:
-    """What a reader has to know before believing the numbers, and what cannot be known from them."""
+    """Collect warnings about the numbers, and what they cannot show."""
     training, warnings, silent = about["training"], about["warnings"], about["silent"]
     if not training["finished"]:
         warnings.append(f"The training is not finished: {training['epochs']} epochs are done.")
@@ -187,7 +187,7 @@ def comparison(runs: list[Run]) -> dict:
 
 
 def cross_validations(runs: list[Run], confidence: float) -> list[dict]:
-    """The cross-validations that the runs are folds of, each once.
+    """Return the cross-validations that the runs are folds of, each once.
 
     Returns:
         {"name", "runs" (names), "result": see `folds.score`, with the paper's number} or {"name", "missing": why,

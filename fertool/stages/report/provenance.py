@@ -10,7 +10,7 @@ from fertool.workspace import STAGE_FILES
 
 
 def chain(last: Artefact, folder: Path) -> list[dict]:
-    """What an artefact was made of, parents before children, itself last.
+    """Return what an artefact was made of, parents before children, itself last.
 
     Args:
         last: the artefact.
@@ -74,7 +74,7 @@ def _candidates(parent: Parent, folder: Path) -> Iterator[Path]:
 
 
 def commands(nodes: list[dict]) -> list[str]:
-    """The commands that made them, in the order in which they have to be given."""
+    """Return the commands that made them, in the order in which they have to be given."""
     return list(dict.fromkeys(n["command"] for n in nodes if n.get("command")))
 
 

@@ -112,7 +112,7 @@ def run(
 
 
 def each_fold(settings: Train, folds: str | None, subsets: Path) -> list[Train]:
-    """The settings of one run, or of one for each fold.
+    """Return the settings of one run, or of one for each fold.
 
     Args:
         folds: None for no cross-validation beyond what the settings say, "all", or the number of a fold.
@@ -205,8 +205,9 @@ def _start(job: Job, devices: Devices) -> Path:
 
 
 def train_process(fabric, job: Job) -> tuple[bool, Path]:
-    """What every process does: open the files, build the network, train. Returns whether it came to the end, and the
-    run."""
+    """Open the files, build the network and train, in every process. Returns whether it came to the end, and the
+    run.
+    """
     s = job.settings
     faces = artefact.read(job.faces, "faces")
     files = {"regions": job.regions, "subsets": job.subsets, "masks": job.masks}
@@ -283,7 +284,7 @@ def summary(path: Path) -> dict:
 
 
 def report(facts: dict) -> None:
-    """The end of a training in two lines."""
+    """Print the end of a training in two lines."""
     line = f"{facts['epochs']} epochs, {facts['iterations']} steps, {facts['seconds']:.0f} s"
     console.say(f"{line}, {100 * facts['waiting_for_data']:.1f} % of it waiting for data")
     if facts["select_on"] == "test":

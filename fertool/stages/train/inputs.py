@@ -1,5 +1,6 @@
 """What a training depends on, gathered and checked before anything heavy starts: files of other stages, the rows they
-allow, and the run of the pretrained part."""
+allow, and the run of the pretrained part.
+"""
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -126,7 +127,7 @@ def gather(
 
 
 def _weights_file(workspace: Workspace, init: str) -> str:
-    """The file that initial weights are in; they may be named by their run, or its folder."""
+    """Return the file that initial weights are in; they may be named by their run, or its folder."""
     if init not in NAMED and not Path(init).is_file():
         with suppress(ArtefactError):
             return str(workspace.run(init) / "run.h5")
@@ -142,7 +143,7 @@ def _uses(network, settings: Train, kind: str) -> bool:
 
 
 def _beside(source: Artefact, path: Path | None, network, settings: Train, kind: str) -> Artefact:
-    """The file of another stage, made from these faces."""
+    """Return the file of another stage, made from these faces."""
     command = {
         "regions": "crop-regions",
         "subsets": "build-subsets --lists FOLDER" if settings.labels == "list" else "build-subsets --folds 10",
@@ -187,7 +188,8 @@ def _times(shape) -> str:
 
 def _latest(workspace: Workspace, source: Artefact, name: str, stands_on: str, fold: int | None) -> Path:
     """Return the latest finished run of a pretrained part; those on the same faces come first, and of
-    these only runs that have left out the same fold will do."""
+    these only runs that have left out the same fold will do.
+    """
     found = []
     for folder in workspace.runs():
         run = artefact.read(folder / "run.h5", "run")
@@ -222,7 +224,7 @@ def _finished(folder: Path, name: str, stands_on: str) -> Artefact:
 
 
 def train_rows(network, faces: Artefact, s: Train, used: dict[str, Artefact]) -> Rows:
-    """The faces that are trained on."""
+    """Return the faces that are trained on."""
     if network.labels == "subject":
         return _people(network, faces, s, used).train
     if "groups" in network.needs:
@@ -234,7 +236,7 @@ def train_rows(network, faces: Artefact, s: Train, used: dict[str, Artefact]) ->
 
 
 def val_rows(network, faces: Artefact, s: Train, used: dict[str, Artefact]) -> Rows:
-    """The faces whose score is shown after every epoch; may be none."""
+    """Return the faces whose score is shown after every epoch; may be none."""
     if network.labels == "subject":
         return subjects.enough_to_verify(_people(network, faces, s, used).test)
     if "groups" in network.needs:

@@ -84,12 +84,12 @@ def run(
 
 
 def summary(files: list[Path]) -> dict:
-    """The files written."""
+    """Return the files written."""
     return {"figures": [str(f) for f in files]}
 
 
 def report(facts: dict) -> None:
-    """A line per file."""
+    """Print a line per file."""
     for name in facts["figures"]:
         console.say(f"wrote {name}")
 

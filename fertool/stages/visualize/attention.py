@@ -121,8 +121,9 @@ def _some_of_each(predictions: Artefact, among: np.ndarray, n: int, seed: int) -
 
 
 def view_of(model: dict, faces: Artefact) -> list[float]:
-    """The part of a stored face that the network's maps cover, as fractions of its sides: what it sees, but for
-    VA-CNN, of whose map every value stands for 16 pixels, the whole multiples of these."""
+    """Return the part of a stored face that the network's maps cover, as fractions of its sides: what it sees, but for
+    VA-CNN, of whose map every value stands for 16 pixels, the whole multiples of these.
+    """
     with torch.device("meta"):
         spec = build_model(model_settings(model), len(faces.classes)).input
     x0, y0, x1, y1 = cut_boxes(1, faces["images"].shape[1:3], spec.size)[0, 0].tolist() if spec.cut else (0, 0, 1, 1)
@@ -156,7 +157,7 @@ def draw_trace(runs: list[Run], settings: Visualize, subset: str | None) -> Draw
 
 
 def draw_crops(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
-    """The regions of a few faces, as boxes and as the network sees them."""
+    """Return the regions of a few faces, as boxes and as the network sees them."""
     one = only(runs, "crops")
     faces = one.faces()
     boxes = one.regions(faces)

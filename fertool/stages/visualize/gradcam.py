@@ -72,7 +72,7 @@ def _places(predictions: Artefact, ids: list[str]) -> np.ndarray:
 
 
 def _one_of_each(predictions: list[Artefact], faces: Artefact, settings: Visualize, subset: str | None) -> list[str]:
-    """A face of each class at random, one that as many of the runs as possible recognise."""
+    """Return a face of each class at random, one that as many of the runs as possible recognise."""
     first = predictions[0]
     place = [{name: i for i, name in enumerate(p.ids)} for p in predictions]
     right = [np.asarray(p["logits"]).argmax(1) == np.asarray(p["label"]) for p in predictions]

@@ -69,7 +69,7 @@ def draw_group(runs: list[Run], settings: Visualize, subset: str | None) -> Draw
 
 
 def _paths(root: Path, settings: Visualize) -> Sequence[Path]:
-    """The images meant, at most as many as are asked for, evenly spread."""
+    """Return the images meant, at most as many as are asked for, evenly spread."""
     if root.is_file():
         return [root]
     if not root.is_dir():
@@ -108,8 +108,9 @@ def _look(
     faces: Artefact,
     settings: Visualize,
 ) -> group.GroupImage:
-    """An image scaled so that its faces are as wide as those the network knows, and what the network sees in it.
-    Up to 15 pixels at the right and at the bottom, which fill no cell of the attention, are cut off."""
+    """Return an image scaled so that its faces are as wide as those the network knows, and what the network sees in it.
+    Up to 15 pixels at the right and at the bottom, which fill no cell of the attention, are cut off.
+    """
     import cv2
 
     widths = boxes[:, 2] - boxes[:, 0]

@@ -77,7 +77,7 @@ class Data(Run):
 
 
 def beside(faces: Artefact, kind: str, made_by: str) -> Artefact:
-    """The artefact of another stage that lies beside the faces."""
+    """Return the artefact of another stage that lies beside the faces."""
     path = faces.path.with_name(f"{kind}.h5")
     if not path.is_file():
         raise ArtefactError(f"{faces.path} has no {kind}", f"run: {made_by}")
@@ -87,7 +87,7 @@ def beside(faces: Artefact, kind: str, made_by: str) -> Artefact:
 
 
 def named(folders: list[Path]) -> list[Run]:
-    """Runs with names that tell them apart; a faces file stands for the faces alone."""
+    """Return runs with names that tell them apart; a faces file stands for the faces alone."""
     if len(folders) == 1 and folders[0].is_file():
         return [Data(folders[0].resolve().parent.name, folders[0].resolve())]
     if len({f.resolve() for f in folders}) < len(folders):

@@ -83,7 +83,8 @@ def _means(
 
 def _views(predictions: Artefact, faces: Artefact, settings: Visualize) -> dict[str, np.ndarray]:
     """Which rows of the predictions show the head from where: by the dataset's cameras, its own yaw, or the one that
-    was estimated."""
+    was estimated.
+    """
     rows = np.asarray(predictions["row"])
     if "angle" in faces:  # of the camera, in degrees: RaFD
         angle = np.asarray(faces["angle"])[rows]

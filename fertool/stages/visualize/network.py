@@ -38,7 +38,7 @@ class Network:
         return torch.from_numpy(np.array(self.faces["images"][rows])).to(self.device).permute(0, 3, 1, 2)
 
     def look(self, images: np.ndarray, rows: np.ndarray) -> Output:
-        """What the network says of pictures (N, H, W, C) in place of the faces of these rows, on the CPU."""
+        """Return what the network says of pictures (N, H, W, C) in place of the faces of these rows, on the CPU."""
         pixels = Pixels(images, torch.arange(len(images)), self.device)
         outputs = [o for _, o in infer(self.net, self.net, pixels, self.boxes[rows], torch.arange(len(images)), _BATCH)]
         attention = {k: torch.cat([o.attention[k].float().cpu() for o in outputs]) for k in outputs[0].attention}
@@ -46,7 +46,7 @@ class Network:
 
 
 def open_network(run: Run, faces: Artefact) -> Network:
-    """The network of a run that was trained on these faces."""
+    """Return the network of a run that was trained on these faces."""
     trained = run.run()
     regions = regions_of(trained, faces)
     net, _, device = load_network(trained, Evaluate(), choose(None), regions["boxes"].shape[1] if regions else 1)

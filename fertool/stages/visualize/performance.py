@@ -38,7 +38,7 @@ def draw_confusion(runs: list[Run], settings: Visualize, subset: str | None) -> 
 
 
 def _printed(runs: list[Run], classes: tuple[str, ...], subset: str | None) -> dict[str, np.ndarray]:
-    """What the papers of the runs' networks print for this dataset, in the order of these classes."""
+    """Return what the papers of the runs' networks print for this dataset, in the order of these classes."""
     found = {}
     for r in runs:
         faces = r.faces()

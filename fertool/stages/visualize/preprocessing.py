@@ -59,7 +59,7 @@ def draw_steps(runs: list[Run], settings: Visualize, subset: str | None) -> Draw
 
 
 def _warped(image: np.ndarray, matrix: np.ndarray, made: DetectAlign) -> np.ndarray:
-    """The (h, w, C) face that a transform cuts out, its light as it was."""
+    """Return the (h, w, C) face that a transform cuts out, its light as it was."""
     import cv2
 
     face = align.warp(image, matrix, made.size, made.height)
@@ -83,7 +83,7 @@ def draw_landmarks(runs: list[Run], settings: Visualize, subset: str | None) -> 
 
 
 def draw_masks(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
-    """The masks of MAN's regions; of a run that finds them itself (RASnet, MAN) also how well it does."""
+    """Return the masks of MAN's regions; of a run that finds them itself (RASnet, MAN) also how well it does."""
     one = only(runs, "masks")
     faces = one.faces()
     masks = beside(faces, "masks", "fertool make-masks")
@@ -125,7 +125,7 @@ def _finds_masks(run: Run) -> bool:
 
 
 def _rows(faces: Artefact, usable: np.ndarray, settings: Visualize, subset: str | None, what: str) -> np.ndarray:
-    """The named faces, or some that are spread evenly over those that can be shown."""
+    """Return the named faces, or some that are spread evenly over those that can be shown."""
     usable = usable & np.isin(np.asarray(faces["status"]), HAS_IMAGE)
     if settings.ids:
         place = {name: i for i, name in enumerate(faces.ids)}

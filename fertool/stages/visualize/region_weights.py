@@ -142,7 +142,7 @@ def _chosen(settings: Visualize, parts: Parts) -> np.ndarray:
 
 
 def _parts(run: Run, network: Network, rows: np.ndarray, name: str) -> Parts:
-    """The parts of these faces; the whole face is a part, too, but none that could be covered."""
+    """Return the parts of these faces; the whole face is a part, too, but none that could be covered."""
     net: FerModel = network.net
     match run.run().params["model"]["name"]:
         case "lnlattennet":
@@ -210,7 +210,7 @@ def _overlapping(boxes: np.ndarray) -> np.ndarray:
 
 
 def _tell(name: str, before: np.ndarray, after: np.ndarray, overlaps: np.ndarray) -> None:
-    """What covering a part does to its own weight, to those it overlaps, and to the others."""
+    """Print how covering a part changes its own weight, those it overlaps, and the others."""
     change = after - before[:, None]
     offset = before.shape[1] - after.shape[1]  # the whole face comes first and is not covered
     own = np.eye(after.shape[1], after.shape[2], offset, dtype=bool)[None].repeat(len(before), 0)

@@ -1,5 +1,6 @@
 """What covering or turning a face costs a run: curves over the drawn degrees of build-subsets --synthesise, and over
-the angles of the head."""
+the angles of the head.
+"""
 
 from itertools import pairwise
 
@@ -63,7 +64,7 @@ def _covered(runs: list[Run]) -> Found:
 
 
 def _of_drawn(run: Run) -> tuple[Artefact, Artefact] | None:
-    """The latest predictions of faces that build-subsets drew on."""
+    """Return the latest predictions of faces that build-subsets drew on."""
     files = sorted(run.folder.glob("predictions-*.h5"), key=lambda p: -p.stat().st_mtime)
     drawn = [f for f in run.folder.parents[2].glob("*/faces.h5") if "severity" in artefact.read(f, "faces")]
     by_digest = {(opened := artefact.read(f, "faces")).digest: opened for f in drawn}
