@@ -1,6 +1,7 @@
 """Rendered faces that tests share: pictures and the faces file made from them, once per test run."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,28 @@ from fertool.settings import DetectAlign
 # tests run side by side: one thread for each, or they would wait for one another
 _processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
 os.environ.setdefault("OMP_NUM_THREADS", str(max(1, pool.cores() // _processes)))
+
+
+#: files and folders whose tests train, render or start processes; the longest first, so that no process ends alone
+_SLOW = (
+    "test_examples.py", "stages", "rendering", "training", "figures", "models", "occlusion", "faces", "test_memory.py",
+    "test_outputs.py", "test_api.py", "artefact/test_integrity.py", "cli/test_cli.py", "cli/test_hints.py",
+    "cli/test_streams.py", "datasets/test_datasets_rendered.py", "evaluation/test_paper_results.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark slow tests, and let them begin first."""
+    root = Path(__file__).parent
+    places = {root / name: place for place, name in enumerate(_SLOW)}
+
+    def place(item: pytest.Item) -> int:
+        return next((places[p] for p in (item.path, *item.path.parents) if p in places), len(_SLOW))
+
+    for item in items:
+        if place(item) < len(_SLOW):
+            item.add_marker(pytest.mark.slow)
+    items.sort(key=place)
 
 
 @pytest.fixture(autouse=True)

@@ -35,8 +35,8 @@ def read(table: Path) -> list[dict[str, str]]:
 
 
 def test_no_example_is_forgotten():
-    tested = {name.removeprefix("test_") + ".sh" for name in globals() if name.startswith("test_")}
-    assert {p.name for p in (ROOT / "examples").iterdir()} <= tested
+    tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
+    assert {p.stem for p in (ROOT / "examples").iterdir() if p.suffix in (".sh", ".py")} <= tested
 
 
 def test_quickstart(tmp_path):

@@ -97,7 +97,9 @@ def test_cells_of_tables_are_no_formulas_and_are_read_as_they_were(tmp_path):
     names = ["=1+1.png", "'=2.png", "-3.png", "@4.png", "plain.png"]
     small_runs.make_faces(tmp_path / "x", [0, 1, 2, 3, 4], ids=names)
     table = tmp_path / "occlusion.csv"
-    said = call(tmp_path, "suggest-occlusion", "--data", "x", "--set", "suggest-occlusion.least=0", "--out", table)
+    said = call(
+        tmp_path, "suggest-occlusion", "--data", "x", "--set", "suggest-occlusion.min_probability=0", "--out", table
+    )
     assert said.exit_code == 0, said.output
     header, *lines = table.read_text().splitlines()
     cells = {line.split(",")[0] for line in lines}

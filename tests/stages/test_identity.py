@@ -258,7 +258,7 @@ def test_without_splits_people_are_held_out(tmp_path):
 def test_options_for_expressions_are_refused(space, option):
     result = call("eval", option, "--run", "identity-1", space=space)
     assert result.exit_code == 2
-    assert f"{option} is for networks that learn expressions" in result.stderr
+    assert f"{option} is for expressions" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def test_a_variant_without_pretraining_is_named(data, space):
         (["--set", "ws-lgrn-fer:train.lr=1"], "runs no recipe 'ws-lgrn-fer'"),
         (["--set", "ws-lgrn-fer2013:train.lrr=1"], "unknown key 'lrr'"),
         (["--with", "fer=x"], "uses no dataset 'fer'"),
-        (["--with", "fer2013"], "does not name a dataset and its folder"),
+        (["--with", "fer2013"], "is not DATASET=FOLDER"),
     ],
 )
 def test_a_chain_is_checked_before_it_starts(data, tmp_path, words, says):

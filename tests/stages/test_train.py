@@ -430,7 +430,7 @@ def test_what_cannot_be_trained(faces, tmp_path, settings, kind, says, hint):
 
 def test_variants_that_cannot_be(faces):
     refused(
-        RecipeError, "region 5 is asked for, and .* has regions 0 to 2", "crop-regions",
+        RecipeError, "region 5 is requested, and .* has regions 0 to 2", "crop-regions",
         lambda: toy.train_toy(faces, options={"variant": "region-5"}),
     )  # fmt: skip
     refused(RecipeError, "no variant 'rna'", "'ran'", lambda: toy.train_toy(faces, options={"variant": "rna"}))
