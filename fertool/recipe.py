@@ -107,15 +107,15 @@ def of_training(model: str, name: str | None, faces: Path) -> Recipe:
     Raises:
         UsageError: no such network or recipe, or two recipes.
     """
-    from fertool import artefact, console
-    from fertool.models.registry import MODELS
+    from fertool import artefact, console, plugins
 
     if model in names() or model.endswith((".yaml", ".yml")):
         if name:
             raise UsageError(f"two recipes: {model} and {name}", "name one of them, or a network and a recipe")
         return load(model)
-    if model not in MODELS:
-        close = nearest(model, [*MODELS, *names()], listed=MODELS)
+    networks = plugins.names("models")
+    if model not in networks and not plugins.is_foreign(model):
+        close = nearest(model, [*networks, *names()], listed=networks)
         raise UsageError(f"{model!r} is neither a network nor a recipe", f"{close}; see: fertool recipes")
     if name:
         return load(name).with_model(model)

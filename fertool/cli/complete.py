@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from fertool import plugins
 from fertool.workspace import Workspace
 
 
@@ -20,9 +21,7 @@ def _workspace(context: typer.Context) -> Workspace:
 
 def networks(incomplete: str) -> list[str]:
     """Return networks."""
-    from fertool.models.registry import MODELS
-
-    return _matching(MODELS, incomplete)
+    return _matching(plugins.names("models"), incomplete)
 
 
 def recipes(incomplete: str) -> list[str]:
@@ -64,9 +63,7 @@ def figures(incomplete: str) -> list[str]:
 
 def dataset_types(incomplete: str) -> list[str]:
     """Return names of dataset layouts."""
-    from fertool.datasets import DATASETS
-
-    return _matching((cls.name for cls in DATASETS), incomplete)
+    return _matching(plugins.names("datasets"), incomplete)
 
 
 def settings(context: typer.Context, incomplete: str) -> Iterator[str]:

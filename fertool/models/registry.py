@@ -1,36 +1,22 @@
-"""The networks fertool knows, by name. Adding a paper is one file and one line here."""
+"""Networks by name: their classes, checked settings and fresh instances."""
 
 import json
 from collections.abc import Mapping
 from functools import cache
-from importlib import import_module
 from typing import Any
 
+from fertool import plugins
 from fertool.errors import RecipeError, nearest
-
-#: name -> (module, class); modules are imported when a network is asked for
-MODELS = {
-    "ran": ("fertool.models.ran", "Ran"),
-    "lnlattennet": ("fertool.models.lnlattennet", "LnlAttenNet"),
-    "ws-lgrn": ("fertool.models.ws_lgrn", "WsLgrn"),
-    "amg": ("fertool.models.amg", "Amg"),
-    "va-cnn": ("fertool.models.va_cnn", "VaCnn"),
-    "man": ("fertool.models.man", "Man"),
-    "identity": ("fertool.models.identity", "Identity"),
-    "rasnet": ("fertool.models.rasnet", "RasNet"),
-}
 
 
 def model_class(name: str) -> Any:
-    """Return the class of a network.
+    """Return the class of a network: a built-in one or a plugin's, see `fertool.plugins`.
 
     Raises:
         RecipeError: no network of that name.
+        UsageError: a plugin that cannot be loaded.
     """
-    if name not in MODELS:
-        raise RecipeError(f"there is no model {name!r}", nearest(name, MODELS))
-    module, cls = MODELS[name]
-    return getattr(import_module(module), cls)
+    return plugins.resolve("models", name).object
 
 
 def model_settings(values: dict[str, Any], variant: str | None = None) -> Any:
@@ -43,8 +29,9 @@ def model_settings(values: dict[str, Any], variant: str | None = None) -> Any:
     from fertool.recipe import build, merge
 
     if "name" not in values:
-        raise RecipeError("the model section has no name", nearest("", MODELS))
-    cls = model_class(str(values["name"]))
+        raise RecipeError("the model section has no name", nearest("", plugins.names("models")))
+    plugin = plugins.resolve("models", str(values["name"]))
+    cls, values = plugin.object, {**values, "name": plugin.reference}
     if variant:
         if variant not in cls.VARIANTS:
             raise RecipeError(f"{values['name']} has no variant {variant!r}", nearest(variant, cls.VARIANTS))

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from fertool import console
+from fertool import console, plugins
 from fertool.evaluation import paper_results
-from fertool.models.registry import MODELS, build_model, model_class, model_settings
+from fertool.models.registry import build_model, model_class, model_settings
 
 
 def every_network() -> list[dict]:
@@ -19,11 +19,11 @@ def every_network() -> list[dict]:
         dicts with network, classes, parameters, weights (without biases and normalisation), input (H, W), paper.
     """
     found = []
-    for name in MODELS:
-        cls = model_class(name)
+    for plugin in plugins.every("models"):
+        cls = plugin.object
         for label, values, classes in cls.CATALOGUE:
             with torch.device("meta"):
-                net = build_model(model_settings({"name": name, **values}), classes)
+                net = build_model(model_settings({"name": plugin.reference, **values}), classes)
                 parts = net.parts()
             paper = _cited(paper_results.load(cls.paper)) if cls.paper else ""
             learnt = [m for m in net.children() if m is not net.frozen]

@@ -14,8 +14,8 @@ import pytest
 import typer
 
 import fertool
-from fertool import cli
-from fertool.models.registry import MODELS, model_class
+from fertool import cli, plugins
+from fertool.models.registry import model_class
 from fertool.settings import STAGES
 
 SOURCE = Path(fertool.__file__).parent
@@ -67,7 +67,7 @@ EVERY_OPTION = {"--version"}.union(*map(parameters, COMMANDS))
 
 def model_fields() -> dict[str, list]:
     hints: dict[str, list] = {}
-    for name in MODELS:
+    for name in plugins.names("models"):
         for key, kind in get_type_hints(model_class(name).Settings).items():
             hints.setdefault(key, []).append(kind)
     return hints
@@ -167,7 +167,7 @@ def values(texts: Texts) -> Checked:
 
 def variants(texts: Texts) -> Checked:
     """Variants exist in one of the networks."""
-    known = {variant for name in MODELS for variant in model_class(name).VARIANTS}
+    known = {variant for name in plugins.names("models") for variant in model_class(name).VARIANTS}
     named = [(where, v, text) for where, text in texts for v in re.findall(r"--variant[ =]([a-z][\w-]*)", text)]
     return [n for n in named if n[1] not in known], len(named)
 

@@ -1,0 +1,197 @@
+"""Plugins: networks, datasets, detectors, landmark models and figures, built in or anyone's own.
+
+A plugin is named by one of four references:
+
+    ran                   built in: the file of fertool whose class has this `name`
+    my-net                an entry point of an installed package, in the group `fertool.models`
+    my_package.net:MyNet  a class of a module that Python can import
+    nets/mynet.py:MyNet   a class in a file
+
+Artefacts, exported weights and recipes store references too, of a file only its name. Reading them never runs code
+that nobody asked for: a file or an import path is loaded only if the user names it, as an argument or setting of the
+same command, or in the environment variable FERTOOL_PLUGINS (several separated by commas). The folder of a file comes
+from there, never from an artefact. Installed entry points need no such permission.
+
+Beside the reference, artefacts store a digest of the file that the class is defined in (`digests`). A run whose
+network's file has changed since is used with a note that names both digests, see `note_change`; it is an error only if
+the weights no longer fit. A training is continued with the same source only.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from fertool import console
+from fertool.errors import FertoolError, RecipeError, UsageError, nearest
+from fertool.plugins import sources
+
+allow = sources.allow
+allow_mentioned = sources.allow_mentioned
+is_foreign = sources.is_foreign
+
+
+@dataclass(frozen=True)
+class Group:
+    """A kind of plugin.
+
+    Attributes:
+        noun: in messages.
+        package: package of the built-in ones, one module each.
+        base: "module:Class" that every plugin is a subclass of.
+        unknown: error for a name that is none; networks and detectors are settings, which recipes hold.
+    """
+
+    noun: str
+    package: str
+    base: str
+    unknown: type[FertoolError] = RecipeError
+
+
+GROUPS = {
+    "models": Group("network", "fertool.models", "fertool.models.base:FerModel"),
+    "datasets": Group("dataset", "fertool.datasets", "fertool.datasets.base:Dataset", UsageError),
+    "detectors": Group("detector", "fertool.detectors", "fertool.detectors.base:Detector"),
+    "landmarks": Group("landmark model", "fertool.landmarks", "fertool.landmarks.base:LandmarkModel"),
+}
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A resolved reference.
+
+    Attributes:
+        name: short name, for folders and tables.
+        reference: as artefacts store it; of a file without its folder.
+        object: the class.
+        digest: of the file that defines it, "" for built-in ones.
+    """
+
+    name: str
+    reference: str
+    object: Any
+    digest: str = ""
+
+
+def names(group: str) -> list[str]:
+    """Return the names of the built-in plugins of a group and of installed entry points, without importing them."""
+    return sorted({*_builtin(group), *_installed(group)})
+
+
+def resolve(group: str, reference: str) -> Plugin:
+    """Return the plugin that a reference names.
+
+    Args:
+        group: one of `GROUPS`.
+        reference: see the module's docstring.
+
+    Raises:
+        UsageError, RecipeError: there is none, its code cannot be imported or is something else, or it is a file or an import path
+            that the user has not named.
+    """
+    kind = GROUPS[group]
+    if sources.is_foreign(reference):
+        cls, reference = sources.load(reference, kind.noun), sources.stored(reference)
+    elif module := _builtin(group).get(reference):
+        return Plugin(reference, reference, _only_class(import_module(module), _base(kind)))
+    elif entry := _installed(group).get(reference):
+        cls = _loaded(entry, kind.noun)
+    else:
+        raise kind.unknown(f"there is no {kind.noun} {reference!r}", nearest(reference, names(group)))
+    if not (isinstance(cls, type) and issubclass(cls, _base(kind))):
+        raise UsageError(f"{reference} is no {kind.noun}", f"subclass {kind.base.replace(':', '.')}")
+    return Plugin(str(getattr(cls, "name", "") or cls.__name__.lower()), reference, cls, sources.digest_of(cls))
+
+
+def every(group: str) -> Iterator[Plugin]:
+    """Yield the built-in plugins of a group, the installed ones and those of FERTOOL_PLUGINS.
+
+    A plugin that cannot be imported is skipped with a note.
+    """
+    base = _base(GROUPS[group])
+    for reference in [*names(group), *sources.listed()]:
+        try:
+            if sources.is_foreign(reference) and not issubclass(sources.load(reference, GROUPS[group].noun), base):
+                continue
+            yield resolve(group, reference)
+        except (FertoolError, TypeError) as error:
+            console.say(f"note: plugin {reference} is left out: {error}")
+
+
+def digests(**used: Plugin) -> dict[str, dict[str, str]]:
+    """Return {"plugins": {setting: digest of the source}} of the plugins that are not built in, {} if there are none.
+
+    It belongs to the settings that an artefact stores, so that a changed source counts as another setting.
+    """
+    foreign = {setting: plugin.digest for setting, plugin in used.items() if plugin.digest}
+    return {"plugins": foreign} if foreign else {}
+
+
+def note_change(plugin: Plugin, stored: Mapping[str, str], setting: str, where: str) -> str:
+    """Print a note if the source of a plugin has changed since an artefact was made.
+
+    Args:
+        plugin: as it is now.
+        stored: digests by setting, as the artefact stores them.
+        setting: that names the plugin.
+        where: name of the artefact.
+
+    Returns:
+        the note without its first word, "" if nothing has changed.
+    """
+    before = stored.get(setting, plugin.digest)
+    if before == plugin.digest:
+        return ""
+    was, now = (digest[:8] or "built in" for digest in (before, plugin.digest))
+    change = f"the source of {plugin.reference} has changed since {where} was made (was {was}, is {now})"
+    console.say(f"note: {change}")
+    return change
+
+
+@cache
+def _builtin(group: str) -> Mapping[str, str]:
+    """Return name -> module of every built-in plugin: a module of the package whose class sets `name`."""
+    package = GROUPS[group].package
+    folder = Path(next(iter(find_spec(package).submodule_search_locations)))
+    found = {}
+    for path in sorted(folder.glob("*.py")):
+        for name in _NAME.findall(path.read_text(encoding="utf-8")):
+            found[name] = f"{package}.{path.stem}"
+    return found
+
+
+#: class attribute `name = "ran"`
+_NAME = re.compile(r'^    name(?:: [^=\n]+)? = "([\w-]+)"$', re.M)
+
+
+@cache
+def _installed(group: str) -> Mapping[str, EntryPoint]:
+    """Return the entry points of a group by name; those called like a built-in plugin are left out."""
+    return {e.name: e for e in entry_points(group=f"fertool.{group}") if e.name not in _builtin(group)}
+
+
+def _loaded(entry: EntryPoint, noun: str) -> Any:
+    with sources.import_errors(f"{noun} {entry.name} ({entry.value})", "update or uninstall the package it comes from"):
+        return entry.load()
+
+
+@cache
+def _base(kind: Group) -> type:
+    module, _, name = kind.base.partition(":")
+    return getattr(import_module(module), name)
+
+
+def _only_class(module: ModuleType, base: type) -> type:
+    """Return the plugin that a module of fertool defines."""
+    (cls,) = [
+        c
+        for c in vars(module).values()
+        if isinstance(c, type) and issubclass(c, base) and c.__module__ == module.__name__
+    ]
+    return cls
