@@ -11,6 +11,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
+from fertool.plugins import PluginName, resolve
+
 #: what the random generators of all libraries take
 LARGEST_SEED = 2**63 - 1
 
@@ -34,16 +36,20 @@ class DetectAlign(Settings):
     """detect-align: images → aligned faces."""
 
     detector: Annotated[
-        Literal["dlib-cnn", "dlib-hog", "mtcnn", "dataset", "none"],
-        "face detector; `dataset`: the dataset's boxes, `none`: the whole image",
+        str,
+        PluginName("detectors"),
+        "face detector: mtcnn, dlib-hog, dlib-cnn, the dataset's boxes (`dataset`), `none` for the whole image, or a "
+        "plugin",
     ] = "mtcnn"
     box: Annotated[
         tuple[float, float, float, float] | None,
         "with `detector: dataset`, one box x0, y0, x1, y1 in pixels for all images, instead of the dataset's",
     ] = None
     landmarks: Annotated[
-        Literal["ert68", "mtcnn5", "sdm", "dataset", "none"],
-        "landmark model: dlib's 68 points, MTCNN's five, a model trained by fit-sdm, the dataset's own, or none",
+        str,
+        PluginName("landmarks"),
+        "landmark model: dlib's 68 points (`ert68`), MTCNN's five (`mtcnn5`), a model trained by fit-sdm (`sdm`), the "
+        "dataset's own (`dataset`), `none`, or a plugin",
     ] = "ert68"
     sdm: Annotated[str | None, "with `landmarks: sdm`, a file written by fit-sdm"] = None
     align: Annotated[
@@ -121,7 +127,8 @@ class DetectAlign(Settings):
     @property
     def needs_torch(self) -> bool:
         """Return whether a network runs that is worth a GPU; the one of `pose: learned` is not."""
-        return self.detector in ("dlib-cnn", "mtcnn") or self.landmarks == "mtcnn5" or self.pose == "sixd"
+        used = (("detectors", self.detector), ("landmarks", self.landmarks))
+        return self.pose == "sixd" or any(resolve(group, name).object.uses_torch for group, name in used)
 
     @property
     def dataset_options(self) -> dict[str, str]:
@@ -375,7 +382,7 @@ class Visualize(Settings):
     iterations: Annotated[tuple[int, ...], "trace: iterations shown (default: six, evenly spread)"] = ()
     paper: Annotated[bool, "confusion: also the paper's matrices"] = False
     photos: Annotated[str, "group: image or folder of images; steps: folder of the dataset"] = ""
-    detector: Annotated[Literal["mtcnn", "dlib-hog", "dlib-cnn"], "group: face detector"] = "mtcnn"
+    detector: Annotated[str, PluginName("detectors"), "group: face detector"] = "mtcnn"
     face_side: Annotated[
         Annotated[int, Gt(0)] | None,
         "group: face width in pixels to which images are scaled (default: as the run's faces)",
@@ -401,8 +408,10 @@ class Predict(Settings):
     """predict: images, videos or a camera → expressions of all faces."""
 
     detector: Annotated[
-        Literal["as-trained", "dlib-cnn", "dlib-hog", "mtcnn", "none"],
-        "face detector; `as-trained`: that of the run's faces, `none`: every image is a face",
+        str,
+        PluginName("detectors", others=("as-trained",), without=("dataset",)),
+        "face detector: mtcnn, dlib-hog, dlib-cnn, that of the run's faces (`as-trained`), `none` if every image is a "
+        "face, or a plugin",
     ] = "as-trained"
     min_score: Annotated[float | None, "smallest detection score (default: that of the run's faces)"] = None
     on_no_face: Annotated[

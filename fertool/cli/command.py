@@ -103,10 +103,12 @@ def command(
     def register(function: Callable[..., dict[str, Any] | None]) -> Callable[..., Any]:
         @functools.wraps(function)
         def run(*, json_output: bool = False, quiet: bool = False, debug: bool = False, **given: Any) -> None:
+            from fertool import plugins
             from fertool.pool import stoppable
 
             console.configure(json_output=json_output, quiet=quiet)
             given = {key: _expanded(value) for key, value in given.items()}
+            plugins.allow_mentioned(given.values())
             first = [_options(settings, made, given)] if settings else []
             try:
                 with stoppable():

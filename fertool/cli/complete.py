@@ -1,7 +1,7 @@
 """Candidates for shell completion. Nothing here imports torch: completion has to be immediate."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import typer
@@ -22,6 +22,11 @@ def _workspace(context: typer.Context) -> Workspace:
 def networks(incomplete: str) -> list[str]:
     """Return networks."""
     return _matching(plugins.names("models"), incomplete)
+
+
+def plugin(setting: plugins.PluginName) -> Callable[[str], list[str]]:
+    """Return the completion of a setting that names a plugin."""
+    return lambda incomplete: _matching(setting.names, incomplete)
 
 
 def recipes(incomplete: str) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import typer
 
 from fertool.cli import complete
+from fertool.plugins import PluginName
 from fertool.settings import Settings
 
 Data = Annotated[
@@ -67,10 +68,11 @@ def flags_of(cls: type[Settings], entries: Sequence[str]) -> dict[str, tuple[str
 
 def _option(cls: type[Settings], name: str, flag: str) -> Any:
     field = next(f for f in fields(cls) if f.name == name)
-    kind, words = field.type, ""
+    kind, words, plugin = field.type, "", None
     while True:
         if get_origin(kind) is Annotated:
             words = words or next((m for m in get_args(kind)[1:] if isinstance(m, str)), "")
+            plugin = plugin or next((m for m in get_args(kind)[1:] if isinstance(m, PluginName)), None)
             kind = get_args(kind)[0]
         elif get_origin(kind) in (Union, UnionType):
             kind = next(a for a in get_args(kind) if a is not type(None))
@@ -83,7 +85,12 @@ def _option(cls: type[Settings], name: str, flag: str) -> Any:
         # typer has no lists of choices: what is not among them is refused with the settings
         kind, words = list[str if get_origin(element) is Literal else element], f"{words}; repeatable"
     metavar = f"<{get_args(kind)[0].__name__}>" if get_origin(kind) is list else None
-    declared = typer.Option(*([flag] if flag else []), metavar=metavar, help=_with_default(words, field.default))
+    declared = typer.Option(
+        *([flag] if flag else []),
+        metavar=metavar,
+        help=_with_default(words, field.default),
+        autocompletion=complete.plugin(plugin) if plugin else None,
+    )
     return Annotated[kind | None, declared]
 
 

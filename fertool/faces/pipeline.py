@@ -9,7 +9,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from fertool.faces import align, detect, frontal, illumination, landmarks, pose
+from fertool import detectors, landmarks
+from fertool.detectors.base import Box, Faces
+from fertool.detectors.none import whole
+from fertool.faces import align, frontal, illumination, pose
 from fertool.settings import DetectAlign
 
 #: images of one size are shown to a detector together up to so many pixels
@@ -30,16 +33,11 @@ class Finder:
 
     def __init__(self, settings: DetectAlign, device: str = "cpu"):
         self.settings = settings
-        self._detector = self._placer = None
-        if settings.detector not in ("dataset", "none"):
-            threshold = min(settings.min_score, 0.0)
-            self._detector = detect.make(
-                settings.detector, upsample=settings.upsample, device=device, threshold=threshold
-            )
-        if settings.landmarks not in ("dataset", "none"):
-            self._placer = landmarks.make(settings.landmarks, device, settings.sdm)
+        options = detectors.Options(device, settings.upsample, min(settings.min_score, 0.0), settings.box)
+        self._detector = detectors.make(settings.detector, options)
+        self._landmarks = landmarks.make(settings.landmarks, landmarks.Options(device, settings.sdm))
         self._device = device
-        self.batch = 1 if self._detector is None else self._detector.batch
+        self.batch = self._detector.batch
 
     def groups(self, items: Iterable[Item], picture: Callable[[Item], np.ndarray | None]) -> Iterator[list[Item]]:
         """Consecutive images of one size, as many as are worth showing at once; one without pixels is alone."""
@@ -62,17 +60,20 @@ class Finder:
             and count * image.shape[0] * image.shape[1] <= _BATCH_PIXELS
         )
 
-    def find(self, images: Sequence[np.ndarray]) -> Iterator[detect.Faces]:
-        """Return the faces in each of some (H, W, 3) RGB images of one size; without a detector each is a face."""
-        found = map(whole, images) if self._detector is None else self._detector.detect(images)
-        return (faces.over(self.settings.min_score) for faces in found)
+    def find(self, images: Sequence[np.ndarray], boxes: Sequence[Box | None] = ()) -> Iterator[Faces]:
+        """Return the faces in each of some (H, W, 3) RGB images of one size; `boxes` are those of their dataset."""
+        return (faces.over(self.settings.min_score) for faces in self._detector.detect(images, boxes))
 
-    def marks(self, image: np.ndarray, faces: detect.Faces, i: int) -> np.ndarray | None:
-        """(K, 2) landmarks of a found face in an (H, W, 3) RGB image; None if nobody places any."""
-        if self._placer is None:
-            return None
+    def marks(self, image: np.ndarray, faces: Faces, i: int, given: np.ndarray | None = None) -> np.ndarray | None:
+        """Return the landmarks (K, 2) of a detected face in an (H, W, 3) RGB image, or None.
+
+        Args:
+            image: (H, W, 3) RGB.
+            faces: detected in it; `i` is the index of one.
+            given: landmarks of the dataset, or None.
+        """
         five = None if faces.points is None else faces.points[i]
-        return self._placer.place(image, faces.boxes[i], five, self.settings.detector)
+        return self._landmarks.place(image, faces.boxes[i], five, self.settings.detector, given)
 
     @cached_property
     def pose(self) -> pose.Estimator:
@@ -134,12 +135,6 @@ class Cut:
 def rgb(image: np.ndarray) -> np.ndarray:
     """(H, W) or (H, W, 3) as (H, W, 3)."""
     return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
-
-
-def whole(image: np.ndarray) -> detect.Faces:
-    """Return an image as the only face in it."""
-    height, width = image.shape[:2]
-    return detect.Faces(np.array([(-0.5, -0.5, width - 0.5, height - 0.5)]), np.array([np.inf]))
 
 
 def _channels(image: np.ndarray, channels: int) -> np.ndarray:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fertool.detectors import detector_class
 from fertool.faces import onet
 from fertool.faces.align import warp
 from fertool.regions.points import FARTHEST
@@ -24,10 +25,6 @@ SQUARE = 3.0
 MIRRORED = np.array([1, -1, -1, -1, 1, 1, 1, 1, 1], np.float32)
 
 _UNIT = 45.0
-
-# in sides of a detector's box: from its middle down to the head's, and the distance between the eyes (medians over
-# rendered heads; of whole pictures and of dlib's CNN by way of dlib's squares, see `fertool.faces.landmarks`)
-_OF_BOX = {"mtcnn": (0.047, 0.381), "dlib-hog": (0.059, 0.409), "dlib-cnn": (0.143, 0.448), "none": (0.1, 0.348)}
 
 _STEPS = ("rough", "fine")
 
@@ -58,7 +55,7 @@ def estimate(
     if not len(good):
         return angles, errors
     box = box[good]
-    down, eyes = _OF_BOX.get(detector, _OF_BOX["mtcnn"])
+    down, eyes = detector_class(detector).head
     side = np.sqrt((box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1]))
     middle = (box[:, :2] + box[:, 2:]) / 2 + np.stack([np.zeros_like(side), down * side], axis=1)
     size, lean = eyes * side, np.zeros_like(side)

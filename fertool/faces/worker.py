@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from fertool.datasets.base import Dataset, Sample
+from fertool.detectors.base import Faces
 from fertool.errors import DataError
-from fertool.faces import detect, source_file
+from fertool.faces import source_file
 from fertool.faces.images import UnreadableImage
 from fertool.faces.pipeline import Cut, Finder, rgb
 from fertool.faces.status import KEPT, NO_FACE, OK, SEVERAL, UNREADABLE
@@ -54,10 +55,7 @@ class Aligner:
 
     def _faces(self, group: list["_SourceImage"]) -> list[dict]:
         colour = [rgb(p.image) for p in group]
-        if self.settings.detector == "dataset":
-            found = (_shipped(self.settings.box or p.sample.box).over(self.settings.min_score) for p in group)
-        else:
-            found = self._finder.find(colour)
+        found = self._finder.find(colour, [p.sample.box for p in group])
         rows, heads = [], []
         for source, pixels, faces in zip(group, colour, found, strict=True):
             row, head = self._face(source.sample, source.image, pixels, faces)
@@ -71,18 +69,13 @@ class Aligner:
                 row |= {"pose": pose, "pose_error": error}
         return rows
 
-    def _face(
-        self, sample: Sample, image: np.ndarray, colour: np.ndarray, faces: detect.Faces
-    ) -> tuple[dict, tuple | None]:
+    def _face(self, sample: Sample, image: np.ndarray, colour: np.ndarray, faces: Faces) -> tuple[dict, tuple | None]:
         """Return the columns of a row; and image, box and landmarks of a head whose pose is not among them yet."""
         if not len(faces):
             return self._missed(image), None
         chosen = faces.largest()
         box = faces.boxes[chosen]
-        if self.settings.landmarks == "dataset":
-            marks = None if sample.landmarks is None else np.asarray(sample.landmarks, dtype=np.float64)
-        else:
-            marks = self._finder.marks(colour, faces, chosen)
+        marks = self._finder.marks(colour, faces, chosen, sample.landmarks)
         cut = self._finder.cut(image, box, marks)
         if cut is None:
             return self._missed(image, found=len(faces)), None
@@ -157,8 +150,3 @@ def _read(dataset: Dataset, task: Task) -> _SourceImage:
 def source_digests(dataset: Dataset):
     """Return what a process does that only looks whether images have changed: Task → digest of its pixels."""
     return lambda tasks: (_read(dataset, task).digest for task in tasks)
-
-
-def _shipped(box: tuple[float, ...] | None) -> detect.Faces:
-    boxes = np.array([] if box is None else [box], dtype=np.float64).reshape(-1, 4)
-    return detect.Faces(boxes, np.full(len(boxes), np.inf))

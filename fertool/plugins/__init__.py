@@ -92,8 +92,8 @@ def resolve(group: str, reference: str) -> Plugin:
         reference: see the module's docstring.
 
     Raises:
-        UsageError, RecipeError: there is none, its code cannot be imported or is something else, or it is a file or an import path
-            that the user has not named.
+        UsageError, RecipeError: there is none, its code cannot be imported or is something else, or it is a file or an
+            import path that the user has not named.
     """
     kind = GROUPS[group]
     if sources.is_foreign(reference):
@@ -122,6 +122,48 @@ def every(group: str) -> Iterator[Plugin]:
             yield resolve(group, reference)
         except (FertoolError, TypeError) as error:
             console.say(f"note: plugin {reference} is left out: {error}")
+
+
+@dataclass(frozen=True)
+class PluginName:
+    """Type annotation of a setting that names a plugin: `detector: Annotated[str, PluginName("detectors"), "help"]`.
+
+    Attributes:
+        group: of the plugin.
+        others: further values.
+        without: plugins that the setting does not take.
+    """
+
+    group: str
+    others: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """Return the values that need no plugin of the user's own."""
+        return [*self.others, *(name for name in names(self.group) if name not in self.without)]
+
+    def check(self, value: str) -> str:
+        """Return a value as artefacts store it.
+
+        Raises:
+            PydanticCustomError: nothing has that name.
+        """
+        from pydantic_core import PydanticCustomError  # slow to import, and `fertool --help` imports this module
+
+        if sources.is_foreign(value):
+            return sources.stored(value)
+        if value in _builtin(self.group) and value not in self.without:
+            return value
+        if value not in self.names:
+            noun = GROUPS[self.group].noun
+            raise PydanticCustomError("plugin", f"there is no such {noun}, {nearest(value, self.names)}")
+        return value
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
 
 
 def digests(**used: Plugin) -> dict[str, dict[str, str]]:

@@ -22,8 +22,10 @@ from fertool.errors import (
     UsageError,
     out_of_memory,
 )
-from fertool.faces import align, landmarks, sdm, source_file, worker
+from fertool.faces import align, sdm, source_file, worker
 from fertool.faces.status import HAS_IMAGE, NAMES, NO_FACE, PENDING, UNREADABLE
+from fertool.landmarks import landmark_class
+from fertool.landmarks.sdm import sdm_file
 from fertool.settings import DetectAlign
 
 # Images a worker is given at once. Networks see them in batches, and their last bits depend on a batch's other
@@ -77,7 +79,7 @@ def run(
     params = {**_deciding(settings, dataset), "dataset": dataset.name, "limit": limit}
     parents = [Parent("dataset", dataset.name, dataset.root.resolve().name, "", listing.digest)]
     if settings.landmarks == "sdm":
-        parents.append(artefact.read(landmarks.sdm_file(settings.sdm), "landmarks").as_parent("sdm"))
+        parents.append(artefact.read(sdm_file(settings.sdm), "landmarks").as_parent("sdm"))
     if artefact.up_to_date(out, "faces", params, parents, overwrite=overwrite):
         _refuse_changed(artefact.read(out, "faces"), dataset, samples, listing.stats)
         console.say(f"{out} is up to date")
@@ -204,9 +206,9 @@ def _check(dataset: Dataset, settings: DetectAlign, dataset_points: set[int], da
     if settings.landmarks == "dataset":
         points = dataset_points.pop()
     elif settings.landmarks == "sdm":
-        points = len(sdm.load(landmarks.sdm_file(settings.sdm)).mean)
+        points = len(sdm.load(sdm_file(settings.sdm)).mean)
     else:
-        points = landmarks.COUNTS.get(settings.landmarks, 0)
+        points = landmark_class(settings.landmarks).points
     if settings.align != "none":
         if not points:
             raise UsageError(
@@ -336,7 +338,7 @@ def _explained(writer: artefact.Writer, dataset: Dataset) -> Iterator[None]:
 
 def _device(settings: DetectAlign) -> str:
     """Where networks run. torch is asked only where there may be a GPU at all: to import it takes seconds."""
-    if not settings.needs_torch or not glob("/dev/nvidia[0-9]*") + glob("/dev/dxg"):
+    if not glob("/dev/nvidia[0-9]*") + glob("/dev/dxg") or not settings.needs_torch:
         return "cpu"
     import torch
 

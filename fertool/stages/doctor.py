@@ -9,8 +9,8 @@ from pathlib import Path
 
 from fertool import __version__, console
 from fertool.backbones import dlib_resnet
+from fertool.detectors import dlib_cnn
 from fertool.errors import DeviceError
-from fertool.faces import dlib_cnn
 from fertool.workspace import Workspace
 
 _PACKAGES = (

@@ -9,7 +9,7 @@ the same work by the libraries' own APIs, one image after the other: it reads th
 dlib for 68 points, the pose networks for one head, and OpenCV for the aligned face. Both run in turn, each in a fresh
 process and with its start counted, and the boxes are compared. Two sizes of the same work tell the start from the
 rate after it; the smaller one should keep all workers busy (16 images each). Images that detectors are
-shown enlarged or shrunk (see `faces.detect.view`) are so for both. Memory is what all processes of the stage hold
+shown enlarged or shrunk (see `detectors.base.view`) are so for both. Memory is what all processes of the stage hold
 together, shared pages counted once. Where other work shares the machine, the CPU's rows tell more than the clock's.
 `detectors` shows every image to dlib's own run of its CNN, to `dlib-cnn` and to MTCNN in turn, on one thread (and to
 the latter two on a GPU, where there is one), and tells how far the first two agree.
@@ -32,7 +32,11 @@ import numpy as np
 
 from fertool import artefact, console
 from fertool.datasets import open_dataset
-from fertool.faces import align, detect, pose
+from fertool.detectors import Options, make
+from fertool.detectors.base import Faces, doublings, from_rectangles, view
+from fertool.detectors.dlib_hog import DlibHog
+from fertool.detectors.mtcnn import Mtcnn
+from fertool.faces import align, pose
 from fertool.faces.images import read_image
 from fertool.faces.status import OK, SEVERAL
 from fertool.pretrained import dlib_dat
@@ -58,14 +62,14 @@ def loop(name: str, photos: str, limit: int, target: str) -> None:
         from facenet_pytorch import MTCNN
 
         net = MTCNN(keep_all=True)
-        smallest = detect.Mtcnn.smallest
+        smallest = Mtcnn.smallest
     else:
         net = dlib.get_frontal_face_detector()
-        smallest = detect.DlibHog.smallest
+        smallest = DlibHog.smallest
     found = []
     for row in rows:
         image = read_image(samples[int(row)].path)
-        shown = detect.view(image if image.ndim == 3 else np.repeat(image[..., None], 3, 2), smallest)
+        shown = view(image if image.ndim == 3 else np.repeat(image[..., None], 3, 2), smallest)
         if name == "mtcnn":
             boxes, _ = net.detect(shown.pixels)
             boxes = np.empty((0, 4)) if boxes is None else boxes
@@ -204,21 +208,21 @@ def detectors(photos: str, limit: int, size: tuple[int, int] | None, upsample: i
     import dlib
     import torch
 
-    from fertool.faces import dlib_cnn
+    from fertool.detectors import dlib_cnn
 
     torch.set_num_threads(1)
     own = dlib.cnn_face_detection_model_v1(str(dlib_dat.model_file(dlib_cnn.FILE)))
 
-    def dlibs_own(image: np.ndarray) -> detect.Faces:
-        shown = detect.view(image, dlib_cnn.DlibCnn.smallest)
-        found = own(np.ascontiguousarray(shown.pixels), detect.doublings(shown, upsample))
+    def dlibs_own(image: np.ndarray) -> Faces:
+        shown = view(image, dlib_cnn.DlibCnn.smallest)
+        found = own(np.ascontiguousarray(shown.pixels), doublings(shown, upsample))
         rectangles = [(f.rect.left(), f.rect.top(), f.rect.right(), f.rect.bottom()) for f in found]
-        return detect.from_rectangles(shown, rectangles, [f.confidence for f in found])
+        return from_rectangles(shown, rectangles, [f.confidence for f in found])
 
-    ways: dict[str, Callable[[np.ndarray], detect.Faces]] = {"dlib's own": dlibs_own}
+    ways: dict[str, Callable[[np.ndarray], Faces]] = {"dlib's own": dlibs_own}
     for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
         for name in ("dlib-cnn", "mtcnn"):
-            net = detect.make(name, upsample=upsample, device=device)
+            net = make(name, Options(upsample=upsample, device=device))
             ways[name if device == "cpu" else f"{name}, GPU"] = lambda image, net=net: next(iter(net.detect([image])))
     samples = open_dataset(photos).samples()
     images, answers = 0, {name: [] for name in ways}
@@ -261,7 +265,7 @@ def _letterbox(image: np.ndarray, width: int, height: int) -> np.ndarray:
     return cv2.copyMakeBorder(image, 0, down, 0, right, cv2.BORDER_REPLICATE)
 
 
-def _agreement(expected: list[detect.Faces], found: list[detect.Faces]) -> None:
+def _agreement(expected: list[Faces], found: list[Faces]) -> None:
     """Say how many faces of dlib's own run were found again, and how far boxes and scores are apart."""
     pixels, scores = [], []
     for theirs, ours in zip(expected, found, strict=True):

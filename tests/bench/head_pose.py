@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fertool import console
-from fertool.faces import detect, landmarks, pose, pose_net
+from fertool import console, detectors, landmarks
+from fertool.faces import pose, pose_net
 from fertool.faces.images import read_image
 from fertool.faces.pipeline import rgb
 
@@ -71,7 +71,7 @@ class Found:
 def rendered(heads: int, detectors: list[str]) -> None:
     from fertool.rendering.render import FaceSpec, render_face
 
-    placer, finders = landmarks.make("ert68"), {name: detect.make(name) for name in detectors}
+    placer, finders = landmarks.make("ert68"), {name: detectors.make(name) for name in detectors}
     found, marked, truth, learnt = {name: Found() for name in detectors}, [], [], []
     with console.progress("heads", heads, "heads") as advance:
         for i in range(heads):
@@ -118,7 +118,7 @@ def _errors(way: str, angles: np.ndarray, truth: np.ndarray) -> list[tuple]:
 
 
 def images(folder: Path, limit: int) -> None:
-    detector, placer = detect.make("mtcnn"), landmarks.make("ert68")
+    detector, placer = detectors.make("mtcnn"), landmarks.make("ert68")
     there = sorted(folder.glob("*.pts"))
     there = [there[i] for i in np.linspace(0, len(there) - 1, min(limit, len(there))).round().astype(int)]
     plain, mirrored, hand = Found(), Found(), []

@@ -23,10 +23,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fertool import console
+from fertool import console, detectors, landmarks
 from fertool.datasets import open_dataset, pts
 from fertool.errors import DataError
-from fertool.faces import detect, landmarks
 from fertool.faces.images import read_image
 from fertool.faces.pipeline import rgb
 from fertool.regions.points import five_points
@@ -69,10 +68,10 @@ def main() -> None:
     parse.add_argument("--limit", type=int, help="only the first so many images")
     args = parse.parse_args()
 
-    detector = detect.make(args.detector)
+    detector = detectors.make(args.detector)
     placers = {
         "ERT": landmarks.make("ert68"),
-        "SDM": landmarks.make("sdm", learnt=args.sdm),
+        "SDM": landmarks.make("sdm", landmarks.Options(sdm=args.sdm)),
         "MTCNN": landmarks.make("mtcnn5"),
     }
     errors: dict[tuple[str, str, int], list[float]] = {}

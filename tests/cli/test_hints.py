@@ -74,11 +74,17 @@ def model_fields() -> dict[str, list]:
 
 
 MODEL_FIELDS = model_fields()
-STAGE_FIELDS = {(stage, f.name): get_type_hints(cls)[f.name] for stage, cls in STAGES.items() for f in fields(cls)}
+STAGE_FIELDS = {
+    (stage, f.name): get_type_hints(cls, include_extras=True)[f.name]
+    for stage, cls in STAGES.items()
+    for f in fields(cls)
+}
 
 
 def choices(kind) -> set[str]:
     """The words that a setting's type allows; none where it allows any."""
+    if isinstance(kind, plugins.PluginName):
+        return set(kind.names)
     if get_origin(kind) is Literal:
         return set(map(str, get_args(kind)))
     return set().union(*(choices(part) for part in get_args(kind)))

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import torch
 
+from fertool.detectors import Options
+from fertool.detectors.base import Faces, view
+from fertool.detectors.dlib_cnn import FILE, DlibCnn
 from fertool.errors import OutOfMemoryError
-from fertool.faces import detect
-from fertool.faces.dlib_cnn import FILE, DlibCnn
 from fertool.faces.images import read_image
 from fertool.faces.pipeline import Finder
 from fertool.pretrained.dlib_dat import model_file
@@ -46,7 +47,7 @@ def dlibs_own():
     return dlib.cnn_face_detection_model_v1(str(model_file(FILE)))
 
 
-def assert_same(found: detect.Faces, expected) -> None:
+def assert_same(found: Faces, expected) -> None:
     """The faces of an image that is shown as it is, as dlib gives them: rectangles with first and last pixel."""
     corners = [(f.rect.left(), f.rect.top(), f.rect.right(), f.rect.bottom()) for f in expected]
     assert len(found) == len(expected) > 0
@@ -57,7 +58,7 @@ def assert_same(found: detect.Faces, expected) -> None:
 
 @pytest.mark.parametrize("upsample", [0, 1])
 def test_faces_are_those_of_dlib(group, dlibs_own, upsample):
-    (found,) = DlibCnn(upsample).detect([group])
+    (found,) = DlibCnn(Options(upsample=upsample)).detect([group])
     assert len(found) >= 3
     assert_same(found, dlibs_own(group, upsample))
 
@@ -66,12 +67,12 @@ def test_faces_are_those_of_dlib(group, dlibs_own, upsample):
 def test_faces_are_those_of_dlib_in_images_of_any_shape(images, dlibs_own, shape):
     """The levels of a pyramid lie elsewhere in each."""
     image = cv2.copyMakeBorder(images[4], 0, 300, 0, 300, cv2.BORDER_REPLICATE)[: shape[0], : shape[1]]
-    (found,) = DlibCnn(upsample=0).detect([image])
+    (found,) = DlibCnn(Options(upsample=0)).detect([image])
     assert_same(found, dlibs_own(np.ascontiguousarray(image), 0))
 
 
 def test_a_batch_gives_what_its_images_give_alone(images):
-    detector = DlibCnn(upsample=0)
+    detector = DlibCnn(Options(upsample=0))
     for together, image in zip(detector.detect(images), images, strict=True):
         (alone,) = detector.detect([image])
         assert (alone.boxes == together.boxes).all()
@@ -82,7 +83,7 @@ def test_small_images_are_enlarged(images, dlibs_own):
     small = [cv2.resize(image, (60, 60), interpolation=cv2.INTER_AREA) for image in images]
     found = 0
     for image, faces in zip(small, DlibCnn().detect(small), strict=True):
-        shown = detect.view(image, DlibCnn.smallest)
+        shown = view(image, DlibCnn.smallest)
         expected = [(f.rect.left() - 0.5, f.rect.top() - 0.5) for f in dlibs_own(shown.pixels, 0)]
         assert len(faces) == len(expected)
         assert np.abs(faces.boxes[:, :2] - shown.back(np.reshape(expected, (-1, 2)))).max(initial=0) < 1 / 2
@@ -91,7 +92,7 @@ def test_small_images_are_enlarged(images, dlibs_own):
 
 
 def test_too_little_memory_for_a_batch_halves_it(images):
-    detector = DlibCnn(upsample=0)
+    detector = DlibCnn(Options(upsample=0))
     expected = [faces.boxes for faces in detector.detect(images[:5])]
     sizes, room = [], 2
 

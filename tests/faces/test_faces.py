@@ -6,8 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
+from fertool import detectors, landmarks
+from fertool.detectors import base
+from fertool.detectors import mtcnn as mtcnn_file
 from fertool.errors import OutOfMemoryError, UsageError
-from fertool.faces import align, detect, landmarks, pose
+from fertool.faces import align, pose
 from fertool.faces.images import read_image
 from fertool.faces.mean_head import POINTS, rotation
 from fertool.regions.points import five_points
@@ -223,12 +226,12 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def mtcnn():
-    return detect.make("mtcnn")
+    return detectors.make("mtcnn")
 
 
 @pytest.mark.parametrize(("name", "share"), [("mtcnn", 0.9), ("dlib-hog", 0.8)])
 def test_detectors_find_faces_large_and_tiny(truth, name, share):
-    detector = detect.make(name)
+    detector = detectors.make(name)
     for side in (128, 48):
         right = 0
         for image, marks, _ in truth:
@@ -244,7 +247,7 @@ def test_detectors_find_faces_large_and_tiny(truth, name, share):
 
 def test_dlibs_cnn_finds_a_face(rendered_face):
     image, marks, _ = rendered_face
-    (faces,) = detect.make("dlib-cnn", upsample=0).detect([image])
+    (faces,) = detectors.make("dlib-cnn", detectors.Options(upsample=0)).detect([image])
     x0, y0, x1, y1 = faces.boxes[faces.largest()]
     assert (marks[30] > (x0, y0)).all()
     assert (marks[30] < (x1, y1)).all()
@@ -296,7 +299,7 @@ def test_no_memory_is_not_taken_for_no_face(truth, mtcnn):
 def test_of_equal_scores_the_last_box_stays_whatever_is_beside_it():
     boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 11], [50, 50, 60, 60]] * 20, dtype=float)
     scores = np.array([0.9, 0.9, 0.5] * 20)
-    assert detect._suppress(boxes, scores, 0.7, "Min").tolist() == [58, 59]
+    assert mtcnn_file._suppress(boxes, scores, 0.7, "Min").tolist() == [58, 59]
 
 
 def test_a_candidate_outside_of_the_photograph_is_no_face(rendered_face):
@@ -311,7 +314,7 @@ def test_a_candidate_outside_of_the_photograph_is_no_face(rendered_face):
             shift, score = self.net(x)
             return torch.full_like(shift, 50.0), torch.ones_like(score)
 
-    broken = detect.make("mtcnn")
+    broken = detectors.make("mtcnn")
     broken._net.pnet = Outside(broken._net.pnet)
     assert [len(faces) for faces in broken.detect([rendered_face[0]] * 2)] == [0, 0]
 
@@ -319,7 +322,7 @@ def test_a_candidate_outside_of_the_photograph_is_no_face(rendered_face):
 @pytest.mark.parametrize("shape", [(1, 1), (3, 90), (500, 5), (2000, 30)])
 @pytest.mark.parametrize("name", ["mtcnn", "dlib-hog", "dlib-cnn"])
 def test_odd_pictures_have_no_face(name, shape):
-    (faces,) = detect.make(name).detect([np.full((*shape, 3), 99, np.uint8)])
+    (faces,) = detectors.make(name).detect([np.full((*shape, 3), 99, np.uint8)])
     assert len(faces) == 0
     assert faces.boxes.shape == (0, 4)
 
@@ -327,8 +330,8 @@ def test_odd_pictures_have_no_face(name, shape):
 def test_a_view_leads_back_to_the_photograph():
     for height, width in ((48, 48), (30, 70), (300, 400), (2000, 3000)):
         x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-        shown = detect.view(np.dstack([x, y]).astype(np.float32), 96)
-        assert max(shown.pixels.shape) <= detect.LARGEST
+        shown = base.view(np.dstack([x, y]).astype(np.float32), 96)
+        assert max(shown.pixels.shape) <= base.LARGEST
         assert min(shown.pixels.shape[:2]) >= 96
         assert shown.enlarged == (height < 96)
         row, column = np.array(shown.pixels.shape[:2]) // 3

@@ -13,10 +13,12 @@ import pytest
 from fertool import artefact
 from fertool.datasets import open_dataset, pts
 from fertool.errors import ArtefactError, DataError, UsageError
-from fertool.faces import landmarks, sdm
-from fertool.faces.align import apply, invert
-from fertool.faces.landmarks import Sdm
+from fertool.faces import sdm
+from fertool.faces.align import apply, invert, similarity
 from fertool.faces.mean_head import POINTS
+from fertool.landmarks import Options
+from fertool.landmarks.base import square_of
+from fertool.landmarks.sdm import Sdm
 from fertool.regions.points import five_points
 from fertool.settings import DetectAlign, FitSdm
 from fertool.stages import detect_align, fit_sdm, inspect
@@ -85,7 +87,7 @@ def test_the_command_tells_how_well_it_learnt(learnt):
 
 def test_people_it_has_not_seen(learnt, rendered):
     """Starts are as far off as a detector's box; the landmarks found are much nearer than the mean shape there."""
-    placer, rng = Sdm(sdm.load(learnt[0])), np.random.default_rng(0)
+    placer, rng = Sdm(Options(sdm=learnt[0])), np.random.default_rng(0)
     cascade, start, found, truth = placer._cascade, [], [], []
     dataset = open_dataset(rendered)
     for sample in dataset.samples():
@@ -96,7 +98,7 @@ def test_people_it_has_not_seen(learnt, rendered):
         middle, side = marks.mean(axis=0) + rng.normal(0, 2, 2), np.ptp(marks, axis=0).max() * rng.uniform(0.9, 1.1)
         box = np.array([*(middle - side / 2), *(middle + side / 2)])
         found.append(placer.place(dataset.read(sample), box, None, "dlib-hog"))
-        laid = landmarks.similarity(landmarks._by_box(box, "dlib-hog"), placer._square)
+        laid = similarity(square_of(box, None, "dlib-hog"), placer._square)
         start.append(apply(invert(laid), cascade.mean))
         truth.append(marks)
     before, after = (sdm.error(np.array(p), np.array(truth)) for p in (start, found))
@@ -106,7 +108,7 @@ def test_people_it_has_not_seen(learnt, rendered):
 
 
 def test_a_turned_and_enlarged_photograph_makes_no_difference(learnt, rendered):
-    placer, dataset = Sdm(sdm.load(learnt[0])), open_dataset(rendered)
+    placer, dataset = Sdm(Options(sdm=learnt[0])), open_dataset(rendered)
     easy = [s for s in dataset.samples() if abs(s.extra["true_yaw"]) < 15 and not s.extra["true_occlusion"]][:6]
     apart = []
     for sample in easy:

@@ -9,13 +9,12 @@ import pytest
 import torch
 import toy
 
-from fertool import artefact
+from fertool import artefact, detectors
 from fertool.backbones import dlib_resnet
 from fertool.backbones.dlib_resnet import FILE as RECOGNITION
 from fertool.backbones.registry import BACKBONES
+from fertool.detectors.dlib_cnn import FILE as DETECTOR
 from fertool.errors import DeviceError, RecipeError
-from fertool.faces import detect
-from fertool.faces.dlib_cnn import FILE as DETECTOR
 from fertool.faces.images import read_image
 from fertool.models.registry import build_model, model_settings
 from fertool.pretrained import dlib_dat
@@ -162,12 +161,12 @@ def test_a_damaged_detector_is_an_error_and_doctor_says_how_to_mend_it(installed
     assert not {"dlib CNN detector", "dlib face recognition (--init dlib)"} & set(missing)
     path.write_bytes(whole[:-600] + bytes([whole[-600] ^ 1]) + whole[-599:])
     with pytest.raises(DeviceError, match="is damaged: its SHA-256"):
-        detect.make("dlib-cnn")
+        detectors.make("dlib-cnn")
     (damage,) = (m for m in doctor.summary(Workspace(tmp_path))["missing"] if DETECTOR in m["what"])
     assert damage["get"] == "pip install --force-reinstall face_recognition_models"
     shutil.copy(installed / RECOGNITION, path)
     with pytest.raises(DeviceError, match="holds another network than dlib's face detector"):
-        detect.make("dlib-cnn")
+        detectors.make("dlib-cnn")
 
 
 # ---------------------------------------------------------------------------------------------- backbone

@@ -9,10 +9,12 @@ import numpy as np
 import torch
 
 from fertool import artefact, console
+from fertool.detectors.base import Faces
+from fertool.detectors.none import whole
 from fertool.errors import ArtefactError, UsageError
-from fertool.faces import detect, landmarks
 from fertool.faces.media import Picture, Source
-from fertool.faces.pipeline import Cut, Finder, rgb, whole
+from fertool.faces.pipeline import Cut, Finder, rgb
+from fertool.landmarks.sdm import sdm_file
 from fertool.models.base import FerModel
 from fertool.regions.crops import WHOLE, boxes_of
 from fertool.settings import DetectAlign, Predict
@@ -102,7 +104,7 @@ class Looker:
         found = self._finder.find(colour)
         return (Seen(p, self._cut(p, c, f)) for p, c, f in zip(group, colour, found, strict=True))
 
-    def _cut(self, picture: Picture, colour: np.ndarray, found: detect.Faces) -> list[Face]:
+    def _cut(self, picture: Picture, colour: np.ndarray, found: Faces) -> list[Face]:
         made = []
         for i in sorted(range(len(found)), key=lambda i: -_area(found.boxes[i])):
             cut = self._finder.cut(picture.pixels, found.boxes[i], self._finder.marks(colour, found, i))
@@ -174,7 +176,7 @@ def faces_settings(trained: Trained, settings: Predict) -> DetectAlign:
         console.say(f"{data} ships landmarks; ert68 places them here")
         changes["landmarks"] = "ert68"
     if faces.landmarks == "sdm":
-        file = landmarks.sdm_file(settings.sdm)
+        file = sdm_file(settings.sdm)
         if artefact.read(file, "landmarks").digest != trained.prepared["sdm"]:
             raise ArtefactError(
                 f"{file} is not what placed the landmarks of the faces of {trained.name}",

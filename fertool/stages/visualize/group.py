@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fertool import console
+from fertool import console, detectors
 from fertool.artefact import Artefact
 from fertool.datasets.disk import pictures_below
 from fertool.errors import DataError, UsageError
-from fertool.faces import detect
 from fertool.faces.images import UnreadableImage, read_image
 from fertool.faces.pipeline import rgb
 from fertool.faces.status import OK, SEVERAL
@@ -43,7 +42,7 @@ def draw_group(runs: list[Run], settings: Visualize, subset: str | None) -> Draw
     faces = one.faces()
     network = open_network(one, faces)
     side = settings.face_side or usual_side(faces)
-    detector = detect.make(settings.detector, device=network.device.type)
+    detector = detectors.make(settings.detector, detectors.Options(device=network.device.type))
     shown = []
     for path in _paths(Path(settings.photos), settings):
         try:
