@@ -8,12 +8,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from fertool.backbones.base import InputSpec
+from fertool.settings import Settings
 
 _STEEP = 0.01  # slope of a sigmoid or softmax, at most 0.25, from which on it can still learn
 
@@ -58,6 +59,11 @@ class FerModel(nn.Module, ABC):
     """Base class of the networks that `train` and `eval` run.
 
     Attributes:
+        name: short name, for built-in networks the one that `fertool train` takes.
+        Settings: settings class of the network; its field `name` holds the reference to the class.
+        VARIANTS: baselines and ablations, name -> settings that differ.
+        CATALOGUE: (label, settings, number of classes) of the forms that `fertool models` sizes; empty: as it is.
+        paper: name of a file of published numbers, "" for none.
         input: what one view looks like.
         needs: what the model wants beside faces: "regions" (boxes from crop-regions: forward gets one view per box),
             "masks" (given["masks"] from make-masks), "groups" (given["groups"], the attribute groups from
@@ -79,6 +85,11 @@ class FerModel(nn.Module, ABC):
             writes -> how they begin here. The head comes along where it has as many classes.
     """
 
+    name: str = ""
+    Settings: type[Settings]
+    VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+    CATALOGUE: tuple[tuple[str, Mapping[str, Any], int], ...] = ()
+    paper: str = ""
     input: InputSpec
     needs: tuple[str, ...] = ()
     regions_used: tuple[int, ...] | None = None

@@ -21,7 +21,7 @@ def every_network() -> list[dict]:
     found = []
     for plugin in plugins.every("models"):
         cls = plugin.object
-        for label, values, classes in cls.CATALOGUE:
+        for label, values, classes in cls.CATALOGUE or ((plugin.name, {}, 7),):
             with torch.device("meta"):
                 net = build_model(model_settings({"name": plugin.reference, **values}), classes)
                 parts = net.parts()
