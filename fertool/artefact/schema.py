@@ -95,6 +95,7 @@ class _Faces(TypedDict, total=False):
     combined: list["_Combined"]
     types: list[str]
     severities: list[float]
+    plugins: dict[str, str]
 
 
 class _Combined(TypedDict):
@@ -118,6 +119,7 @@ class _Regions(TypedDict, total=False):
 
 
 class _Predictions(TypedDict, total=False):
+    plugins: dict[str, str]
     split: str
     weights: str
     precision: str
@@ -154,6 +156,7 @@ class _Run(TypedDict, total=False):
     variant: str
     model: _Model
     train: _Train
+    plugins: dict[str, str]
 
 
 _PARAMS: dict[str, Any] = {
@@ -168,7 +171,13 @@ _PARAMS: dict[str, Any] = {
 
 
 #: what a file of weights says of its network
-_NETWORK: dict[str, Any] = {"model": _Model, "classes": list[str], "prepared": _Prepared, "train": _Train}
+_NETWORK: dict[str, Any] = {
+    "model": _Model,
+    "classes": list[str],
+    "prepared": _Prepared,
+    "train": _Train,
+    "plugins": dict[str, str],
+}
 
 
 class _ParentFacts(TypedDict):

@@ -13,7 +13,7 @@ same command, or in the environment variable FERTOOL_PLUGINS (several separated 
 from there, never from an artefact. Installed entry points need no such permission.
 
 Beside the reference, artefacts store a digest of the file that the class is defined in (`digests`). A run whose
-network's file has changed since is used with a note that names both digests, see `note_change`; it is an error only if
+network's file has changed since is used with a note that names both digests, see `change`; it is an error only if
 the weights no longer fit. A training is continued with the same source only.
 """
 
@@ -166,34 +166,41 @@ class PluginName:
         return core_schema.no_info_after_validator_function(self.check, handler(source))
 
 
-def digests(**used: Plugin) -> dict[str, dict[str, str]]:
-    """Return {"plugins": {setting: digest of the source}} of the plugins that are not built in, {} if there are none.
+def digests(**used: Plugin | type) -> dict[str, dict[str, str]]:
+    """Return {"plugins": {setting: digest of the source}} of plugins, or their classes, that are not built in.
 
-    It belongs to the settings that an artefact stores, so that a changed source counts as another setting.
+    It belongs to the settings that an artefact stores, so that a changed source counts as another setting; {} where
+    all are built in.
     """
-    foreign = {setting: plugin.digest for setting, plugin in used.items() if plugin.digest}
+    classes = {setting: p.object if isinstance(p, Plugin) else p for setting, p in used.items()}
+    foreign = {setting: digest for setting, cls in classes.items() if (digest := sources.digest_of(cls))}
     return {"plugins": foreign} if foreign else {}
 
 
-def note_change(plugin: Plugin, stored: Mapping[str, str], setting: str, where: str) -> str:
-    """Print a note if the source of a plugin has changed since an artefact was made.
+def require_unchanged(plugin: Plugin, stored: Mapping[str, str], setting: str) -> None:
+    """Raise if the source of a plugin is not the stored one: in the processes of one piece of work it has to be.
+
+    Raises:
+        UsageError: it has changed.
+    """
+    if stored.get(setting, plugin.digest) != plugin.digest:
+        raise UsageError(f"the source of {plugin.reference} has changed since the command started", "start it again")
+
+
+def change(plugin: Plugin, stored: Mapping[str, str], setting: str, where: str) -> str:
+    """Return how the source of a plugin has changed since an artefact was made, "" if it has not.
 
     Args:
         plugin: as it is now.
         stored: digests by setting, as the artefact stores them.
         setting: that names the plugin.
         where: name of the artefact.
-
-    Returns:
-        the note without its first word, "" if nothing has changed.
     """
     before = stored.get(setting, plugin.digest)
     if before == plugin.digest:
         return ""
     was, now = (digest[:8] or "built in" for digest in (before, plugin.digest))
-    change = f"the source of {plugin.reference} has changed since {where} was made (was {was}, is {now})"
-    console.say(f"note: {change}")
-    return change
+    return f"the source of {plugin.reference} has changed since {where} was made (was {was}, is {now})"
 
 
 @cache

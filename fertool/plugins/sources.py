@@ -112,7 +112,9 @@ def import_errors(where: str, hint: str) -> Iterator[None]:
 
 
 def digest_of(cls: type) -> str:
-    """Return the digest of the file that defines a class, as it was when it was imported."""
+    """Return the digest of the file that defines a class, as it was when it was imported; "" for fertool's own."""
+    if cls.__module__.startswith("fertool.") and not cls.__module__.startswith(_PREFIX):
+        return ""
     path = getattr(sys.modules.get(cls.__module__), "__file__", None)
     if path is None:
         return ""

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fertool import artefact, console, locks, pool
+from fertool import artefact, console, locks, plugins, pool
 from fertool.artefact import Column, Parent
 from fertool.datasets.base import Dataset, Sample, Samples, some
+from fertool.detectors import detector_class
 from fertool.errors import (
     ArtefactError,
     DataError,
@@ -77,6 +78,8 @@ def run(
         samples = Samples(np.linspace(0, len(samples) - 1, limit).round().astype(int).tolist(), samples.__getitem__)
     listing = _Listing(dataset, samples, settings)
     params = {**_deciding(settings, dataset), "dataset": dataset.name, "limit": limit}
+    detector, landmarks = detector_class(settings.detector), landmark_class(settings.landmarks)
+    params |= plugins.digests(detector=detector, landmarks=landmarks, dataset=type(dataset))
     parents = [Parent("dataset", dataset.name, dataset.root.resolve().name, "", listing.digest)]
     if settings.landmarks == "sdm":
         parents.append(artefact.read(sdm_file(settings.sdm), "landmarks").as_parent("sdm"))

@@ -2,17 +2,17 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fertool import artefact
+from fertool import artefact, console, plugins
 from fertool.artefact import Artefact
 from fertool.artefact.schema import network_facts
-from fertool.errors import ArtefactError, DeviceError, FertoolError
+from fertool.errors import ArtefactError, DeviceError, FertoolError, UsageError
 from fertool.faces.align import TEMPLATES
 from fertool.models.base import FerModel
 from fertool.models.registry import build_model, model_settings
@@ -49,6 +49,7 @@ class Trained:
         digest: of the run.
         weights: which of its checkpoints this is, "last" or "best".
         tensors: the weights by name.
+        plugins: digest of the network's source, see `fertool.plugins.digests`.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Trained:
     digest: str
     weights: str
     tensors: Mapping[str, Tensor]
+    plugins: Mapping[str, str] = field(default_factory=dict)
 
     def network(self) -> FerModel:
         """Return the network with its weights, on the CPU, in eval mode.
@@ -68,10 +70,7 @@ class Trained:
             ArtefactError: the weights are those of another network.
         """
         net = build_model(self.model, len(self.classes), regions=len(self.region_names))
-        try:
-            net.load_state_dict(dict(self.tensors))
-        except RuntimeError as e:
-            raise ArtefactError(f"{self.name}: its weights do not fit {self.model.name}", "the file is damaged") from e
+        load_weights(net, self.tensors, self.name, self.plugins)
         return net.eval()
 
     @property
@@ -113,9 +112,52 @@ class Trained:
     def metadata(self) -> dict[str, str]:
         """Everything but the tensors, as text; of paths on this machine only the name."""
         kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "tensors"}
+        kept["plugins"] = dict(self.plugins)
         kept["model"] = self.model.as_dict()
         kept["train"] = {**self.train, "init": Path(self.train.get("init", "none")).name}
         return {k: v if isinstance(v, str) else json.dumps(v) for k, v in kept.items()}
+
+
+def network_settings(model: Mapping[str, Any], stored: Mapping[str, str], name: str) -> Any:
+    """Return the settings of a trained network; note if its source has changed since.
+
+    Args:
+        model: settings as stored.
+        stored: digest of its source, see `fertool.plugins.digests`.
+        name: of the run.
+    """
+    plugin = plugins.resolve("models", str(model.get("name")))
+    if change := plugins.change(plugin, stored, "model", name):
+        console.say(f"note: {change}")
+    return model_settings(dict(model))
+
+
+def load_weights(
+    net: FerModel,
+    tensors: Mapping[str, Tensor],
+    name: str,
+    stored: Mapping[str, str],
+    reason: tuple[str, str] = ("its weights are not those of its network", "the file is damaged"),
+) -> None:
+    """Load the weights of a run.
+
+    Args:
+        net: the network.
+        tensors: weights by name.
+        name: of the run.
+        stored: digest of the network's source, see `fertool.plugins.digests`.
+        reason: why they may not fit, and the hint, where the source is the same.
+
+    Raises:
+        ArtefactError: they do not fit.
+    """
+    try:
+        net.load_state_dict(dict(tensors))
+    except RuntimeError as e:
+        plugin = plugins.resolve("models", net.settings.name)
+        if change := plugins.change(plugin, stored, "model", name):
+            reason = (change, "evaluate it with the source it was trained with")
+        raise ArtefactError(f"the weights of {name} do not fit: {reason[0]}", reason[1]) from e
 
 
 def of_run(folder: Path, weights: str = "selected") -> Trained:
@@ -133,7 +175,7 @@ def of_run(folder: Path, weights: str = "selected") -> Trained:
     weights, tensors = checkpoint(run, weights)
     return Trained(
         name=folder.resolve().name,
-        model=model_settings(run.params["model"]),
+        model=network_settings(run.params["model"], run.params.get("plugins", {}), folder.resolve().name),
         classes=run.classes or (),
         prepared=run.info.get("prepared") or _beside(run, folder),
         train=run.params["train"],
@@ -141,6 +183,7 @@ def of_run(folder: Path, weights: str = "selected") -> Trained:
         digest=run.digest,
         weights=weights,
         tensors=tensors,
+        plugins=run.params.get("plugins", {}),
     )
 
 
@@ -185,11 +228,15 @@ def of_file(path: Path) -> Trained:
     """
     tensors, kept = read_tensors(path), read_metadata(path)
     try:
+        kept = {"plugins": "{}", **kept}  # which came later
         values = {f.name: kept[f.name] for f in fields(Trained) if f.name != "tensors"}
-        for name in ("model", "classes", "prepared", "train"):
+        for name in ("model", "classes", "prepared", "train", "plugins"):
             values[name] = network_facts(kept, name, str(path))
         made = Trained(**values, tensors=tensors)
-        return replace(made, model=model_settings(made.model), classes=tuple(map(str, made.classes)))
+        model = network_settings(made.model, made.plugins, made.name)
+        return replace(made, model=model, classes=tuple(map(str, made.classes)))
+    except UsageError:  # a plugin
+        raise
     except (KeyError, ValueError, TypeError, RecursionError, FertoolError) as e:
         raise DeviceError(
             f"{path} does not say of which network its weights are: {artefact.one_line(e)}",

@@ -6,16 +6,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fertool import artefact, console, locks
+from fertool import artefact, console, locks, plugins
 from fertool.artefact import Artefact
 from fertool.errors import ArtefactError, DataError, UsageError
 from fertool.evaluation.comparison import latency as paper_latency
 from fertool.faces.status import HAS_IMAGE
-from fertool.models.registry import build_model, model_class, model_settings
+from fertool.models.registry import build_model, model_class
 from fertool.regions.crops import random_boxes
 from fertool.settings import Evaluate
 from fertool.training import subjects
-from fertool.training.checkpoint import checkpoint
+from fertool.training.checkpoint import checkpoint, load_weights, network_settings
 from fertool.training.data import Pixels, fold_splits, random_crops, region_boxes
 from fertool.training.devices import Devices, describe, one_device
 from fertool.training.inference import infer, network_boxes, require_finite_outputs
@@ -56,6 +56,7 @@ def run(
     if subsets:
         inputs.append(subsets.as_parent())
     params = {k: v for k, v in settings.as_dict().items() if k in ("split", "weights", "precision")}
+    params |= plugins.digests(model=plugins.resolve("models", trained.params["model"]["name"]))
     if draw:
         params["draw"] = draw
     out = folder / _name(settings, faces, regions, draw)
@@ -80,9 +81,12 @@ def draws(
 
 def _predict(trained, folder, source, boxes_file, subsets, inputs, params, out, settings, devices, overwrite) -> None:
     if out.exists() and not overwrite:
-        old = artefact.read(out, "predictions").parent("run")
-        if old and old.digest != trained.digest:
+        old = artefact.read(out, "predictions")
+        if (run := old.parent("run")) and run.digest != trained.digest:
             console.say(f"{folder.name} has been trained on since {out.name} was made: predicting again")
+            overwrite = True
+        if old.params.get("plugins") != params.get("plugins"):
+            console.say(f"the network's source has changed since {out.name} was made: predicting again")
             overwrite = True
     if artefact.up_to_date(out, "predictions", params, inputs, overwrite=overwrite):
         return
@@ -157,16 +161,15 @@ def load_network(trained: Artefact, settings: Evaluate, devices: Devices, region
     Returns:
         (network, what to call [the network in the asked precision], device)
     """
-    model = model_settings(trained.params["model"])
+    name, stored = trained.path.parent.name, trained.params.get("plugins", {})
+    model = network_settings(trained.params["model"], stored, name)
     net = build_model(model, len(trained.classes or ()), regions=regions)
     _, weights = checkpoint(trained, settings.weights)
-    try:
-        net.load_state_dict(weights)
-    except RuntimeError as e:  # only with another number of regions: the rest comes from the run itself
-        raise ArtefactError(
-            f"{trained.path} was trained on another number of regions than {regions}, and its network cannot change it",
-            "evaluate it with the regions it was trained on",
-        ) from e
+    other_regions = (
+        f"it was trained on another number of regions than {regions}, and its network cannot change it",
+        "evaluate it with the regions it was trained on",
+    )
+    load_weights(net, weights, name, stored, other_regions)
     fabric = one_device(devices, settings.precision)
     net = net.eval().to(fabric.device, memory_format=torch.channels_last)
     return net, fabric.setup_module(net, move_to_device=False), fabric.device

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from fertool import artefact, console, locks
+from fertool import artefact, console, locks, plugins
 from fertool.errors import ArtefactError, RecipeError, Stopped, UsageError
 from fertool.models.base import Targets
 from fertool.models.registry import build_model, model_settings
@@ -131,7 +131,9 @@ def each_fold(settings: Train, folds: str | None, subsets: Path) -> list[Train]:
 
 def _folder(job: Job, workspace: Workspace, out: Path | None, resume: bool | None, overwrite: bool):
     """Where to train: (folder, go on?), or (None, run.h5) if there is nothing to do."""
-    name = job.params["model"]["name"] + (f"-{job.params['variant']}" if job.params["variant"] else "")
+    name = plugins.resolve("models", job.params["model"]["name"]).name + (
+        f"-{job.params['variant']}" if job.params["variant"] else ""
+    )
     if job.settings.fold is not None:
         name += f"-fold{job.settings.fold}"
     if out is not None:
@@ -215,6 +217,7 @@ def train_process(fabric, job: Job) -> tuple[bool, Path]:
     boxes = region_boxes(faces, used.get("regions"))
     torch.manual_seed(s.seed)
     model = model_settings(job.params["model"])
+    plugins.require_unchanged(plugins.resolve("models", model.name), job.params.get("plugins", {}), "model")
     net = build_model(model, len(faces.classes or ()), regions=boxes.shape[1])
     if job.part:
         try:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from fertool import artefact, console
+from fertool import artefact, console, plugins
 from fertool.artefact import Artefact
 from fertool.errors import ArtefactError, DataError, RecipeError, nearest
 from fertool.faces.status import HAS_IMAGE
@@ -112,6 +112,7 @@ def gather(
         "variant": variant,
         "train": {k: v for k, v in settings.as_dict().items() if k != "model"},
         "model": model.as_dict(),
+        **plugins.digests(model=plugins.resolve("models", model.name)),
     }
     inputs = [source.as_parent(), *(made.as_parent() for made in used.values()), *([init] if init else [])]
     return Job(
