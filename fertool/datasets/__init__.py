@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+from fertool import plugins
 from fertool.datasets.affectnet import AffectNet
 from fertool.datasets.base import Dataset, some
 from fertool.datasets.celeba import CelebA
@@ -24,7 +25,7 @@ from fertool.datasets.rendered import Rendered
 from fertool.datasets.sfew import Sfew
 from fertool.datasets.table import ENDINGS, Table, find_tables
 from fertool.datasets.tabular import header
-from fertool.errors import DataError, UsageError, nearest
+from fertool.errors import DataError, UsageError
 
 #: in the order in which they are recognised: what is named by its own files first
 DATASETS: tuple[type[Dataset], ...] = (
@@ -47,7 +48,7 @@ DATASETS: tuple[type[Dataset], ...] = (
 
 
 def get(name: str) -> type[Dataset]:
-    """Return the dataset of a name.
+    """Return the dataset of a name, or of a plugin, see `fertool.plugins`.
 
     Raises:
         UsageError: there is none, with the nearest name.
@@ -55,7 +56,8 @@ def get(name: str) -> type[Dataset]:
     for cls in DATASETS:
         if cls.name == name.lower():
             return cls
-    raise UsageError(f"there is no dataset {name!r}", nearest(name, [cls.name for cls in DATASETS]))
+    own: type[Dataset] = plugins.resolve("datasets", name).object
+    return own
 
 
 def recognise(root: Path | str) -> tuple[type[Dataset], str]:

@@ -1,0 +1,128 @@
+"""Detectors and datasets in files of the user's, in worker processes; networks whose source has changed."""
+
+from pathlib import Path
+
+import pytest
+import toy
+from commands import call, tell
+
+from fertool import artefact, plugins
+
+NETWORK = """
+from torch import nn
+from fertool.backbones.base import InputSpec
+from fertool.models.base import FerModel, Output
+from fertool.settings import Settings
+from dataclasses import dataclass
+
+@dataclass(frozen=True, kw_only=True)
+class MySettings(Settings):
+    name: str = "my-net"
+
+class MyNet(FerModel):
+    name = "my-net"
+    Settings = MySettings
+
+    def __init__(self, settings, classes, regions=1):
+        super().__init__()
+        self.settings, self.input = settings, InputSpec((16, 16))
+        self.classifier = nn.Sequential(nn.Flatten(), nn.Linear(768, classes))
+
+    def forward(self, views):
+        return Output(self.classifier(views[:, 0]))
+"""
+
+DETECTOR = """
+import numpy as np
+from fertool.detectors.base import Detector, Faces
+
+class Middle(Detector):
+    name = "middle"
+
+    def detect(self, images, boxes=()):
+        for image in images:
+            h, w = image.shape[:2]
+            yield Faces(np.array([[w / 4, h / 4, 3 * w / 4, 3 * h / 4]]), np.array([1.0]))
+"""
+
+DATASET = """
+from fertool.datasets.base import Dataset, Sample
+
+class Own(Dataset):
+    name = "own"
+    classes = ("neutral", "happiness")
+
+    @classmethod
+    def matches(cls, root):
+        return ""
+
+    def scan(self):
+        paths = sorted(self.root.glob("*.png"))
+        return [Sample(p.name, p, label=self.classes[i % 2], split="test") for i, p in enumerate(paths)], []
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working folder with plugins that nobody has named."""
+    for name, code in (("mynet", NETWORK), ("middle", DETECTOR), ("own", DATASET)):
+        (tmp_path / f"{name}.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    for variable in ("FERTOOL_PLUGINS", "FERTOOL_PLUGINS_MENTIONED"):
+        monkeypatch.setenv(variable, "")
+    return tmp_path
+
+
+def test_every_built_in_plugin_is_found_by_its_name():
+    for group in plugins.GROUPS:
+        for name in plugins.names(group):
+            assert plugins.resolve(group, name).object.name in (name, "")
+
+
+def test_dataset_and_detector_of_files_work_in_worker_processes(folder, monkeypatch):
+    import cv2
+    import numpy as np
+
+    (folder / "images").mkdir()
+    for i in range(3):
+        cv2.imwrite(str(folder / f"images/{i}.png"), np.full((40, 40, 3), 80 * i, np.uint8))
+    words = ("detect-align", "images", "--dataset", "own.py:Own", "--landmarks", "none", "--align", "none")
+    tell(*words, "--detector", str(folder / "middle.py") + ":Middle", "--size", 16, "--workers", 2, space="ws")
+    faces = artefact.read(folder / "ws/images/faces.h5", "faces")
+    assert faces["bbox"][:].tolist() == [[10, 10, 30, 30]] * 3
+    assert faces.params["detector"] == "middle.py:Middle", "without its folder"
+    assert set(faces.params["plugins"]) == {"detector", "dataset"}
+    assert len(set(np.asarray(faces["label"]))) == 2
+
+
+def test_two_processes_train_a_network_of_a_file(folder):
+    toy.write_faces(folder / "ws/toy")
+    words = ("train", "mynet.py:MyNet", "--gpus", 0, "--cpu-processes", 2, "--epochs", 1, "--batch", 16)
+    made = artefact.read(Path(tell(*words, space="ws")["run"]), "run")
+    assert made.params["model"]["name"] == "mynet.py:MyNet"
+    assert len(made.params["plugins"]["model"]) == 32
+    assert made.path.parent.name == "my-net-1"
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_changed_source_is_named_with_both_digests(folder, monkeypatch, fits):
+    toy.write_faces(folder / "ws/toy")
+    tell("train", "mynet.py:MyNet", "--gpus", 0, "--epochs", 1, "--batch", 16, space="ws")
+    (folder / "later").mkdir()
+    changed = NETWORK + "# later\n" if fits else NETWORK.replace("nn.Flatten(), ", "nn.Flatten(), nn.Identity(), ")
+    (folder / "later/mynet.py").write_text(changed)
+    monkeypatch.setenv("FERTOOL_PLUGINS_MENTIONED", "")
+    monkeypatch.setenv("FERTOOL_PLUGINS", "later/mynet.py:MyNet")
+    result = call("eval", "--gpus", 0, space="ws")
+    assert result.exit_code == (0 if fits else 3), result.output
+    if fits:
+        run = folder / "ws/toy/runs/my-net-1"
+        stored = [artefact.read(run / f"{kind}.h5").params["plugins"] for kind in ("run", "predictions")]
+        assert stored[0] != stored[1]
+    else:
+        assert "the source of mynet.py:MyNet has changed since my-net-1 was made (was" in result.output
+
+
+def test_paths_in_the_environment_may_hold_commas(folder, monkeypatch):
+    monkeypatch.setenv("FERTOOL_PLUGINS", "a,b/mynet.py:MyNet, pkg.mod:Net")
+    assert list(plugins.sources.listed()) == ["mynet.py:MyNet", "pkg.mod:Net"]
