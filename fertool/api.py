@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fertool import console
+from fertool import console, plugins
 from fertool import recipe as recipes
 from fertool.settings import Settings
 from fertool.workspace import Workspace, slug
@@ -47,6 +47,7 @@ def open(path: PathLike) -> "Artefact":
 
 def _settings(stage: str, settings: Settings | None, recipe: str | None, changes: Mapping[str, Any]) -> Any:
     """Return the settings of a stage: those given, else a recipe's, with some changed by name."""
+    plugins.allow_mentioned([changes])
     if settings is None:
         return recipes.load(recipe).settings(stage, changes)
     return recipes.build(type(settings), {**settings.as_dict(), **changes}, where=stage) if changes else settings
@@ -96,6 +97,7 @@ def detect_align(
     """
     from fertool.stages import detect_align as stage
 
+    plugins.allow_mentioned([dataset])
     used = _settings("detect-align", settings, recipe, changes)
     source = dataset_at(Path(path), dataset, images, used, recipe, workspace)
     target = Path(out) if out else Workspace(workspace).path(slug(name or Path(path).resolve().name), "faces")
@@ -259,6 +261,7 @@ def train(
     from fertool.stages import train as stage
     from fertool.training.devices import choose
 
+    plugins.allow_mentioned([network])
     space, faces = Workspace(workspace), _faces(data, workspace)
     chosen = recipes.of_training(network, recipe, faces)
     used = chosen.settings("train", changes) if settings is None else _settings("train", settings, None, changes)

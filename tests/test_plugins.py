@@ -6,6 +6,7 @@ import pytest
 import toy
 from commands import call, tell
 
+import fertool
 from fertool import artefact, plugins
 
 NETWORK = """
@@ -102,6 +103,12 @@ def test_two_processes_train_a_network_of_a_file(folder):
     assert made.params["model"]["name"] == "mynet.py:MyNet"
     assert len(made.params["plugins"]["model"]) == 32
     assert made.path.parent.name == "my-net-1"
+
+
+def test_python_api_takes_a_network_of_a_file(folder):
+    toy.write_faces(folder / "ws/toy")
+    run = fertool.train("mynet.py:MyNet", workspace="ws", gpus=0, epochs=1, global_batch=16)
+    assert run.name == "my-net-1"
 
 
 @pytest.mark.parametrize("fits", [True, False])
