@@ -134,7 +134,11 @@ class _Process:
         streams.prepare()
         console.configure(**self.console)
         try:
-            return self.work(fabric, *self.args)
+            result = self.work(fabric, *self.args)
+            # gloo's threads must have ended before the interpreter does, or it aborts
+            torch.distributed.barrier()
+            torch.distributed.destroy_process_group()
+            return result
         except Exception as e:
             if told := out_of_memory(e) or (e if isinstance(e, FertoolError) else None):
                 self.errors.put(told)
