@@ -14,7 +14,7 @@ def run(folder: Path, *, people: int, seed: int) -> dict:
     """Render faces into `folder`/rendered, walk the small RAN recipe on them, artefacts in `folder`/artefacts.
 
     Returns:
-        The facts of every stage, see `stages.walk`.
+        The facts of every stage, see `stages.run_recipe`.
     """
     console.say("These faces are rendered: they try the pipeline out, and their accuracies are no benchmark.\n\nrender")
     pictures = render.run(folder / "rendered", people=people, per_person=21, size=128, seed=seed, overwrite=False)

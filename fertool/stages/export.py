@@ -35,8 +35,8 @@ def run(
 ) -> list[Path]:
     """Write a network in some formats.
 
-    The ONNX graph takes faces as detect-align makes them and does the rest itself, see `training.portable`. It is run
-    in onnxruntime and compared with the network before it is kept.
+    The ONNX graph takes faces as detect-align makes them and does the rest itself, see `training.export_module`. It
+    is run in onnxruntime and compared with the network before it is kept.
 
     Args:
         out: folder; files are named as the run.

@@ -50,7 +50,7 @@ class Plan:
 def make_plan(
     recipe: Recipe, variants: tuple[str, ...], sets: tuple[str, ...], others: Mapping[str, Path], workspace: Workspace
 ) -> Plan:
-    """Return what `fertool run` has to do; see `stages.walk.run` for the arguments.
+    """Return what `fertool run` has to do; see `stages.run_recipe.run` for the arguments.
 
     Raises:
         RecipeError: no stages, an unknown setting, variant or recipe, or a dataset that no recipe uses.
