@@ -5,6 +5,7 @@ Two networks learn from CelebA whether a face has any of a group of attributes, 
 one tells them where eyes and mouth are; their class-activation maps do.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from fertool.backbones.base import InputSpec
 from fertool.backbones.dense import DenseTrunk
 from fertool.models.base import FerModel, Output, Targets
+from fertool.requirements import AttributeGroups
 from fertool.settings import Settings
 
 _FLAT = 1e-6  # a map that varies less than this says nothing about where
@@ -69,7 +71,7 @@ class Amg(FerModel):
     VARIANTS = {"amg": {}}
     CATALOGUE = (("AMG, both branches", {}, 2),)
 
-    needs = ("groups",)
+    requires = (AttributeGroups(),)
     classifies = False
     head = ()
 
@@ -90,6 +92,9 @@ class Amg(FerModel):
         for_eyes, for_mouth = (x[0::2], x[1::2]) if self.training else (x, x)
         (eyes, eyes_map), (mouth, mouth_map) = self.eyes(for_eyes), self.mouth(for_mouth)
         return Output(torch.stack([eyes, mouth], dim=1), {"eyes": eyes_map, "mouth": mouth_map})
+
+    def branches(self, given: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        return tuple(torch.nonzero(column >= 0)[:, 0] for column in given["groups"].T)
 
     def _groups(self, targets: Targets) -> Tensor:
         """(N, 2) what each branch should say of its face, -1 where it was not drawn for the branch."""

@@ -1,19 +1,20 @@
 """What a model is to the training loop: views in, an `Output` out, named loss terms.
 
-A model knows nothing of files. What it needs beside the faces (region boxes, masks, pairs, another trained network) it
-declares, and the stages see to it before anything heavy starts.
+A model knows nothing of files. What it requires beside the faces (region boxes, masks, pairs, another trained network)
+it declares, and the stages check it before anything heavy starts. How its attention is shown it declares, too.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fertool.backbones.base import InputSpec
+from fertool.requirements import Labels, Requirement, Selection
 from fertool.settings import Settings
 
 _STEEP = 0.01  # slope of a sigmoid or softmax, at most 0.25, from which on it can still learn
@@ -41,8 +42,7 @@ class Targets:
     Attributes:
         labels: (N,) int64 class indices.
         distributions: (N, classes) float label distributions, or None when training on one label per face.
-        given: further columns the model asked for in `FerModel.needs`, by name: "masks" (N, 8, h, w) uint8,
-            "groups" (N, 2) int8 with -1 for unknown.
+        given: further columns, by name: the targets of the requirements in `FerModel.requires`.
     """
 
     labels: Tensor
@@ -65,17 +65,16 @@ class FerModel(nn.Module, ABC):
         CATALOGUE: (label, settings, number of classes) of the forms that `fertool models` sizes; empty: as it is.
         paper: name of a file of published numbers, "" for none.
         input: what one view looks like.
-        needs: what the model wants beside faces: "regions" (boxes from crop-regions: forward gets one view per box),
-            "masks" (given["masks"] from make-masks), "groups" (given["groups"], the attribute groups from
-            make-masks; an epoch is their draw), "aligned" (faces that were brought to a template). Without "regions",
-            forward gets one view, the whole face.
+        requires: what the network requires beside the pixels, see `fertool.requirements`: one selection, which decides
+            what the faces' labels are (`Labels`, `Masks`, `AttributeGroups`, `Subjects`), and any others. Without
+            `Regions`, forward gets one view, the whole face.
         regions_used: which of the boxes forward wants, in order; None for all. May depend on `training`.
         pairs: None, or the share of pairs of one class: in training, faces then come in pairs, 2i and 2i + 1.
-        stands_on: the network that has to be trained before this one, which holds it, frozen, as an attribute of that
-            name; "" for none. The settings of its run are passed in as the setting `part`.
+        pretrained_part: the network that has to be trained before this one, which holds it, frozen, as an attribute of
+            that name; "" for none. The settings of its run are passed in as the setting `part`.
         classifies: whether the logits are expressions, which `eval` can score.
-        labels: what the label of a face is, its expression or its subject. A network that learns subjects gives
-            embeddings (N, backbone.features) for logits outside training, by which pairs of unseen people are verified.
+        verifies: whether the logits are embeddings (N, backbone.features) outside training, by which `eval` verifies
+            pairs of unseen people.
         metric: what `score` measures.
         gates: which outputs come out of a sigmoid or softmax and can saturate: names of attention, or "logits".
         head: how the names of the parameters begin that never come from another run: what depends on the classes.
@@ -91,12 +90,12 @@ class FerModel(nn.Module, ABC):
     CATALOGUE: tuple[tuple[str, Mapping[str, Any], int], ...] = ()
     paper: str = ""
     input: InputSpec
-    needs: tuple[str, ...] = ()
+    requires: tuple[Requirement, ...] = (Labels(),)
     regions_used: tuple[int, ...] | None = None
     pairs: float | None = None
-    stands_on: str = ""
+    pretrained_part: str = ""
     classifies: bool = True
-    labels: Literal["expression", "subject"] = "expression"
+    verifies: bool = False
     metric: str = "accuracy"
     gates: tuple[str, ...] = ()
     head: tuple[str, ...] = ("classifier.",)
@@ -140,7 +139,21 @@ class FerModel(nn.Module, ABC):
     @property
     def frozen(self) -> nn.Module | None:
         """Return the pretrained part."""
-        return getattr(self, self.stands_on) if self.stands_on else None
+        return getattr(self, self.pretrained_part) if self.pretrained_part else None
+
+    @property
+    def selection(self) -> Selection:
+        """Return the requirement that decides which faces are trained on, and their labels."""
+        return next(r for r in self.requires if isinstance(r, Selection))
+
+    def branches(self, given: Mapping[str, Tensor]) -> tuple[Tensor, ...] | None:
+        """Return the positions of the training faces that each branch of the network is trained on; None where every
+        face is for all of it.
+
+        Args:
+            given: as in `Targets`, of the training faces.
+        """
+        return None
 
     def train(self, mode: bool = True) -> "FerModel":
         """Set the mode as in torch; the pretrained part stays as it was trained, batch statistics included."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from fertool.backbones.registry import BackboneName, Pixels, build_backbone
 from fertool.models.base import FerModel, Output, Targets
+from fertool.requirements import Requirement, Subjects
 from fertool.settings import LARGEST, Settings
 
 
@@ -52,7 +53,7 @@ class Identity(FerModel):
     )
 
     classifies = False
-    labels = "subject"
+    verifies = True
     head = ("neck.", "classifier.")
 
     def __init__(self, settings: IdentitySettings, classes: int = 0, regions: int = 1):
@@ -61,6 +62,10 @@ class Identity(FerModel):
         self.backbone, self.input = build_backbone(s.name, s.backbone, s.pixels, s.size)
         self.neck = nn.BatchNorm1d(self.backbone.features)
         self.classifier = nn.Linear(self.backbone.features, s.subjects, bias=False)
+
+    @property
+    def requires(self) -> tuple[Requirement, ...]:
+        return (Subjects(self.settings.held_out),)
 
     @property
     def pretrained(self) -> str:

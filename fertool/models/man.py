@@ -90,7 +90,7 @@ class Man(FerModel):
         self.train()
 
     @property
-    def stands_on(self) -> str:
+    def pretrained_part(self) -> str:
         return "rasnet" if self.settings.block == "ma" else ""
 
     def parts(self) -> dict[str, nn.Module]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from fertool.backbones.registry import BackboneName, Pixels, build_backbone
 from fertool.models.base import FerModel, Output, Targets, classification_loss
+from fertool.requirements import Labels, Regions, Requirement
 from fertool.settings import Settings
 
 
@@ -110,8 +111,9 @@ class Ran(FerModel):
         return self.backbone.pretrained
 
     @property
-    def needs(self) -> tuple[str, ...]:
-        return () if self.settings.fusion == "none" and self.settings.region == 0 else ("regions",)
+    def requires(self) -> tuple[Requirement, ...]:
+        whole_face = self.settings.fusion == "none" and self.settings.region == 0
+        return (Labels(),) if whole_face else (Labels(), Regions())
 
     @property
     def regions_used(self) -> tuple[int, ...] | None:

@@ -15,6 +15,7 @@ from fertool.backbones.layers import xavier
 from fertool.backbones.registry import PIXELS
 from fertool.models.base import FerModel, Output, Targets
 from fertool.regions.masks import constant_masks
+from fertool.requirements import Masks
 from fertool.settings import Settings
 
 REGIONS, GRID = 8, 14
@@ -51,13 +52,11 @@ class RasNet(FerModel):
     VARIANTS = {"rasnet": {}}
     CATALOGUE = (("RASnet", {}, 7),)
 
-    needs = ("masks",)
+    requires = (Masks((REGIONS, GRID, GRID)),)
     classifies = False
     metric = "iou"
     gates = ("logits",)
     head = ()
-    #: regions, rows and columns of the masks it learns
-    mask_shape = (REGIONS, GRID, GRID)
 
     def __init__(self, settings: RasNetSettings, classes: int, regions: int = 1):
         super().__init__()

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from fertool.backbones.base import InputSpec
 from fertool.backbones.layers import he
 from fertool.models.base import FerModel, Output
+from fertool.requirements import Aligned, Labels, Requirement
 from fertool.settings import Settings
 
 _BLOCKS = ((16, 3), (32, 3), (64, 2), (128, 2))  # (channels, convolutions), each followed by 2×2 pooling; Table 2
@@ -92,8 +93,10 @@ class VaCnn(FerModel):
         self.features.apply(he)  # the paper does not say; with torch's own start ten layers leave no signal
 
     @property
-    def needs(self) -> tuple[str, ...]:
-        return ("aligned",) if self.settings.attention == "symmetric" else ()
+    def requires(self) -> tuple[Requirement, ...]:
+        if self.settings.attention != "symmetric":
+            return (Labels(),)
+        return Labels(), Aligned("symmetric attention", "train with --set train.model.attention=free")
 
     def forward(self, views: Tensor) -> Output:
         """(N, 1, 1, H, W) -> Output with attention map (N, H/16, W/16), which sums to 1. H and W are free, but for

@@ -108,7 +108,7 @@ class WsLgrn(FerModel):
         return "gfe.relu" if self.settings.use_global else "lfe.relu"
 
     @property
-    def stands_on(self) -> str:
+    def pretrained_part(self) -> str:
         return "amg" if self.settings.use_local else ""
 
     def parts(self) -> dict[str, nn.Module]:

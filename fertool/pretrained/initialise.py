@@ -100,7 +100,7 @@ def init_weights(net: FerModel, init: str) -> Match | None:
         if whole := _released(net, tensors):
             return _fill(net, whole, f"{init} (the released network)", skip=())
         return _fill(trunk, tensors, init, skip=("fc.", "fc7", "fc8", "classifier."))
-    return _fill(net, tensors, init, skip=(*net.head, *([f"{net.stands_on}."] if net.stands_on else [])))
+    return _fill(net, tensors, init, skip=(*net.head, *([f"{net.pretrained_part}."] if net.pretrained_part else [])))
 
 
 def _released(net: FerModel, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

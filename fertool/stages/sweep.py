@@ -132,7 +132,7 @@ def run(
     if trained and not all(p.regions and not any(k.startswith("train.") for k in p.values) for p in series):
         raise UsageError("a finished run can only be scored on other regions", "vary crop-regions, or leave out --run")
     models = [read(trained / "run.h5", "run").params["model"]] if trained else [p.train.model for p in series]
-    if learnt := [m["name"] for m in models if model_class(m["name"]).labels == "subject"]:
+    if learnt := [m["name"] for m in models if model_class(m["name"]).verifies]:
         raise UsageError(
             f"{learnt[0]} learns subjects, and a sweep scores expressions",
             "train each value with fertool train, and eval the runs together",

@@ -11,8 +11,8 @@ from fertool import artefact
 from fertool.artefact import Artefact
 from fertool.errors import FertoolError
 from fertool.pretrained.initialise import read_metadata
+from fertool.requirements.rows import fold_count
 from fertool.settings import Train
-from fertool.training.data import fold_count
 
 
 def record(

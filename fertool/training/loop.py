@@ -18,11 +18,13 @@ from torch import Tensor
 from fertool import console
 from fertool.artefact import Artefact
 from fertool.errors import ArtefactError, DataError
-from fertool.evaluation.verification import draw_pairs, verify
+from fertool.evaluation.verification import verify
 from fertool.models.base import FerModel, Targets
 from fertool.pretrained.files import require_finite
+from fertool.requirements.rows import Rows
 from fertool.settings import Evaluate, Train
-from fertool.training.data import Pixels, Rows
+from fertool.subsets.pairs import draw_pairs
+from fertool.training.data import Pixels
 from fertool.training.devices import on_any
 from fertool.training.divergence import Watch
 from fertool.training.inference import infer, network_boxes
@@ -45,7 +47,7 @@ class Data:
         boxes: (rows, K, 4) region boxes of every row of the faces file.
         crops: how regions are drawn anew in every iteration; None: those of `boxes`, which serve for validation in any
             case.
-        given: what `FerModel.needs` asks for, for every row.
+        given: the targets of `FerModel.requires`, for every row.
         tracked: rows whose attention is kept as training goes on.
         constant: score on `val` of the best output that is the same for every face, if there is one to compare with.
     """
@@ -85,9 +87,7 @@ def make_augmentation(s: Train) -> Augmentation:
 
 def make_epochs(net: FerModel, data: Data, s: Train) -> Epochs:
     """Return the samples of this network's epochs."""
-    branches = None
-    if "groups" in data.given:
-        branches = tuple(torch.nonzero(column >= 0)[:, 0] for column in data.given["groups"][data.train.index].T)
+    branches = net.branches({name: column[data.train.index] for name, column in data.given.items()})
     versions = make_augmentation(s).versions if s.expand else 1
     return Epochs(data.train.labels, s.seed, s.oversample, versions, net.pairs, branches)
 
@@ -312,7 +312,7 @@ def _end_epoch(fabric, net, data: Data, s: Train, progress: Progress, best: dict
 def validate(fabric: Fabric, net: FerModel, data: Data, batch: int, progress: Progress, watch: Watch) -> float:
     """Mean score of the validation rows, each counted once whatever the number of devices.
 
-    A network that learns subjects is scored by verifying pairs of these rows, the same after every epoch.
+    A network that verifies is scored by verifying pairs of these rows, the same after every epoch.
 
     The network itself is called and not its wrapper for several devices, whose processes must all call it equally
     often: here one may have no row at all.
@@ -320,7 +320,7 @@ def validate(fabric: Fabric, net: FerModel, data: Data, batch: int, progress: Pr
     Raises:
         NotFiniteError: an output is NaN or infinite.
     """
-    if net.labels == "subject":
+    if net.verifies:
         return _verification(fabric, net, data, batch, progress, watch)
     mine = torch.arange(fabric.global_rank, len(data.val), fabric.world_size)
     counts = torch.zeros(2, device=fabric.device)  # scores, and outputs that are not finite

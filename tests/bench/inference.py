@@ -14,6 +14,7 @@ from side_by_side import Way, every, ratio, take_turns
 
 from fertool import console
 from fertool.models.registry import build_model, model_settings
+from fertool.requirements import Regions
 
 LAYOUTS = {"channels last": torch.channels_last, "usual": torch.contiguous_format}
 
@@ -22,7 +23,7 @@ def forward(name: str, layout: str, batch: int, device: str, bf16: bool):
     """A function that gives the logits of random faces."""
     torch.manual_seed(0)
     net = build_model(model_settings({"name": name}), 7).eval().to(device, memory_format=LAYOUTS[layout])
-    views = torch.rand(batch, 6 if "regions" in net.needs else 1, net.input.channels, *net.input.size, device=device)
+    views = torch.rand(batch, 6 if Regions() in net.requires else 1, net.input.channels, *net.input.size, device=device)
 
     @torch.inference_mode()
     def run():

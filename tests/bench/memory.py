@@ -26,6 +26,7 @@ def step(name: str, batch: int, device: str) -> int:
 
     from fertool.models.base import Targets
     from fertool.models.registry import build_model, model_settings
+    from fertool.requirements import AttributeGroups, Regions
     from fertool.training.loop import make_optimizer
 
     s = recipe.load(name).settings("train")
@@ -33,8 +34,10 @@ def step(name: str, batch: int, device: str) -> int:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     net = build_model(model_settings(s.model), 7).to(device, memory_format=torch.channels_last)
     net.train()
-    faces = batch * (2 if net.pairs is not None or "groups" in net.needs else 1)
-    views = torch.randn(faces, 6 if "regions" in net.needs else 1, net.input.channels, *net.input.size, device=device)
+    faces = batch * (2 if net.pairs is not None or isinstance(net.selection, AttributeGroups) else 1)
+    views = torch.randn(
+        faces, 6 if Regions() in net.requires else 1, net.input.channels, *net.input.size, device=device
+    )
     given = {"masks": torch.zeros(faces, 8, 14, 14), "groups": torch.arange(2 * faces).view(faces, 2) % 2}
     targets = Targets(torch.arange(faces, device=device) % 7, given={k: v.byte().to(device) for k, v in given.items()})
     optimizer = make_optimizer(net, s)

@@ -36,9 +36,10 @@ from fertool.labels import PROTOCOLS
 from fertool.models.base import Targets
 from fertool.models.ran import Ran, RanSettings
 from fertool.regions.crops import fixed_boxes
+from fertool.requirements.rows import Rows
 from fertool.settings import Train
 from fertool.training import loop
-from fertool.training.data import Pixels, Rows
+from fertool.training.data import Pixels
 from fertool.training.devices import Devices, start
 from fertool.training.run_file import Progress
 from fertool.training.transforms import sample_views, view_transforms

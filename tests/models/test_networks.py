@@ -19,6 +19,7 @@ from fertool.models.registry import build_model, model_settings
 from fertool.models.ws_lgrn import contrastive_loss
 from fertool.regions.attributes import GROUPS, attribute_groups, draw
 from fertool.regions.patches import patch_side, patch_starts
+from fertool.requirements import Aligned
 from fertool.stages.list_models import count, every_network
 
 SMALL = {
@@ -118,8 +119,8 @@ def test_every_learnt_parameter_learns(name, variant):
     assert learnt
     assert all(p.grad is not None for p in learnt.values())
     held = [k for k, p in net.named_parameters() if not p.requires_grad]
-    assert bool(held) == bool(net.stands_on)
-    assert all(k.startswith(net.stands_on + ".") for k in held)
+    assert bool(held) == bool(net.pretrained_part)
+    assert all(k.startswith(net.pretrained_part + ".") for k in held)
 
 
 #: losses of networks with fresh weights, as they were when their equations were checked
@@ -167,7 +168,7 @@ def test_a_face_is_judged_alone(name, variant):
 
 
 @pytest.mark.parametrize(("name", "part"), [("man", "rasnet"), ("ws-lgrn", "amg")])
-def test_what_a_network_stands_on_never_changes(name, part):
+def test_the_pretrained_part_never_changes(name, part):
     net = network(name)
     net.train()
     frozen, before = getattr(net, part), digest(getattr(net, part))
@@ -249,7 +250,7 @@ def test_symmetric_attention():
     b = net(views(net)).attention["map"]
     assert torch.allclose(b, b.flip(2))
     assert torch.allclose(b.sum(dim=(1, 2)), torch.ones(2))
-    assert net.needs == ("aligned",)
+    assert any(isinstance(r, Aligned) for r in net.requires)
     literal = network("va-cnn", "attention-symmetric", sym_norm="paper").eval()
     total = literal._weights(5 * torch.randn(2, 128, 9, 7)).sum(dim=(1, 2, 3))
     assert (total < 0.99).all(), "Eq. 5 as printed does not sum to 1"

@@ -11,6 +11,7 @@ from fertool.backbones.registry import BACKBONES, IMAGENET
 from fertool.models.base import Output, Targets, classification_loss
 from fertool.models.ran import Ran, RanSettings, region_biased_loss
 from fertool.models.registry import build_model, model_settings
+from fertool.requirements import Regions
 
 
 def count(net: nn.Module) -> int:
@@ -191,20 +192,20 @@ def test_baselines_classify_what_they_say(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("variant", "training", "used", "needs"),
+    ("variant", "training", "used", "crops"),
     [
-        ("ran", True, None, ("regions",)),
-        ("baseline", True, (0,), ()),
-        ("region-3", True, (3,), ("regions",)),
-        ("concat", False, None, ("regions",)),
-        ("aug", True, None, ("regions",)),
-        ("aug", False, (0,), ("regions",)),
+        ("ran", True, None, True),
+        ("baseline", True, (0,), False),
+        ("region-3", True, (3,), True),
+        ("concat", False, None, True),
+        ("aug", True, None, True),
+        ("aug", False, (0,), True),
     ],
 )
-def test_regions_that_are_used(monkeypatch, variant, training, used, needs):
+def test_regions_that_are_used(monkeypatch, variant, training, used, crops):
     net = ran(monkeypatch, variant).train(training)
     assert net.regions_used == used
-    assert net.needs == needs
+    assert (Regions() in net.requires) == crops
 
 
 def test_augmented_training_learns_every_region_as_a_picture(monkeypatch):

@@ -146,7 +146,7 @@ def test_cross_validation_from_the_command_line(space, tmp_path):
         assert [row["fold"] for row in csv.DictReader(file)] == ["0", "1", "2", "pooled", "fold mean"]
 
 
-def test_every_fold_stands_on_a_part_that_has_not_seen_it(tmp_path):
+def test_pretrained_part_of_every_fold_was_trained_without_it(tmp_path):
     marks = np.array([[9.1, 10.7], [21.9, 10.7], [15.5, 18], [11, 24], [20, 24]], "f4")
     columns = {"subject": people(8, 3), "split": np.full(24, "", dtype=object)}
     toy.write_faces(tmp_path / "toy", train=24, test=0, landmarks=np.repeat(marks[None], 24, axis=0), **columns)

@@ -11,10 +11,11 @@ from typer.testing import CliRunner
 from fertool import artefact, cli
 from fertool.datasets import open_dataset
 from fertool.errors import DataError
-from fertool.evaluation.verification import best_threshold, draw_pairs, roc_auc, verify
+from fertool.evaluation.verification import best_threshold, roc_auc, verify
 from fertool.models.identity import add_margin
 from fertool.models.registry import build_model, model_settings
 from fertool.pretrained.initialise import init_source, init_weights
+from fertool.subsets.pairs import draw_pairs
 from tests.commands import call, tell
 from tests.toy import write_faces
 

@@ -13,10 +13,11 @@ from fertool.evaluation.comparison import latency as paper_latency
 from fertool.faces.status import HAS_IMAGE
 from fertool.models.registry import build_model, model_class
 from fertool.regions.crops import random_boxes
+from fertool.requirements import subjects
+from fertool.requirements.rows import fold_splits
 from fertool.settings import Evaluate
-from fertool.training import subjects
 from fertool.training.checkpoint import checkpoint, load_weights, network_settings
-from fertool.training.data import Pixels, fold_splits, random_crops, region_boxes
+from fertool.training.data import Pixels, random_crops, region_boxes
 from fertool.training.devices import Devices, describe, one_device
 from fertool.training.inference import infer, network_boxes, require_finite_outputs
 from fertool.training.sampling import mixed_seed
@@ -94,7 +95,7 @@ def _predict(trained, folder, source, boxes_file, subsets, inputs, params, out, 
         if parent:
             parent.verify()
     subjects = None
-    if model_class(trained.params["model"]["name"]).labels == "subject":
+    if model_class(trained.params["model"]["name"]).verifies:
         rows, subjects = _unseen(trained, source, subsets, settings.split)
         labels = np.full(len(rows), -1, np.int16)
     else:
@@ -144,7 +145,7 @@ def predictions_of(folder: Path) -> Path | None:
 def _check_classifies(trained: Artefact, folder: Path) -> None:
     name = trained.params["model"]["name"]
     cls = model_class(name)
-    if not cls.classifies and cls.labels == "expression":
+    if not (cls.classifies or cls.verifies):
         history = trained.group("history")
         scores, constant = (history.get(f"{k}_{cls.metric}", ()) for k in ("val", "constant"))
         beside = f" (a constant output reaches {100 * constant[-1]:.1f} %)" if len(constant) else ""

@@ -9,9 +9,10 @@ import numpy as np
 from fertool import artefact, console
 from fertool.errors import DataError, UsageError
 from fertool.evaluation import tables
-from fertool.evaluation.verification import CHANCE, draw_pairs, verify
+from fertool.evaluation.verification import CHANCE, verify
 from fertool.models.registry import model_class
 from fertool.settings import Evaluate
+from fertool.subsets.pairs import draw_pairs
 
 
 def applies(folders: list[Path]) -> bool:
@@ -20,11 +21,11 @@ def applies(folders: list[Path]) -> bool:
     Raises:
         UsageError: some did and some did not.
     """
-    kinds = {model_class(artefact.read(f / "run.h5", "run").params["model"]["name"]).labels for f in folders}
+    kinds = {model_class(artefact.read(f / "run.h5", "run").params["model"]["name"]).verifies for f in folders}
     if len(kinds) > 1:
         names = ", ".join(f.name for f in folders)
         raise UsageError(f"of {names}, some learnt expressions and some subjects", "eval them one by one")
-    return kinds == {"subject"}
+    return kinds == {True}
 
 
 def run(predictions: Mapping[str, Path], *, settings: Evaluate, csv: Path | None = None) -> dict:

@@ -10,10 +10,10 @@ from fertool import artefact, console
 from fertool.artefact import Artefact
 from fertool.errors import ArtefactError, UsageError
 from fertool.evaluation import comparison, folds, paper_results, score, setups, tables
+from fertool.requirements.rows import fold_count
 from fertool.settings import Evaluate
 from fertool.stages import evaluate
 from fertool.stages.train import LAST_EPOCHS
-from fertool.training.data import fold_count
 from fertool.training.devices import Devices
 from fertool.workspace import Workspace
 

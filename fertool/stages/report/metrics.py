@@ -41,7 +41,7 @@ def facts(run: Run, settings: Report) -> dict:
     last = trained
     if about["classifies"]:
         last = _scored(about, run, trained, settings)
-    elif model_class(model).labels == "subject":
+    elif model_class(model).verifies:
         if path := predictions_of(run.folder):
             last = artefact.read(path, "predictions")
             last.require_parent(trained)

@@ -14,18 +14,14 @@ from fertool.models.base import Targets
 from fertool.models.registry import build_model, model_settings
 from fertool.pretrained.files import read_tensors
 from fertool.pretrained.initialise import init_weights
+from fertool.requirements import Inputs
+from fertool.requirements.rows import fold_count
 from fertool.settings import Train
-from fertool.stages.train.inputs import Job, gather, tracked_rows, train_rows, val_rows
+from fertool.stages.train.inputs import Job, gather, tracked_rows
 from fertool.training import lineage
 from fertool.training.batchnorm import synchronise
 from fertool.training.checkpoint import preparation
-from fertool.training.data import (
-    Pixels,
-    fold_count,
-    given_columns,
-    random_crops,
-    region_boxes,
-)
+from fertool.training.data import Pixels, random_crops, region_boxes
 from fertool.training.devices import Devices, start
 from fertool.training.loop import Data, fit
 from fertool.training.run_file import RunFile
@@ -182,9 +178,8 @@ def _is_named(folder: str, name: str) -> bool:
 
 def _verify(job: Job) -> None:
     """Read the inputs whole, once, before anything heavy starts: a damaged one must not be learnt from."""
-    for path in (job.faces, job.regions, job.subsets, job.masks):
-        if path:
-            artefact.read(path).verify()
+    for path in (job.faces, *job.files.values()):
+        artefact.read(path).verify()
 
 
 def _start(job: Job, devices: Devices) -> Path:
@@ -212,8 +207,8 @@ def train_process(fabric, job: Job) -> tuple[bool, Path]:
     """
     s = job.settings
     faces = artefact.read(job.faces, "faces")
-    files = {"regions": job.regions, "subsets": job.subsets, "masks": job.masks}
-    used = {kind: artefact.read(path, kind) for kind, path in files.items() if path}
+    used = {kind: artefact.read(path, kind) for kind, path in job.files.items()}
+    inputs = Inputs(faces, s, used)
     boxes = region_boxes(faces, used.get("regions"))
     torch.manual_seed(s.seed)
     model = model_settings(job.params["model"])
@@ -227,11 +222,11 @@ def train_process(fabric, job: Job) -> tuple[bool, Path]:
     if not job.resume and (match := init_weights(net, s.init)):
         console.say(f"weights from {match}")
     net = synchronise(net, fabric.device)
-    train, val = train_rows(net, faces, s, used), val_rows(net, faces, s, used)
+    train, val = net.selection.train_rows(inputs), net.selection.val_rows(inputs)
     tracked = tracked_rows(faces, s)
     _say_start(fabric, job, len(train), len(val), net)
     wanted = torch.cat([train.index, val.index, tracked]).unique()
-    given = given_columns(used["masks"], net.needs) if "masks" in used else {}
+    given = {name: column for r in net.requires for name, column in r.targets(inputs).items()}
     pixels = Pixels(faces["images"], wanted, fabric.device, s.cache)
     constant = net.constant_score(
         *(Targets(r.labels, given={k: v[r.index] for k, v in given.items()}) for r in (train, val))
@@ -242,7 +237,7 @@ def train_process(fabric, job: Job) -> tuple[bool, Path]:
     previous = artefact.read(job.run, "run") if job.resume else None
     init = previous and previous.info.get("lineage", {}).get("init")
     made_from = lineage.record(s, faces, train.index.numpy(), used, job.part, init)
-    classes = faces.classes or () if net.labels == "expression" else ()  # people are counted, not named
+    classes = () if net.verifies else faces.classes or ()  # people are counted, not named
     out = RunFile(job.run, job.params, job.inputs, classes, s.seed, prepared, made_from)
     return fit(fabric, net, data, s, out, previous), job.run
 

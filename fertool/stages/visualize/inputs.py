@@ -35,7 +35,7 @@ class Run:
         return artefact.read(self.folder.parent.parent / "faces.h5", "faces")
 
     def predictions(self, faces: Artefact) -> Artefact:
-        if model_class(self.run().params["model"]["name"]).labels == "subject":
+        if model_class(self.run().params["model"]["name"]).verifies:
             raise UsageError(
                 f"{self.name} learnt subjects: there are no predictions of expressions to draw",
                 f"run: fertool eval --run {self.folder}; or draw its curves",

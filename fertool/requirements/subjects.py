@@ -1,7 +1,9 @@
-"""Whose faces a run learns to tell apart, and whose it is tested on: never the same people's."""
+"""Networks that learn to tell people apart: whose faces they are trained on, and whose they are tested on, never the
+same people's.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,39 @@ import torch
 from fertool import console
 from fertool.artefact import Artefact
 from fertool.errors import DataError
-from fertool.evaluation.verification import draw_pairs
 from fertool.faces.status import HAS_IMAGE
-from fertool.training.data import Rows, fold_splits
+from fertool.requirements.base import FOLDS, Inputs, NeededFile, Selection
+from fertool.requirements.rows import Rows, fold_splits
+from fertool.settings import Train
+from fertool.subsets.pairs import draw_pairs
+
+
+@dataclass(frozen=True)
+class Subjects(Selection):
+    """Whose face each is, for a network that learns to tell people apart; its setting `subjects` counts them.
+
+    Attributes:
+        held_out: share of the people that are tested on where the faces have no splits.
+    """
+
+    held_out: float
+
+    def files(self, settings: Train) -> tuple[NeededFile, ...]:
+        return () if settings.fold is None else (FOLDS,)
+
+    def settle(self, model: Any, inputs: Inputs) -> Any:
+        found = self._people(inputs)
+        _say(found, inputs.val_split)
+        return replace(model, subjects=len(found.train.labels.unique()))
+
+    def train_rows(self, inputs: Inputs) -> Rows:
+        return self._people(inputs).train
+
+    def val_rows(self, inputs: Inputs) -> Rows:
+        return _enough_to_verify(self._people(inputs).test)
+
+    def _people(self, inputs: Inputs) -> "People":
+        return people(inputs.faces, inputs.settings.as_dict(), self.held_out, inputs.val_split, inputs.subsets)
 
 
 @dataclass(frozen=True)
@@ -96,13 +128,13 @@ def _rows(subject: np.ndarray, keep: np.ndarray) -> Rows:
     return Rows(torch.from_numpy(index), torch.from_numpy(label.astype(np.int64)))
 
 
-def enough_to_verify(rows: Rows) -> Rows:
+def _enough_to_verify(rows: Rows) -> Rows:
     """Return the rows; none of them if their faces make too few pairs."""
     pairs, _ = draw_pairs(rows.labels.numpy(), 20)
     return rows if len(pairs) else Rows(rows.index[:0], rows.labels[:0])
 
 
-def say(found: People, split: str) -> None:
+def _say(found: People, split: str) -> None:
     """Print who is trained on, who is tested on, and who is left out."""
     trained, tested = (len(rows.labels.unique()) for rows in (found.train, found.test))
     console.say(f"{trained:,} people to train on, {tested:,} others in {split}")
@@ -110,7 +142,7 @@ def say(found: People, split: str) -> None:
         console.say(f"note: {found.single:,} {_people(found.single)} with one face are left out of the training")
     if found.known:
         console.say(f"note: {found.known:,} {_people(found.known)} in {split} are trained on, and not verified")
-    if not len(enough_to_verify(found.test)):
+    if not len(_enough_to_verify(found.test)):
         console.say(f"note: the unseen people in {split} have too few faces for verification: 20 pairs are needed")
 
 
