@@ -8,41 +8,10 @@ from matplotlib.figure import Figure
 from fertool.figures import style
 from fertool.figures.region_weights import grid
 from fertool.figures.sheet import Sheet
-from fertool.regions.patches import patch_side, patch_starts
 
 _LABEL = 0.85  # inches left of the faces for the classes
 _CELL = 0.85
 _MAP = "inferno"
-
-
-def maps(attention: Mapping[str, np.ndarray], model: Mapping) -> dict[str, np.ndarray]:
-    """Return maps (N, h, w) over the network's view of a face, by name.
-
-    VA-CNN's and WS-LGRN's are maps already; MAN's masks are added up, each weighted by how much its region counts;
-    LNLAttenNet's patches are laid over one another, the mean where they overlap.
-
-    Args:
-        attention: what the predictions hold, by name.
-        model: the run's model settings.
-
-    Returns:
-        nothing for networks whose attention is no map.
-    """
-    if model["name"] == "man" and "masks" in attention:
-        return {"regions": np.einsum("nr,nrhw->nhw", attention["regions"], attention["masks"])}
-    if model["name"] == "lnlattennet":
-        return {name: _patches(weights, model) for name, weights in attention.items()}
-    return {name: values for name, values in attention.items() if values.ndim == 3}
-
-
-def _patches(weights: np.ndarray, model: Mapping) -> np.ndarray:
-    side, n = model["size"], round(weights.shape[1] ** 0.5)
-    starts, p = patch_starts(side, n, model["overlap"]), patch_side(side, n, model["overlap"])
-    total, times = np.zeros((len(weights), side, side), np.float32), np.zeros((side, side), np.float32)
-    for i, (y, x) in enumerate((y, x) for y in starts for x in starts):
-        total[:, y : y + p, x : x + p] += weights[:, i, None, None]
-        times[y : y + p, x : x + p] += 1
-    return total / times
 
 
 def draw(

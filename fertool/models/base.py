@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fertool.backbones.base import InputSpec
+from fertool.models.attention import ShowsAttention
 from fertool.requirements import Labels, Requirement, Selection
 from fertool.settings import Settings
 
@@ -55,8 +55,8 @@ class Targets:
         return Targets(self.labels[rows], spread, {k: v[rows] for k, v in self.given.items()})
 
 
-class FerModel(nn.Module, ABC):
-    """Base class of the networks that `train` and `eval` run.
+class FerModel(ShowsAttention, nn.Module, ABC):
+    """Base class of the networks that `train` and `eval` run. How attention is shown: `ShowsAttention`.
 
     Attributes:
         name: short name, for built-in networks the one that `fertool train` takes.
@@ -89,7 +89,6 @@ class FerModel(nn.Module, ABC):
     VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
     CATALOGUE: tuple[tuple[str, Mapping[str, Any], int], ...] = ()
     paper: str = ""
-    input: InputSpec
     requires: tuple[Requirement, ...] = (Labels(),)
     regions_used: tuple[int, ...] | None = None
     pairs: float | None = None

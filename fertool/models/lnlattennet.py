@@ -8,10 +8,12 @@ patches' features, weighted by both, and the non-local vector are classified tog
 The paper's Model-S, Model-Local and Model-NonLocal are the same class with other settings, see `VARIANTS`.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isqrt
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from annotated_types import Ge, Gt, Le, Lt
@@ -77,6 +79,8 @@ class LnlAttenNet(FerModel):
     Settings = LnlSettings
     paper = "lnlattennet"
     gates = ("local",)
+    region_weights = {"global": "global weight", "local": "local weight"}
+    own_weight = "local"
     cam_layer = "unet.down.4"  # Conv5-2: everything after it uses it
     VARIANTS = {
         "lnlattennet": {},
@@ -115,6 +119,31 @@ class LnlAttenNet(FerModel):
         self.hidden = nn.Sequential(*layers)
         self.classifier = nn.Linear(widths[-1], classes)
         self.apply(he if s.initialisation == "he" else xavier)
+
+    def attention_maps(self, attention: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return the patches' weights laid over one another, their mean where patches overlap."""
+        return {name: self._laid_out(weights) for name, weights in attention.items()}
+
+    def _laid_out(self, weights: np.ndarray) -> np.ndarray:
+        side = self.settings.size
+        total, times = np.zeros((len(weights), side, side), np.float32), np.zeros((side, side), np.float32)
+        for i, (x0, y0, x1, y1) in enumerate(self._patch_boxes()):
+            total[:, y0:y1, x0:x1] += weights[:, i, None, None]
+            times[y0:y1, x0:x1] += 1
+        return total / times
+
+    def _patch_boxes(self) -> list[tuple[int, int, int, int]]:
+        """Return x0, y0, x1, y1 of every patch in pixels of the input, row by row."""
+        side, overlap = self.settings.size, self.settings.overlap
+        starts, p = patch_starts(side, self.n, overlap), patch_side(side, self.n, overlap)
+        return [(x, y, x + p, y + p) for y in starts for x in starts]
+
+    def region_names(self, crops: Sequence[str]) -> None:
+        return None
+
+    def region_boxes(self, attention: Mapping[str, np.ndarray], crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        boxes = np.array(self._patch_boxes()) / self.settings.size
+        return np.repeat(boxes[None], len(crops), 0), np.arange(len(boxes))
 
     def parts(self) -> dict[str, nn.Module]:
         if self.settings != LnlSettings():

@@ -7,10 +7,12 @@ branch decides how much each of the eight counts in their sum.
 The paper's baselines, the plain VGG-16 and VGG-16 with one channel attention, are the same class with other settings.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Literal
 
+import numpy as np
 import torch.nn.functional as F
 from annotated_types import Ge, Gt, Lt
 from torch import Tensor, nn
@@ -20,6 +22,8 @@ from fertool.backbones.layers import Branches, he, xavier
 from fertool.backbones.registry import PIXELS, VggBlocks
 from fertool.models.base import FerModel, Output
 from fertool.models.rasnet import GRID, REGIONS, RasNet, RasNetSettings, XavierFan
+from fertool.regions.masks import REGIONS as NAMES
+from fertool.regions.masks import boxes_around
 from fertool.settings import Settings
 
 
@@ -66,6 +70,7 @@ class Man(FerModel):
 
     head = ("fc8.",)
     gates = ("regions",)
+    region_weights = {"regions": "regions weight"}
     cam_layer = f"backbone.{VggBlocks.last_maps}"
 
     def __init__(self, settings: ManSettings, classes: int, regions: int = 1):
@@ -92,6 +97,23 @@ class Man(FerModel):
     @property
     def pretrained_part(self) -> str:
         return "rasnet" if self.settings.block == "ma" else ""
+
+    @property
+    def finds_masks(self) -> bool:
+        return self.settings.block == "ma"
+
+    def attention_maps(self, attention: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return the sum of the masks, each weighted by how much its region counts."""
+        if "masks" not in attention:
+            return {}
+        return {"regions": np.einsum("nr,nrhw->nhw", attention["regions"], attention["masks"])}
+
+    def region_names(self, crops: Sequence[str]) -> list[str]:
+        return list(NAMES)
+
+    def region_boxes(self, attention: Mapping[str, np.ndarray], crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the boxes around the masks; the first region, the whole face, cannot be covered."""
+        return boxes_around(attention["masks"][:, 1:] >= 0.5), np.arange(1, REGIONS)
 
     def parts(self) -> dict[str, nn.Module]:
         return {"its MA block": self.attention} if self.settings.block == "ma" else {}

@@ -65,6 +65,9 @@ class Ran(FerModel):
 
     Settings = RanSettings
     paper = "ran"
+    region_weights = {"weight": "share µν / Σµν", "mu": "mu weight", "nu": "nu weight"}
+    own_weight = "mu"
+    region_factors = {"mu": "µ", "nu": "ν"}
     released = {"alpha.0.": "q0.", "beta.0.": "q1.", "fc.": "classifier."}
 
     VARIANTS = {

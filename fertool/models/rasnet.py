@@ -54,6 +54,7 @@ class RasNet(FerModel):
 
     requires = (Masks((REGIONS, GRID, GRID)),)
     classifies = False
+    finds_masks = True
     metric = "iou"
     gates = ("logits",)
     head = ()

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 from fertool import plugins
+from fertool.artefact import Artefact
 from fertool.errors import RecipeError, nearest
 
 
@@ -50,6 +51,11 @@ def build_model_meta(settings: Any, classes: int) -> Any:
 
     with torch.device("meta"):
         return build_model(settings, classes)
+
+
+def network_of(run: Artefact) -> Any:
+    """Return the network of a run without memory for its weights: what it declares of its input and attention."""
+    return build_model_meta(model_settings(run.params["model"]), len(run.classes or ()) or 2)
 
 
 def required_network(values: Mapping[str, Any], variant: str = "") -> str:

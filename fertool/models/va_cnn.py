@@ -56,6 +56,7 @@ class VaCnn(FerModel):
     Settings = VaCnnSettings
     paper = "va-cnn"
     cam_layer = "features.22"
+    map_stride = STRIDE
 
     VARIANTS = {
         "va-cnn": {},
@@ -97,6 +98,10 @@ class VaCnn(FerModel):
         if self.settings.attention != "symmetric":
             return (Labels(),)
         return Labels(), Aligned("symmetric attention", "train with --set train.model.attention=free")
+
+    @property
+    def any_size(self) -> bool:
+        return self.settings.attention == "free"
 
     def forward(self, views: Tensor) -> Output:
         """(N, 1, 1, H, W) -> Output with attention map (N, H/16, W/16), which sums to 1. H and W are free, but for

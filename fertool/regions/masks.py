@@ -78,3 +78,14 @@ def masks_of(boxes: np.ndarray, grid: int = 14) -> np.ndarray:
     inside = (low <= cells) & (cells <= high)  # (N, 8, 2, grid)
     columns, rows = inside[:, :, 0], inside[:, :, 1]
     return (rows[:, :, :, None] & columns[:, :, None, :]).astype(np.uint8)
+
+
+def boxes_around(masks: np.ndarray) -> np.ndarray:
+    """Return boxes (N, P, 4) around boolean masks (N, P, h, w), as fractions; of nothing where a mask is empty."""
+    n, p, h, w = masks.shape
+    boxes = np.zeros((n, p, 4))
+    for i, j in np.ndindex(n, p):
+        y, x = np.nonzero(masks[i, j])
+        if len(y):
+            boxes[i, j] = x.min() / w, y.min() / h, (x.max() + 1) / w, (y.max() + 1) / h
+    return boxes

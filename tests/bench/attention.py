@@ -14,11 +14,9 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from fertool import artefact, console
-from fertool.figures import attention
-from fertool.models.registry import build_model, model_settings
+from fertool.models.registry import network_of
 from fertool.regions.masks import region_boxes
 from fertool.training.transforms import cut_boxes
 
@@ -35,12 +33,12 @@ def main() -> None:
         size = faces["images"].shape[1:3]
         boxes = region_boxes(np.array(faces["landmarks"])[predictions["row"]], size)[:, [EYES, MOUTH]]
         known = np.isfinite(boxes).all(axis=(1, 2))
-        with torch.device("meta"):
-            spec = build_model(model_settings(run.params["model"]), len(run.classes)).input
+        network = network_of(run)
+        spec = network.input
         view = cut_boxes(1, size, spec.size)[0, 0].numpy() if spec.cut else np.array([0, 0, 1, 1])
         columns = [k for k in predictions.columns if k.startswith("attention_")]
         found = {k.removeprefix("attention_"): np.array(predictions[k]) for k in columns}
-        maps = attention.maps(found, run.params["model"])
+        maps = network.attention_maps(found)
         for name, values in maps.items():
             values, (h, w) = values[known], values.shape[1:]
             x = view[0] + (np.arange(w) + 0.5) / w * (view[2] - view[0])

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from fertool import artefact, cli
 from fertool.faces.illumination import normalise
-from fertool.figures.attention import maps
+from fertool.models.registry import build_model_meta, model_settings
 from fertool.stages.visualize.attention import view_of
 from fertool.stages.visualize.inputs import Run
 from fertool.stages.visualize.network import open_network
@@ -36,6 +36,10 @@ def space(tmp_path_factory):
     return folder
 
 
+def network(name, **settings):
+    return build_model_meta(model_settings({"name": name, **settings}), 7)
+
+
 @pytest.mark.parametrize(
     ("run", "names", "shape"), [("va-cnn-1", {"map"}, (2, 1)), ("lnlattennet-1", {"global", "local"}, (64, 64))]
 )
@@ -55,13 +59,13 @@ def test_attention_over_faces(space, run, names, shape):
 
 def test_patches_are_laid_over_the_face():
     weights = np.arange(16, dtype="f4")[None]
-    laid = maps({"global": weights}, {"name": "lnlattennet", "size": 144, "overlap": None})["global"][0]
+    laid = network("lnlattennet").attention_maps({"global": weights})["global"][0]
     assert laid[5, 5] == 0
     assert laid[5, 40] == 0.5, "where the first two overlap, their mean"
     assert laid[143, 143] == 15
     masks = np.zeros((1, 8, 2, 2), "f4")
     masks[0, 3, 0, 1] = 1
-    found = maps({"regions": np.full((1, 8), 1 / 8), "masks": masks}, {"name": "man"})["regions"]
+    found = network("man").attention_maps({"regions": np.full((1, 8), 1 / 8), "masks": masks})["regions"]
     assert found[0].tolist() == [[0, 1 / 8], [0, 0]]
 
 
@@ -132,9 +136,8 @@ def test_mean_attention_is_the_mean(space):
 
 def test_maps_cover_whole_multiples_of_sixteen_pixels(space):
     faces = artefact.read(space / "toy/faces.h5")  # 32×32
-    model = {"name": "va-cnn", "width": 24, "height": 32}
-    assert view_of(model, faces) == [4 / 32, 0, 20 / 32, 1]
-    assert view_of({"name": "ws-lgrn", "use_local": False}, faces) == [0, 0, 1, 1]
+    assert view_of(network("va-cnn", width=24, height=32), faces) == [4 / 32, 0, 20 / 32, 1]
+    assert view_of(network("ws-lgrn", use_local=False), faces) == [0, 0, 1, 1]
 
 
 def test_grids_of_weights(space):

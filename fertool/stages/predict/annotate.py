@@ -11,8 +11,8 @@ from fertool import files
 from fertool.errors import ArtefactError, DataError
 from fertool.faces.align import invert
 from fertool.faces.media import Picture, Source
-from fertool.figures import attention
 from fertool.figures.annotate import Framed, annotate
+from fertool.models.registry import build_model_meta
 from fertool.outputs import MARK, check_output, inodes
 from fertool.stages.predict.inference import Face
 from fertool.training.checkpoint import Trained
@@ -36,6 +36,7 @@ class Drawings:
 
     def __init__(self, folder: Path, trained: Trained, sources: Sequence[Source], overwrite: bool):
         self.trained = trained
+        self._network = build_model_meta(trained.model, len(trained.classes))
         self.written: list[Path] = []
         self._plan = plan(folder, sources)
         self._sources = inodes(source.at for source in sources if not source.is_camera)
@@ -69,7 +70,7 @@ class Drawings:
         p = face.probabilities
         best = int(p.argmax())
         said = {"emotion": self.trained.classes[best], "sure": float(p[best])}
-        maps = attention.maps({k: v[None] for k, v in face.attention.items()}, self.trained.model.as_dict())
+        maps = self._network.attention_maps({k: v[None] for k, v in face.attention.items()})
         if not maps:
             return Framed(face.box, **said)
         heat = np.mean([m[0] for m in maps.values()], axis=0)

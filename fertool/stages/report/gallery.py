@@ -1,6 +1,7 @@
 """Single faces for a page, and where a network looked on them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -8,8 +9,9 @@ from fertool.artefact import Artefact
 from fertool.errors import ArtefactError
 from fertool.evaluation.metrics import softmax
 from fertool.faces.status import KEPT
-from fertool.figures import attention, thumbnails
+from fertool.figures import thumbnails
 from fertool.figures.preview import pick
+from fertool.models.registry import network_of
 from fertool.settings import Report
 from fertool.stages.visualize.attention import view_of
 from fertool.stages.visualize.inputs import Run
@@ -22,19 +24,28 @@ class Looks:
     """Where a network looked on the faces of its predictions: maps, weights of regions, or nothing to show."""
 
     def __init__(self, run: Run, faces: Artefact, predictions: Artefact):
-        self.model = run.run().params["model"]
+        self.network = network_of(run.run())
         self.faces, self.predictions = faces, predictions
         self.given = {
             c.removeprefix("attention_"): predictions[c] for c in predictions.columns if c.startswith("attention_")
         }
         self.kind, self.boxes, self.names = "", None, []
-        if attention.maps({k: np.asarray(v[:1]) for k, v in self.given.items()}, self.model):
-            self.kind, self.view = "maps", view_of(self.model, faces)
-        elif "weight" in self.given and (regions := _regions(run, faces, predictions)):
+        if self.network.attention_maps({k: np.asarray(v[:1]) for k, v in self.given.items()}):
+            self.kind, self.view = "maps", view_of(self.network, faces)
+        elif self._weights() and (regions := _regions(run, faces, predictions)):
             self.kind, self.boxes = "regions", regions["boxes"]
-            self.names = [str(n) for n in regions.params.get("regions", [])] or [
+            self.names = self.network.region_names(regions.params.get("regions", ())) or [
                 f"region {i}" for i in range(self.boxes.shape[1])
             ]
+
+    def _weights(self) -> str:
+        """Return which attention weighs the regions, "" for none."""
+        return next((name for name in self.network.region_weights if name in self.given), "")
+
+    @property
+    def weights(self) -> Any:
+        """Weights of the regions for every prediction, (N, K)."""
+        return self.given[self._weights()]
 
     def images(self, at: np.ndarray) -> np.ndarray:
         """Return the faces of some predictions, (n, H, W, C) uint8."""
@@ -42,7 +53,7 @@ class Looks:
 
     def maps(self, at: np.ndarray) -> dict[str, np.ndarray]:
         """Their maps, (n, h, w) each, by name."""
-        return attention.maps({k: np.asarray(v[at]) for k, v in self.given.items()}, self.model)
+        return self.network.attention_maps({k: np.asarray(v[at]) for k, v in self.given.items()})
 
     def called(self, name: str) -> str:
         """Return what a map is called on the page: nothing, if it is the only one."""
@@ -58,7 +69,7 @@ class Looks:
                 for i, image in enumerate(images)
             ]
         if self.kind == "regions":
-            rows, weights = np.asarray(self.predictions["row"])[at], np.asarray(self.given["weight"][at])
+            rows, weights = np.asarray(self.predictions["row"])[at], np.asarray(self.weights[at])
             return [
                 [{"name": "", **self._framed(image, np.asarray(self.boxes[row]), w)}]
                 for image, row, w in zip(images, rows, weights, strict=True)
@@ -169,7 +180,7 @@ def _thirds(mass: np.ndarray) -> np.ndarray:
 
 
 def _mean_weights(looks: Looks, groups: list[tuple[str, np.ndarray]]) -> dict:
-    weights, names = np.asarray(looks.given["weight"]), looks.names
+    weights, names = np.asarray(looks.weights), looks.names
     if len(names) > _MOST_REGIONS:  # random crops: the n-th of one face has nothing to do with that of another
         crops = np.sort(weights[:, 1:], axis=1)
         weights = np.stack([weights[:, 0], crops[:, -1], crops.mean(1), crops[:, 0]], axis=1)

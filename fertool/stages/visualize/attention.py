@@ -1,7 +1,6 @@
 """Where networks look: weights of regions, maps over faces, how they moved in training, and the crops themselves."""
 
 import numpy as np
-import torch
 
 from fertool.artefact import Artefact
 from fertool.errors import DataError, UsageError, nearest
@@ -9,8 +8,8 @@ from fertool.evaluation.metrics import softmax
 from fertool.evaluation.score import membership
 from fertool.faces.status import HAS_IMAGE
 from fertool.figures import attention, preview, regions
-from fertool.models.registry import build_model, model_settings
-from fertool.models.va_cnn import STRIDE
+from fertool.models.base import FerModel
+from fertool.models.registry import network_of
 from fertool.settings import Visualize
 from fertool.stages.visualize.inputs import Drawn, Run, choose, inside, only, subsets_of
 from fertool.training.transforms import cut_boxes
@@ -24,7 +23,7 @@ def draw_regions(runs: list[Run], settings: Visualize, subset: str | None) -> Dr
     predictions = [r.predictions(r.faces()) for r in runs]
     boxes = [r.regions(r.faces()) for r in runs]
     for r, p, b in zip(runs, predictions, boxes, strict=True):
-        if "attention_weight" not in p:
+        if not _shown_weights(r, p):
             raise UsageError(
                 f"{r.name} has no attention: its network does not weigh regions",
                 "name a run whose network does; fertool train ran makes one",
@@ -46,26 +45,39 @@ def draw_regions(runs: list[Run], settings: Visualize, subset: str | None) -> Dr
     panels, arrays = [], {"id": np.array(ids, object), "images": images, "label": np.array(true, object)}
     for r, p, b, i in zip(runs, predictions, boxes, at, strict=True):
         said = [p.classes[k] for k in np.asarray(p["logits"])[i].argmax(1)]
-        weights, measure = _region_weights(p, i, settings, r.name)
+        weights, measure = _region_weights(r, p, i, settings)
         mine = np.asarray(b["boxes"])[np.asarray(p["row"])[i]]
         panels.append(regions.Panel(r.name, mine, weights, said, measure))
         arrays |= {f"{r.name}/weight": weights, f"{r.name}/boxes": mine, f"{r.name}/predicted": np.array(said, object)}
     return Drawn(regions.draw(images, true, panels), arrays, [faces, *predictions, *boxes])
 
 
-def _region_weights(predictions: Artefact, at: np.ndarray, settings: Visualize, name: str) -> tuple[np.ndarray, str]:
+def _shown_weights(run: Run, predictions: Artefact) -> str:
+    """Return which attention of a run weighs its regions, "" for none."""
+    mine = (n for n in network_of(run.run()).region_weights if f"attention_{n}" in predictions)
+    return next(mine, "")
+
+
+def _region_weights(run: Run, predictions: Artefact, at: np.ndarray, settings: Visualize) -> tuple[np.ndarray, str]:
     """Return the weights of the regions of some faces, (N, K), and what they are.
 
-    Both are of the product µν of self-attention and relation-attention (µ alone without the latter): its share
-    µν / Σµν, with which a region enters the fused vector (Eq. 5), or softmax(µν) over the regions, as the paper draws.
+    They are the share of each region in the fused vector (RAN's µν / Σµν, Eq. 5), or the softmax of the product of the
+    factors, as RAN's paper draws them.
     """
-    gates = [n for n in ("mu", "nu") if f"attention_{n}" in predictions]
-    product = "µ" if gates == ["mu"] else "µν"
+    network = network_of(run.run())
+    factors = {n: symbol for n, symbol in network.region_factors.items() if f"attention_{n}" in predictions}
+    product = "".join(factors.values())
     if settings.region_weights == "share":
-        return np.asarray(predictions["attention_weight"])[at], f"{product} / Σ{product}"
-    if not gates:
-        raise UsageError(f"{name} kept no µ and ν, of which the softmax would be", "leave out --region-weights softmax")
-    weights = np.prod([np.asarray(predictions[f"attention_{n}"])[at] for n in gates], axis=0)
+        name = _shown_weights(run, predictions)
+        words = f"{product} / Σ{product}" if product else network.region_weights[name]
+        return np.asarray(predictions[f"attention_{name}"])[at], words
+    if not factors:
+        raise UsageError(
+            f"{run.name} kept no {' and '.join(network.region_factors.values()) or 'factors of its weights'}, of which "
+            "the softmax would be",
+            "leave out --region-weights softmax",
+        )
+    weights = np.prod([np.asarray(predictions[f"attention_{n}"])[at] for n in factors], axis=0)
     return softmax(weights), f"softmax({product})"
 
 
@@ -74,7 +86,6 @@ def draw_attention(runs: list[Run], settings: Visualize, subset: str | None) -> 
     one = only(runs, "attention")
     faces, trained = one.faces(), one.run()
     predictions = one.predictions(faces)
-    model = trained.params["model"]
     found = {k.removeprefix("attention_"): predictions[k] for k in predictions.columns if k.startswith("attention_")}
     place = {name: i for i, name in enumerate(predictions.ids)}
     if settings.by in ("person", "pose"):
@@ -87,17 +98,18 @@ def draw_attention(runs: list[Run], settings: Visualize, subset: str | None) -> 
     if unknown := [i for i in ids if i not in place]:
         raise UsageError(f"there is no prediction for a face {unknown[0]!r}", nearest(unknown[0], place))
     at = np.array([place[i] for i in ids])
-    shown = attention.maps({k: np.asarray(v)[at] for k, v in found.items()}, model)
+    network = network_of(trained)
+    shown = network.attention_maps({k: np.asarray(v)[at] for k, v in found.items()})
     if not shown:
         raise UsageError(
             f"{one.name} has no attention that is a map over the face",
-            "its weights are of regions: fertool visualize regions" if "weight" in found else "name another run",
+            "its weights are of regions: fertool visualize regions" if network.region_weights else "name another run",
         )
     images = np.asarray(faces["images"])[np.asarray(predictions["row"])[at]]
     label = np.asarray(predictions["label"])[at]
     true = [predictions.classes[k] if k >= 0 else "" for k in label]
     said = [predictions.classes[k] for k in np.asarray(predictions["logits"])[at].argmax(1)]
-    view = view_of(model, faces)
+    view = view_of(network, faces)
     if grouped:
         figure = attention.draw_groups(images, true, shown, view)
     else:
@@ -120,17 +132,14 @@ def _some_of_each(predictions: Artefact, among: np.ndarray, n: int, seed: int) -
     return ids
 
 
-def view_of(model: dict, faces: Artefact) -> list[float]:
-    """Return the part of a stored face that the network's maps cover, as fractions of its sides: what it sees, but for
-    VA-CNN, of whose map every value stands for 16 pixels, the whole multiples of these.
+def view_of(network: FerModel, faces: Artefact) -> list[float]:
+    """Return the part of a stored face that the network's maps cover, as fractions of its sides: its input, cut to
+    whole multiples of the maps' stride.
     """
-    with torch.device("meta"):
-        spec = build_model(model_settings(model), len(faces.classes)).input
+    spec, stride = network.input, network.map_stride
     x0, y0, x1, y1 = cut_boxes(1, faces["images"].shape[1:3], spec.size)[0, 0].tolist() if spec.cut else (0, 0, 1, 1)
-    if model["name"] == "va-cnn":
-        down, across = (side // STRIDE * STRIDE / side for side in spec.size)
-        x1, y1 = x0 + (x1 - x0) * across, y0 + (y1 - y0) * down
-    return [x0, y0, x1, y1]
+    down, across = (side // stride * stride / side for side in spec.size)
+    return [x0, y0, x0 + (x1 - x0) * across, y0 + (y1 - y0) * down]
 
 
 def draw_trace(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:

@@ -16,7 +16,7 @@ from fertool.faces.status import OK, SEVERAL
 from fertool.faces.windows import normalise_windows
 from fertool.figures import group
 from fertool.models.base import FerModel
-from fertool.models.va_cnn import STRIDE
+from fertool.models.registry import network_of
 from fertool.regions.soft_boxes import on_boxes, soft_boxes
 from fertool.settings import DetectAlign, Visualize
 from fertool.stages.visualize.inputs import Drawn, Run, only
@@ -29,10 +29,9 @@ _SAMPLE = 2000  # faces whose size is looked at
 def draw_group(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
     """Sun et al.'s Fig. 7."""
     one = only(runs, "group")
-    model = one.run().params["model"]
-    if model["name"] != "va-cnn" or model.get("attention", "free") != "free":
+    if not network_of(one.run()).any_size:
         raise UsageError(
-            f"{one.name} cannot look at whole images: that takes va-cnn with free attention",
+            f"{one.name} cannot look at whole images: its network has a size of its own",
             "fertool train va-cnn makes one",
         )
     if subset:
@@ -108,15 +107,16 @@ def _look(
     settings: Visualize,
 ) -> group.GroupImage:
     """Return an image scaled so that its faces are as wide as those the network knows, and what the network sees in it.
-    Up to 15 pixels at the right and at the bottom, which fill no cell of the attention, are cut off.
+    Pixels at the right and at the bottom that fill no cell of the attention are cut off.
     """
     import cv2
 
     widths = boxes[:, 2] - boxes[:, 0]
     scale = min(side / np.median(widths) if len(boxes) else 1.0, _LARGEST / max(image.shape[:2]))
-    size = [max(STRIDE, round(s * scale)) for s in image.shape[:2]]
+    stride = net.map_stride
+    size = [max(stride, round(s * scale)) for s in image.shape[:2]]
     scaled = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-    scaled = scaled[: size[0] // STRIDE * STRIDE, : size[1] // STRIDE * STRIDE]
+    scaled = scaled[: size[0] // stride * stride, : size[1] // stride * stride]
     grey = cv2.cvtColor(scaled, cv2.COLOR_RGB2GRAY)
     made = faces.params
     if made.get("illumination") == "isotropic":
@@ -130,9 +130,10 @@ def _look(
 
 
 def attend(net: FerModel, grey: np.ndarray) -> np.ndarray:
-    """(H/16, W/16) attention of a fully convolutional network over a grey picture (H, W) of any size; sums to 1."""
+    """Return the attention map of a fully convolutional network over a grey image (H, W) of any size."""
     device = next(net.parameters()).device
     spec = net.input
     view = (torch.from_numpy(grey).to(device).float() / 255 - spec.mean[0]) / spec.std[0]
     with torch.inference_mode():
-        return net(view[None, None, None]).attention["map"][0].cpu().numpy()
+        attention = {k: v.cpu().numpy() for k, v in net(view[None, None, None]).attention.items()}
+    return next(iter(net.attention_maps(attention).values()))[0]

@@ -7,7 +7,9 @@ import numpy as np
 from fertool.artefact import Artefact
 from fertool.errors import DataError, UsageError
 from fertool.evaluation import paper_results
-from fertool.figures import attention, mean_attention
+from fertool.figures import mean_attention
+from fertool.models.base import FerModel
+from fertool.models.registry import network_of
 from fertool.settings import Visualize
 from fertool.stages.visualize.attention import view_of
 from fertool.stages.visualize.inputs import Drawn, Run, inside
@@ -32,7 +34,7 @@ def draw_mean_attention(runs: list[Run], settings: Visualize, subset: str | None
             if not (rows & among).any():
                 continue
             name = " ".join(filter(None, (r.name if len(runs) > 1 or not title else "", title)))
-            means = _means(name, predictions, faces, trained.params["model"], np.flatnonzero(rows & among), r)
+            means = _means(name, predictions, faces, network_of(trained), np.flatnonzero(rows & among), r)
             panels.append(means)
             key = "/".join(filter(None, (r.name, title)))
             arrays |= {f"{key}/faces": means.faces, f"{key}/count": means.count}
@@ -49,13 +51,13 @@ def draw_mean_attention(runs: list[Run], settings: Visualize, subset: str | None
 
 
 def _means(
-    title: str, predictions: Artefact, faces: Artefact, model: dict, at: np.ndarray, run: Run
+    title: str, predictions: Artefact, faces: Artefact, network: FerModel, at: np.ndarray, run: Run
 ) -> mean_attention.Means:
     """Means over the given rows of the predictions, of each class."""
     found = {k.removeprefix("attention_"): predictions[k] for k in predictions.columns if k.startswith("attention_")}
     label, rows = np.asarray(predictions["label"]), np.asarray(predictions["row"])
     height, width, channels = faces["images"].shape[1:]
-    x0, y0, x1, y1 = (round(v * s) for v, s in zip(view_of(model, faces), (width, height) * 2, strict=True))
+    x0, y0, x1, y1 = (round(v * s) for v, s in zip(view_of(network, faces), (width, height) * 2, strict=True))
     classes = range(len(predictions.classes))
     totals: dict[str, list] = {}
     seen, count = np.zeros((len(classes), y1 - y0, x1 - x0, channels)), np.zeros(len(classes), int)
@@ -65,12 +67,12 @@ def _means(
         sums: dict[str, np.ndarray] = {}
         for part in np.split(mine, range(_BATCH, len(mine), _BATCH)):
             seen[k] += faces["images"][rows[part], y0:y1, x0:x1].sum(axis=0, dtype=np.float64)
-            maps = attention.maps({name: np.asarray(values[part]) for name, values in found.items()}, model)
+            maps = network.attention_maps({name: np.asarray(values[part]) for name, values in found.items()})
             if not maps:
                 raise UsageError(
                     f"{run.name} has no attention that is a map over the face",
                     "its weights are of regions: fertool visualize regions"
-                    if "weight" in found
+                    if network.region_weights
                     else "name another run",
                 )
             for name, values in maps.items():

@@ -14,6 +14,7 @@ from fertool.faces import align
 from fertool.faces.status import HAS_IMAGE, OK, SEVERAL
 from fertool.figures import preprocessing, preview
 from fertool.models.rasnet import intersection_over_union
+from fertool.models.registry import network_of
 from fertool.regions.masks import REGIONS, SIZES, constant_masks, region_boxes
 from fertool.regions.points import eight_points, landmarks_of
 from fertool.settings import DetectAlign, MakeMasks, Visualize
@@ -92,7 +93,7 @@ def draw_masks(runs: list[Run], settings: Visualize, subset: str | None) -> Draw
             f"{masks.path} holds no masks: its faces have no landmarks", "detect-align --landmarks ert68"
         )
     valid, network = np.asarray(masks["valid"]), None
-    if not isinstance(one, Data) and _finds_masks(one):
+    if not isinstance(one, Data) and network_of(one.run()).finds_masks:
         network = open_network(one, faces)
         unseen = valid & (faces["split"] != "train")
         valid = unseen if unseen.any() and not settings.ids else valid
@@ -117,11 +118,6 @@ def draw_masks(runs: list[Run], settings: Visualize, subset: str | None) -> Draw
     figure = preprocessing.masks(images, soft.numpy() >= 0.5, true, iou, alike, ids.tolist(), names)
     arrays |= {"predicted": soft.numpy(), "iou": iou, "constant": constant, "constant_iou": alike}
     return Drawn(figure, arrays, [faces, masks, one.run()])
-
-
-def _finds_masks(run: Run) -> bool:
-    model = run.run().params["model"]
-    return model["name"] == "rasnet" or (model["name"] == "man" and model.get("block", "ma") == "ma")
 
 
 def _rows(faces: Artefact, usable: np.ndarray, settings: Visualize, subset: str | None, what: str) -> np.ndarray:

@@ -8,18 +8,13 @@ from fertool import console
 from fertool.artefact import Artefact
 from fertool.errors import UsageError, nearest
 from fertool.figures import region_weights as figure
-from fertool.models.base import FerModel
+from fertool.models.registry import network_of
 from fertool.regions.crops import pixel_boxes
-from fertool.regions.masks import REGIONS
-from fertool.regions.patches import patch_side, patch_starts
 from fertool.settings import Visualize
+from fertool.stages.evaluate import regions_of
 from fertool.stages.visualize.inputs import Drawn, Run, choose, inside, only
 from fertool.stages.visualize.network import Network, open_network
 
-#: which weights of a network say how much a part counts, the one that is shown without being asked for first
-WEIGHTS = {"lnlattennet": ("global", "local"), "man": ("regions",), "ran": ("weight", "mu", "nu")}
-#: those that judge a part by itself: what is shown to fall when the part is covered
-OWN = {"lnlattennet": ("local", "global"), "man": ("regions",), "ran": ("mu", "weight", "nu")}
 _SPREAD = 6  # parts that are covered one by one in the picture
 _STILL = 0.001  # a weight that changes less has stayed
 _CHUNK = 16  # faces whose covered versions are looked at together
@@ -29,7 +24,7 @@ def draw_grid(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn
     """LNLAttenNet's Fig. 10, and of several runs its Fig. 14."""
     faces = runs[0].faces()
     predictions = [r.predictions(r.faces()) for r in runs]
-    names = [_weights_of(r, p, settings, WEIGHTS) for r, p in zip(runs, predictions, strict=True)]
+    names = [_weights_of(r, p, settings) for r, p in zip(runs, predictions, strict=True)]
     place = [{name: i for i, name in enumerate(p.ids)} for p in predictions]
     shared = [name for name in predictions[0].ids if all(name in p for p in place)]
     if not shared:
@@ -53,15 +48,18 @@ def draw_grid(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn
     return Drawn(figure.draw_grids(images, true, panels, parts), arrays, [faces, *predictions])
 
 
-def _weights_of(run: Run, predictions: Artefact, settings: Visualize, known: dict) -> str:
-    """Which of a network's weights are meant."""
+def _weights_of(run: Run, predictions: Artefact, settings: Visualize, *, own: bool = False) -> str:
+    """Return which of a network's weights are meant; without a choice, `own`: the one that judges a part by itself."""
     there = [k.removeprefix("attention_") for k in predictions.columns if k.startswith("attention_")]
-    mine = [n for n in known.get(run.run().params["model"]["name"], ()) if n in there]
+    network = network_of(run.run())
+    mine = [n for n in network.region_weights if n in there]
     if not mine:
         raise UsageError(
             f"{run.name} weighs no parts of the face",
-            "fertool visualize attention shows maps" if there else "name a run of lnlattennet, man or ran",
+            "fertool visualize attention shows maps" if there else "name a run of a network that does: ran, for one",
         )
+    if own and network.own_weight in mine and not settings.weights:
+        return network.own_weight
     if settings.weights and settings.weights not in mine:
         raise UsageError(f"{run.name} has no weights {settings.weights!r} of parts", nearest(settings.weights, mine))
     return settings.weights or mine[0]
@@ -70,17 +68,13 @@ def _weights_of(run: Run, predictions: Artefact, settings: Visualize, known: dic
 def _title(run: Run, name: str, several: bool) -> str:
     alpha = run.run().params["model"].get("alpha")
     if not several:
-        return "share µν / Σµν" if name == "weight" else f"{name} weight"
+        return network_of(run.run()).region_weights[name]
     return f"{run.name}, α {alpha:g}" if alpha is not None else run.name
 
 
 def _part_names(run: Run, faces: Artefact) -> list[str] | None:
-    match run.run().params["model"]["name"]:
-        case "man":
-            return list(REGIONS)
-        case "ran":
-            return list(run.regions(faces).params.get("regions", ())) or None
-    return None  # patches have numbers
+    regions = regions_of(run.run(), faces)
+    return network_of(run.run()).region_names(regions.params.get("regions", ()) if regions else ())
 
 
 @dataclass(frozen=True)
@@ -105,7 +99,7 @@ def draw_obscure(runs: list[Run], settings: Visualize, subset: str | None) -> Dr
     one = only(runs, "obscure")
     faces = one.faces()
     predictions = one.predictions(faces)
-    name = _weights_of(one, predictions, settings, OWN)
+    name = _weights_of(one, predictions, settings, own=True)
     network = open_network(one, faces)
     place = {n: i for i, n in enumerate(predictions.ids)}
     ids = settings.ids or choose(predictions, faces, list(place), settings, subset)[: max(1, settings.faces // 2)]
@@ -143,30 +137,10 @@ def _chosen(settings: Visualize, parts: Parts) -> np.ndarray:
 
 def _parts(run: Run, network: Network, rows: np.ndarray, name: str) -> Parts:
     """Return the parts of these faces; the whole face is a part, too, but none that could be covered."""
-    net: FerModel = network.net
-    match run.run().params["model"]["name"]:
-        case "lnlattennet":
-            s = net.settings
-            side, starts = patch_side(s.size, net.n, s.overlap), patch_starts(s.size, net.n, s.overlap)
-            boxes = np.array([(x, y, x + side, y + side) for y in starts for x in starts]) / s.size
-            return Parts(name, np.repeat(boxes[None], len(rows), 0), np.arange(len(boxes)), None)
-        case "man":
-            masks = network.look(np.asarray(network.faces["images"][rows]), rows).attention["masks"].numpy() >= 0.5
-            return Parts(name, _around(masks[:, 1:]), np.arange(1, len(REGIONS)), list(REGIONS))
-    boxes = network.boxes[rows].numpy()
-    names = list(network.regions.params.get("regions", ())) or None
-    return Parts(name, boxes[:, 1:], np.arange(1, boxes.shape[1]), names)
-
-
-def _around(masks: np.ndarray) -> np.ndarray:
-    """(N, P, 4) boxes around masks (N, P, h, w), as fractions; of nothing where a mask is empty."""
-    n, p, h, w = masks.shape
-    boxes = np.zeros((n, p, 4))
-    for i, j in np.ndindex(n, p):
-        y, x = np.nonzero(masks[i, j])
-        if len(y):
-            boxes[i, j] = x.min() / w, y.min() / h, (x.max() + 1) / w, (y.max() + 1) / h
-    return boxes
+    images = np.asarray(network.faces["images"][rows])
+    attention = {k: v.numpy() for k, v in network.look(images, rows).attention.items()}
+    boxes, index = network.net.region_boxes(attention, network.boxes[rows].numpy())
+    return Parts(name, boxes, index, _part_names(run, network.faces))
 
 
 def cover(images: np.ndarray, boxes: np.ndarray) -> np.ndarray:
