@@ -394,7 +394,7 @@ def visualize(
     """Draw figures of runs.
 
     Args:
-        kind: the figure, see `fertool visualize --help`.
+        kind: name of a figure, see `fertool visualize --help`, or FILE.py:FUNCTION.
         runs: one run or several, by folder or name; None: the latest.
         subset: only faces of this subset.
         workspace: folder of the artefacts; None: ./artefacts.
@@ -408,6 +408,7 @@ def visualize(
     """
     from fertool.stages import visualize as stage
 
+    plugins.allow_mentioned([kind])
     used, space = _settings("visualize", settings, recipe, changes), Workspace(workspace)
     wanted = [runs] if isinstance(runs, str | Path) or runs is None else list(runs)
     folders = [space.run(None if run is None else str(run)) for run in wanted]

@@ -1,5 +1,9 @@
-"""Detectors and datasets in files of the user's, in worker processes; networks whose source has changed."""
+"""Detectors, datasets and figures in files of the user's, in worker processes; networks whose source has changed."""
 
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,11 +66,18 @@ class Own(Dataset):
         return [Sample(p.name, p, label=self.classes[i % 2], split="test") for i, p in enumerate(paths)], []
 """
 
+PAGE = Path(fertool.__file__).parent / "evaluation/README.md"
+(FIGURE,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
+FIGURE += """
+def undecorated(runs, settings, subset):
+    return None
+"""
+
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A working folder with plugins that nobody has named."""
-    for name, code in (("mynet", NETWORK), ("middle", DETECTOR), ("own", DATASET)):
+    for name, code in (("mynet", NETWORK), ("middle", DETECTOR), ("own", DATASET), ("mean", FIGURE)):
         (tmp_path / f"{name}.py").write_text(code)
     monkeypatch.chdir(tmp_path)
     for variable in ("FERTOOL_PLUGINS", "FERTOOL_PLUGINS_MENTIONED"):
@@ -78,6 +89,9 @@ def test_every_built_in_plugin_is_found_by_its_name():
     for group in plugins.GROUPS:
         for name in plugins.names(group):
             assert plugins.resolve(group, name).object.name in (name, "")
+    listed = plugins.built_in_figures()
+    assert {name: plugins.resolve("figures", name).object.about for name in plugins.names("figures")} == listed
+    assert len(listed) >= 15
 
 
 def test_dataset_and_detector_of_files_work_in_worker_processes(folder, monkeypatch):
@@ -133,3 +147,49 @@ def test_changed_source_is_named_with_both_digests(folder, monkeypatch, fits):
 def test_paths_in_the_environment_may_hold_commas(folder, monkeypatch):
     monkeypatch.setenv("FERTOOL_PLUGINS", "a,b/mynet.py:MyNet, pkg.mod:Net")
     assert list(plugins.sources.listed()) == ["mynet.py:MyNet", "pkg.mod:Net"]
+
+
+def test_figure_of_a_file_is_drawn_of_faces_and_keeps_its_digest(folder):
+    faces = toy.write_faces(folder / "ws/toy")
+    picture, arrays = tell("visualize", "mean.py:draw_brightness", "--dpi", 40, space="ws")["files"]
+    assert Path(picture).name == "brightness.png"
+    assert Path(picture).stat().st_size > 1000
+    kept = artefact.read(Path(arrays), "figures")
+    assert kept.group("brightness")["mean"].shape == (faces.rows,)
+    about = kept.params["figures"]["brightness"]
+    assert about["kind"] == "mean.py:draw_brightness", "without its folder"
+    assert len(about["plugins"]["kind"]) == 32
+
+
+def test_python_api_draws_a_figure_of_a_file(folder):
+    run = toy.train_toy(toy.write_all(folder / "ws/toy"), epochs=1).path.parent
+    picture, _ = fertool.visualize("mean.py:draw_brightness", run, dpi=40)
+    assert picture == run / "figures/brightness.png"
+
+
+def test_figure_of_an_installed_package_is_drawn_by_its_name(folder):
+    toy.write_faces(folder / "ws/toy")
+    (folder / "mean-1.0.dist-info").mkdir()
+    (folder / "mean-1.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: mean\nVersion: 1.0\n")
+    (folder / "mean-1.0.dist-info/entry_points.txt").write_text(
+        "[fertool.figures]\nhow-bright = mean:draw_brightness\n"
+    )
+    words = (sys.executable, "-m", "fertool", "visualize", "how-bright", "--workspace", "ws", "--dpi", "40")
+    path = os.pathsep.join([str(folder), str(Path(fertool.__file__).parents[1])])
+    subprocess.run(words, check=True, env=os.environ | {"PYTHONPATH": path})
+    assert (folder / "ws/toy/figures/brightness.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("reference", "error", "hint"),
+    [
+        ("mean.py:undecorated", "mean.py:undecorated is no figure", "fertool.figures.figure"),
+        ("mean.py:draw_brighness", "mean.py defines no draw_brighness", "draw_brightness"),
+        ("mynet.py:MyNet", "mynet.py:MyNet is no figure", "fertool.figures.figure"),
+        ("confussion", "there is no figure 'confussion'", "confusion"),
+    ],
+)
+def test_what_is_no_figure_is_refused(folder, reference, error, hint):
+    told = tell("visualize", reference, space="ws", ok=False)
+    assert error in told["error"]
+    assert hint in told["hint"]

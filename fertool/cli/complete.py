@@ -60,10 +60,8 @@ def runs(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def figures(incomplete: str) -> list[str]:
-    """Return kinds of figures."""
-    from fertool.figures import KINDS
-
-    return _matching(KINDS, incomplete)
+    """Return figures."""
+    return _matching(plugins.names("figures"), incomplete)
 
 
 def dataset_types(incomplete: str) -> list[str]:

@@ -5,13 +5,12 @@ from typing import Annotated, Any
 
 import typer
 
-from fertool import console
+from fertool import console, plugins
 from fertool.cli import complete
 from fertool.cli.app import RESULTS
 from fertool.cli.command import Options, command
 from fertool.cli.options import Gpus, Overwrite, Run, Runs, Space
 from fertool.errors import UsageError
-from fertool.figures import KINDS, OF_FACES
 from fertool.workspace import Workspace
 
 
@@ -34,11 +33,14 @@ from fertool.workspace import Workspace
         "dpi",
         "formats --format",
     ),
-    choices=KINDS,
+    choices=plugins.built_in_figures(),
 )
 def visualize(
     options: Options,
-    kind: Annotated[str, typer.Argument(help="figure, see below", autocompletion=complete.figures)],
+    kind: Annotated[
+        str,
+        typer.Argument(help="figure, see below, or one of your own: FILE.py:FUNCTION", autocompletion=complete.figures),
+    ],
     run: Runs = None,
     data: Annotated[
         str | None,
@@ -54,7 +56,7 @@ def visualize(
     space = Workspace(workspace)
     if data and run:
         raise UsageError("--data and --run exclude one another", "leave out --data: a run names its faces")
-    if data or (kind in OF_FACES and not run and not space.runs()):
+    if data or (not run and not space.runs() and stage.can_draw_faces(kind)):
         folders = [space.faces(data)]
     else:
         folders = [space.run(name) for name in run] if run else [space.run()]

@@ -2,17 +2,20 @@
 
 A plugin is named by one of four references:
 
-    ran                   built in: the file of fertool whose class has this `name`
+    ran                   built in: the class or figure of fertool that has this `name`
     my-net                an entry point of an installed package, in the group `fertool.models`
     my_package.net:MyNet  a class of a module that Python can import
     nets/mynet.py:MyNet   a class in a file
+
+Networks, datasets, detectors and landmark models are classes; a figure is a function with the decorator
+`fertool.figures.figure`.
 
 Artefacts, exported weights and recipes store references too, of a file only its name. Reading them never runs code
 that nobody asked for: a file or an import path is loaded only if the user names it, as an argument or setting of the
 same command, or in the environment variable FERTOOL_PLUGINS (several separated by commas). The folder of a file comes
 from there, never from an artefact. Installed entry points need no such permission.
 
-Beside the reference, artefacts store a digest of the file that the class is defined in (`digests`). A run whose
+Beside the reference, artefacts store a digest of the file that defines the plugin (`digests`). A run whose
 network's file has changed since is used with a note that names both digests, see `change`; it is an error only if
 the weights no longer fit. A training is continued with the same source only.
 """
@@ -23,7 +26,6 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,6 +33,8 @@ from typing import Any
 from fertool import console
 from fertool.errors import FertoolError, RecipeError, UsageError, nearest
 from fertool.plugins import sources
+
+_ROOT = Path(__file__).parents[2]
 
 allow = sources.allow
 allow_mentioned = sources.allow_mentioned
@@ -43,15 +47,29 @@ class Group:
 
     Attributes:
         noun: in messages.
-        package: package of the built-in ones, one module each.
-        base: "module:Class" that every plugin is a subclass of.
+        package: package of the built-in ones.
+        base: "module:Class" that every plugin is a subclass of; an instance of, if `made_by` is set.
         unknown: error for a name that is none; networks and detectors are settings, which recipes hold.
+        made_by: decorator that makes plugins of functions.
     """
 
     noun: str
     package: str
     base: str
     unknown: type[FertoolError] = RecipeError
+    made_by: str = ""
+
+    def accepts(self, candidate: Any) -> bool:
+        """Return whether an object is a plugin of this group."""
+        base = _base(self)
+        return isinstance(candidate, base) if self.made_by else _is_subclass(candidate, base)
+
+    @property
+    def recipe(self) -> str:
+        """Return how to write one, for hints."""
+        if self.made_by:
+            return f"decorate a function with {self.made_by}"
+        return f"subclass {self.base.replace(':', '.')}"
 
 
 GROUPS = {
@@ -59,6 +77,9 @@ GROUPS = {
     "datasets": Group("dataset", "fertool.datasets", "fertool.datasets.base:Dataset", UsageError),
     "detectors": Group("detector", "fertool.detectors", "fertool.detectors.base:Detector"),
     "landmarks": Group("landmark model", "fertool.landmarks", "fertool.landmarks.base:LandmarkModel"),
+    "figures": Group(
+        "figure", "fertool.stages.visualize", "fertool.figures:FigureKind", UsageError, "fertool.figures.figure"
+    ),
 }
 
 
@@ -69,7 +90,7 @@ class Plugin:
     Attributes:
         name: short name, for folders and tables.
         reference: as artefacts store it; of a file without its folder.
-        object: the class.
+        object: the class; of a figure the decorated function.
         digest: of the file that defines it, "" for built-in ones.
     """
 
@@ -97,16 +118,22 @@ def resolve(group: str, reference: str) -> Plugin:
     """
     kind = GROUPS[group]
     if sources.is_foreign(reference):
-        cls, reference = sources.load(reference, kind.noun), sources.stored(reference)
+        plugin, reference = sources.load(reference, kind.noun), sources.stored(reference)
     elif module := _builtin(group).get(reference):
-        return Plugin(reference, reference, _only_class(import_module(module), _base(kind)))
+        return Plugin(reference, reference, _defined(import_module(module), kind, reference))
     elif entry := _installed(group).get(reference):
-        cls = _loaded(entry, kind.noun)
+        plugin = _loaded(entry, kind.noun)
     else:
         raise kind.unknown(f"there is no {kind.noun} {reference!r}", nearest(reference, names(group)))
-    if not (isinstance(cls, type) and issubclass(cls, _base(kind))):
-        raise UsageError(f"{reference} is no {kind.noun}", f"subclass {kind.base.replace(':', '.')}")
-    return Plugin(str(getattr(cls, "name", "") or cls.__name__.lower()), reference, cls, sources.digest_of(cls))
+    if not kind.accepts(plugin):
+        raise UsageError(f"{reference} is no {kind.noun}", kind.recipe)
+    name = str(getattr(plugin, "name", "") or plugin.__name__.lower())
+    return Plugin(name, reference, plugin, sources.digest_of(plugin))
+
+
+def built_in_figures() -> dict[str, str]:
+    """Return the names of the built-in figures and what they show, without importing them."""
+    return {name: about for _, text in _sources("figures") for name, about in _FIGURE.findall(text)}
 
 
 def every(group: str) -> Iterator[Plugin]:
@@ -114,13 +141,13 @@ def every(group: str) -> Iterator[Plugin]:
 
     A plugin that cannot be imported is skipped with a note.
     """
-    base = _base(GROUPS[group])
     for reference in [*names(group), *sources.listed()]:
         try:
-            if sources.is_foreign(reference) and not issubclass(sources.load(reference, GROUPS[group].noun), base):
+            kind = GROUPS[group]
+            if sources.is_foreign(reference) and not kind.accepts(sources.load(reference, kind.noun)):
                 continue
             yield resolve(group, reference)
-        except (FertoolError, TypeError) as error:
+        except FertoolError as error:
             console.say(f"note: plugin {reference} is left out: {error}")
 
 
@@ -205,18 +232,22 @@ def change(plugin: Plugin, stored: Mapping[str, str], setting: str, where: str) 
 
 @cache
 def _builtin(group: str) -> Mapping[str, str]:
-    """Return name -> module of every built-in plugin: a module of the package whose class sets `name`."""
+    """Return name -> module of every built-in plugin: a module of the package whose class or figure has that name."""
+    pattern = _FIGURE if group == "figures" else _NAME
+    return {found[1]: module for module, text in _sources(group) for found in pattern.finditer(text)}
+
+
+def _sources(group: str) -> Iterator[tuple[str, str]]:
+    """Yield name and text of every module of a group's package, without importing it."""
     package = GROUPS[group].package
-    folder = Path(next(iter(find_spec(package).submodule_search_locations)))
-    found = {}
-    for path in sorted(folder.glob("*.py")):
-        for name in _NAME.findall(path.read_text(encoding="utf-8")):
-            found[name] = f"{package}.{path.stem}"
-    return found
+    for path in sorted(_ROOT.joinpath(*package.split(".")).glob("*.py")):
+        yield f"{package}.{path.stem}", path.read_text(encoding="utf-8")
 
 
 #: class attribute `name = "ran"`
 _NAME = re.compile(r'^    name(?:: [^=\n]+)? = "([\w-]+)"$', re.M)
+#: decorator `@figure("curves", "what it shows"`
+_FIGURE = re.compile(r'^@figure\(\s*"([\w-]+)",\s*"([^"]+)"', re.M)
 
 
 @cache
@@ -236,11 +267,15 @@ def _base(kind: Group) -> type:
     return getattr(import_module(module), name)
 
 
-def _only_class(module: ModuleType, base: type) -> type:
-    """Return the plugin that a module of fertool defines."""
-    (cls,) = [
-        c
-        for c in vars(module).values()
-        if isinstance(c, type) and issubclass(c, base) and c.__module__ == module.__name__
+def _defined(module: ModuleType, kind: Group, name: str) -> Any:
+    """Return the plugin of that name that a module of fertool defines."""
+    (plugin,) = [
+        p
+        for p in vars(module).values()
+        if kind.accepts(p) and p.__module__ == module.__name__ and (not kind.made_by or p.name == name)
     ]
-    return cls
+    return plugin
+
+
+def _is_subclass(candidate: Any, base: type) -> bool:
+    return isinstance(candidate, type) and issubclass(candidate, base)

@@ -27,7 +27,7 @@ _PREFIX = "fertool.plugins."
 
 
 def is_foreign(reference: str) -> bool:
-    """Return whether a reference is FILE.py:CLASS or MODULE:CLASS."""
+    """Return whether a reference is FILE.py:NAME or MODULE:NAME."""
     return re.fullmatch(_REFERENCE, reference) is not None
 
 
@@ -91,8 +91,8 @@ def load(reference: str, noun: str) -> Any:
     with import_errors(where, f"python {where} shows where" if where.endswith(".py") else "see --debug"):
         module = import_module(_module_name(where) if where.endswith(".py") else where)
     if not hasattr(module, name):
-        classes = [n for n, value in vars(module).items() if isinstance(value, type)]
-        raise UsageError(f"{where} defines no {name}", nearest(name, classes))
+        own = [n for n, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
+        raise UsageError(f"{where} defines no {name}", nearest(name, own))
     return getattr(module, name)
 
 
@@ -111,11 +111,12 @@ def import_errors(where: str, hint: str) -> Iterator[None]:
         raise UsageError(f"{where} cannot be imported: {type(error).__name__}: {said}{line}", hint) from error
 
 
-def digest_of(cls: type) -> str:
-    """Return the digest of the file that defines a class, as it was when it was imported; "" for fertool's own."""
-    if cls.__module__.startswith("fertool.") and not cls.__module__.startswith(_PREFIX):
+def digest_of(plugin: Any) -> str:
+    """Return the digest of the file that defines a class or function, as it was when imported; "" for fertool's own."""
+    module = str(plugin.__module__)
+    if module.startswith("fertool.") and not module.startswith(_PREFIX):
         return ""
-    path = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    path = getattr(sys.modules.get(module), "__file__", None)
     if path is None:
         return ""
     if path not in _digests:

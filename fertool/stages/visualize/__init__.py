@@ -1,46 +1,17 @@
 """visualize: runs → pictures, and a file with the arrays behind them."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from fertool import artefact, console, locks
-from fertool.errors import UsageError, nearest
+from fertool import artefact, console, locks, plugins
 from fertool.evaluation.score import ALL
-from fertool.figures import KINDS as DESCRIBED
-from fertool.figures import style
+from fertool.figures import Drawn, style
 from fertool.settings import Visualize
-from fertool.stages.visualize import (
-    attention,
-    gradcam,
-    group,
-    mean_attention,
-    performance,
-    preprocessing,
-    region_weights,
-    robustness,
-)
-from fertool.stages.visualize.inputs import Drawn, Kind, named
+from fertool.stages.visualize.inputs import named
 
 _PATIENCE = 10.0  # seconds to wait for another process that adds its figures
-
-KINDS: dict[str, Kind] = {
-    "gradcam": gradcam.draw_gradcam,
-    "mean-attention": mean_attention.draw_mean_attention,
-    "group": group.draw_group,
-    "grid": region_weights.draw_grid,
-    "obscure": region_weights.draw_obscure,
-    "regions": attention.draw_regions,
-    "attention": attention.draw_attention,
-    "trace": attention.draw_trace,
-    "confusion": performance.draw_confusion,
-    "curves": performance.draw_curves,
-    "crops": attention.draw_crops,
-    "landmarks": preprocessing.draw_landmarks,
-    "masks": preprocessing.draw_masks,
-    "steps": preprocessing.draw_steps,
-    "robustness": robustness.draw_robustness,
-}
 
 
 def run(
@@ -54,7 +25,7 @@ def run(
     """Draw one picture of one or several runs.
 
     Args:
-        kind: one of `fertool.figures.KINDS`.
+        kind: name of a figure, or a reference to one of the user's own.
         runs: folders of runs, how many depends on the kind; or, for pictures of faces alone, one faces file.
         out_dir: where to; by default `figures` in the first run's folder.
         subset: only faces of this subset.
@@ -68,40 +39,45 @@ def run(
         UsageError: an unknown kind, subset or face; a run that has nothing of the kind to show.
         ArtefactError: predictions or regions that are missing, or older than the run or faces.
     """
-    if kind not in KINDS:
-        raise UsageError(f"there is no figure {kind!r}", nearest(kind, DESCRIBED))
+    plugin = plugins.resolve("figures", kind)
     called, subset = named(runs), None if subset == ALL else subset
     words = [
-        kind,
+        plugin.name,
         *([settings.by] if settings.by else []),
         *([subset] if subset else []),
         *((r.name for r in called) if len(called) > 1 else []),
     ]
     with style.look():
-        drawn = KINDS[kind](called, settings, subset)
-    about = {"kind": kind, "runs": [r.name for r in called], "subset": subset, "settings": settings.as_dict()}
+        drawn = plugin.object(called, settings, subset)
+    about: dict[str, Any] = {"kind": plugin.reference, "runs": [r.name for r in called], "subset": subset}
+    about |= {"settings": settings.as_dict(), **plugins.digests(kind=plugin)}
     return keep(out_dir or called[0].figures, "-".join(words), drawn, about, settings)
 
 
-def summary(files: list[Path]) -> dict:
+def can_draw_faces(kind: str) -> bool:
+    """Return whether a figure can be drawn of a dataset's faces, without a run."""
+    return plugins.resolve("figures", kind).object.of_faces
+
+
+def summary(files: list[Path]) -> dict[str, list[str]]:
     """Return the files written."""
     return {"figures": [str(f) for f in files]}
 
 
-def report(facts: dict) -> None:
+def report(facts: dict[str, list[str]]) -> None:
     """Print a line per file."""
     for name in facts["figures"]:
         console.say(f"wrote {name}")
 
 
-def keep(folder: Path, name: str, drawn: Drawn, about: dict, settings: Visualize) -> list[Path]:
+def keep(folder: Path, name: str, drawn: Drawn, about: dict[str, Any], settings: Visualize) -> list[Path]:
     """Save a picture in the formats asked for, and put its arrays into figures.h5 in place of those it had before."""
     out = folder / "figures.h5"
     with locks.exclusive(out, wait=_PATIENCE):
         return _keep(out, name, drawn, about, settings)
 
 
-def _keep(out: Path, name: str, drawn: Drawn, about: dict, settings: Visualize) -> list[Path]:
+def _keep(out: Path, name: str, drawn: Drawn, about: dict[str, Any], settings: Visualize) -> list[Path]:
     with style.look():
         pictures = [style.save(drawn.figure, out.with_name(f"{name}.{f}"), settings.dpi) for f in settings.formats]
     arrays = {f"{name}/{key}": array for key, array in drawn.arrays.items()}

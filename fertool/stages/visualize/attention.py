@@ -7,14 +7,15 @@ from fertool.errors import DataError, UsageError, nearest
 from fertool.evaluation.metrics import softmax
 from fertool.evaluation.score import membership
 from fertool.faces.status import HAS_IMAGE
-from fertool.figures import attention, preview, regions
+from fertool.figures import Drawn, attention, figure, preview, regions
 from fertool.models.base import FerModel
 from fertool.models.registry import network_of
 from fertool.settings import Visualize
-from fertool.stages.visualize.inputs import Drawn, Run, choose, inside, only, subsets_of
+from fertool.stages.visualize.inputs import Run, choose, inside, only, subsets_of
 from fertool.training.transforms import cut_boxes
 
 
+@figure("regions", "weights of the regions of single faces, of one or two runs: µν / Σµν or softmax(µν)")
 def draw_regions(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
     """RAN's Fig. 6."""
     if len(runs) > 2:
@@ -81,6 +82,7 @@ def _region_weights(run: Run, predictions: Artefact, at: np.ndarray, settings: V
     return softmax(weights), f"softmax({product})"
 
 
+@figure("attention", "attention as maps over single faces")
 def draw_attention(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
     """WS-LGRN's Fig. 7 and the like: attention maps over faces."""
     one = only(runs, "attention")
@@ -142,6 +144,7 @@ def view_of(network: FerModel, faces: Artefact) -> list[float]:
     return [x0, y0, x0 + (x1 - x0) * across, y0 + (y1 - y0) * down]
 
 
+@figure("trace", "how the attention of tracked faces moved in training")
 def draw_trace(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
     """LNLAttenNet's Fig. 11 and 12."""
     one = only(runs, "trace")
@@ -165,6 +168,7 @@ def draw_trace(runs: list[Run], settings: Visualize, subset: str | None) -> Draw
     return Drawn(figure, {"id": np.array(ids, object), "iteration": iterations, **curves_of}, [trained])
 
 
+@figure("crops", "the regions that crop-regions cut", of_faces=True)
 def draw_crops(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
     """Return the regions of a few faces, as boxes and as the network sees them."""
     one = only(runs, "crops")

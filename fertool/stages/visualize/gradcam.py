@@ -5,14 +5,15 @@ import torch
 
 from fertool.artefact import Artefact
 from fertool.errors import DataError, UsageError, nearest
-from fertool.figures import gradcam
+from fertool.figures import Drawn, figure, gradcam
 from fertool.models.registry import model_class
 from fertool.settings import Visualize
-from fertool.stages.visualize.inputs import Drawn, Run, inside
+from fertool.stages.visualize.inputs import Run, inside
 from fertool.stages.visualize.network import open_network
 from fertool.training.gradcam import Explained, explain
 
 
+@figure("gradcam", "which parts of faces speak for their class: Grad-CAM and guided Grad-CAM of runs side by side")
 def draw_gradcam(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
     """MAN's Fig. 5 and 7, a face of each class; by person its Fig. 6 and 8."""
     if settings.by == "pose":

@@ -14,18 +14,19 @@ from fertool.faces.images import UnreadableImage, read_image
 from fertool.faces.pipeline import rgb
 from fertool.faces.status import OK, SEVERAL
 from fertool.faces.windows import normalise_windows
-from fertool.figures import group
+from fertool.figures import Drawn, figure, group
 from fertool.models.base import FerModel
 from fertool.models.registry import network_of
 from fertool.regions.soft_boxes import on_boxes, soft_boxes
 from fertool.settings import DetectAlign, Visualize
-from fertool.stages.visualize.inputs import Drawn, Run, only
+from fertool.stages.visualize.inputs import Run, only
 from fertool.stages.visualize.network import open_network
 
 _LARGEST = 3000  # pixels of an image's longer side after scaling
 _SAMPLE = 2000  # faces whose size is looked at
 
 
+@figure("group", "attention over whole images of several people, and on the faces among it (--photos)")
 def draw_group(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
     """Sun et al.'s Fig. 7."""
     one = only(runs, "group")

@@ -1,11 +1,9 @@
 """What pictures are drawn from: runs and the artefacts around them, and the faces to show."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from fertool import artefact
 from fertool.artefact import Artefact
@@ -97,19 +95,6 @@ def named(folders: list[Path]) -> list[Run]:
         Run(name if names.count(name) == 1 else f"{folder.resolve().parent.parent.name}-{name}", folder.resolve())
         for name, folder in zip(names, folders, strict=True)
     ]
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A picture and what it was drawn from: its arrays by name, and the artefacts they come from."""
-
-    figure: Figure
-    arrays: dict[str, np.ndarray]
-    parents: list[Artefact]
-
-
-#: draws one kind of picture: of these runs, with these settings, only of the faces of a subset
-Kind = Callable[[list[Run], Visualize, str | None], Drawn]
 
 
 def only(runs: list[Run], kind: str) -> Run:

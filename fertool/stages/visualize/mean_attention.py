@@ -7,16 +7,17 @@ import numpy as np
 from fertool.artefact import Artefact
 from fertool.errors import DataError, UsageError
 from fertool.evaluation import paper_results
-from fertool.figures import mean_attention
+from fertool.figures import Drawn, figure, mean_attention
 from fertool.models.base import FerModel
 from fertool.models.registry import network_of
 from fertool.settings import Visualize
 from fertool.stages.visualize.attention import view_of
-from fertool.stages.visualize.inputs import Drawn, Run, inside
+from fertool.stages.visualize.inputs import Run, inside
 
 _BATCH = 512
 
 
+@figure("mean-attention", "mean face, mean attention and their product for every emotion, beside its Action Units")
 def draw_mean_attention(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
     """Sun et al.'s Fig. 5; by pose its Fig. 6. The Action Units of its Table 4 stand above the emotions."""
     if settings.by == "person":

@@ -6,11 +6,12 @@ from fertool import console
 from fertool.errors import DataError, UsageError
 from fertool.evaluation import comparison, setups
 from fertool.evaluation.score import ALL, score
-from fertool.figures import confusion, curves
+from fertool.figures import Drawn, confusion, curves, figure
 from fertool.settings import Visualize
-from fertool.stages.visualize.inputs import Drawn, Run, subsets_of
+from fertool.stages.visualize.inputs import Run, subsets_of
 
 
+@figure("confusion", "confusion matrices side by side")
 def draw_confusion(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
     """RAN's Fig. 4 and 5."""
     matrices, titles, parents, classes = [], [], [], None
@@ -60,6 +61,7 @@ def _printed(runs: list[Run], classes: tuple[str, ...], subset: str | None) -> d
     return found
 
 
+@figure("curves", "loss and accuracy as training went on")
 def draw_curves(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
     """Training curves."""
     if subset:

@@ -12,16 +12,17 @@ from fertool.errors import ArtefactError, DataError, UsageError, nearest
 from fertool.evaluation.score import membership
 from fertool.faces import align
 from fertool.faces.status import HAS_IMAGE, OK, SEVERAL
-from fertool.figures import preprocessing, preview
+from fertool.figures import Drawn, figure, preprocessing, preview
 from fertool.models.rasnet import intersection_over_union
 from fertool.models.registry import network_of
 from fertool.regions.masks import REGIONS, SIZES, constant_masks, region_boxes
 from fertool.regions.points import eight_points, landmarks_of
 from fertool.settings import DetectAlign, MakeMasks, Visualize
-from fertool.stages.visualize.inputs import Data, Drawn, Run, beside, only, subsets_of
+from fertool.stages.visualize.inputs import Data, Run, beside, only, subsets_of
 from fertool.stages.visualize.network import open_network
 
 
+@figure("steps", "from the image to the aligned face, step by step (--photos)", of_faces=True)
 def draw_steps(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
     """Sun et al.'s Fig. 3 and 4: image, detected face, landmarks, aligned, and with even light."""
     faces = only(runs, "steps").faces()
@@ -69,6 +70,7 @@ def _warped(image: np.ndarray, matrix: np.ndarray, made: DetectAlign) -> np.ndar
     return face if face.ndim == 3 else face[..., None]
 
 
+@figure("landmarks", "landmarks of single faces, and the regions that hang on them", of_faces=True)
 def draw_landmarks(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
     """MAN's Fig. 4 and 3: landmarks, the eight among them that regions hang on, and the regions."""
     faces = only(runs, "landmarks").faces()
@@ -83,6 +85,7 @@ def draw_landmarks(runs: list[Run], settings: Visualize, subset: str | None) -> 
     return Drawn(figure, arrays | {"regions": np.array(REGIONS, object)}, [faces])
 
 
+@figure("masks", "masks of the regions; of a run that finds them itself, how well it does", of_faces=True)
 def draw_masks(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
     """Return the masks of MAN's regions; of a run that finds them itself (RASnet, MAN) also how well it does."""
     one = only(runs, "masks")

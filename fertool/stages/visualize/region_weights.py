@@ -7,12 +7,13 @@ import numpy as np
 from fertool import console
 from fertool.artefact import Artefact
 from fertool.errors import UsageError, nearest
-from fertool.figures import region_weights as figure
+from fertool.figures import Drawn, figure
+from fertool.figures import region_weights as sheets
 from fertool.models.registry import network_of
 from fertool.regions.crops import pixel_boxes
 from fertool.settings import Visualize
 from fertool.stages.evaluate import regions_of
-from fertool.stages.visualize.inputs import Drawn, Run, choose, inside, only
+from fertool.stages.visualize.inputs import Run, choose, inside, only
 from fertool.stages.visualize.network import Network, open_network
 
 _SPREAD = 6  # parts that are covered one by one in the picture
@@ -20,6 +21,7 @@ _STILL = 0.001  # a weight that changes less has stayed
 _CHUNK = 16  # faces whose covered versions are looked at together
 
 
+@figure("grid", "weights of the parts of single faces as grids, of runs side by side")
 def draw_grid(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
     """LNLAttenNet's Fig. 10, and of several runs its Fig. 14."""
     faces = runs[0].faces()
@@ -45,7 +47,7 @@ def draw_grid(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn
     if parts and len(parts) != next(iter(panels.values())).shape[1]:
         parts = None
     arrays |= {"id": np.array(ids, object), "images": images, "label": np.array(true, object)}
-    return Drawn(figure.draw_grids(images, true, panels, parts), arrays, [faces, *predictions])
+    return Drawn(sheets.draw_grids(images, true, panels, parts), arrays, [faces, *predictions])
 
 
 def _weights_of(run: Run, predictions: Artefact, settings: Visualize, *, own: bool = False) -> str:
@@ -94,6 +96,7 @@ class Parts:
     names: list[str] | None
 
 
+@figure("obscure", "what covering a part of a face does to the weights of all its parts")
 def draw_obscure(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
     """LNLAttenNet's Fig. 13, and how often covering a part lowers its weight over many faces."""
     one = only(runs, "obscure")
@@ -114,7 +117,7 @@ def draw_obscure(runs: list[Run], settings: Visualize, subset: str | None) -> Dr
     weights = np.stack([_look(network, v, rows, name) for v in (images, *np.moveaxis(covered, 1, 0))], axis=1)
     label = np.asarray(predictions["label"])[at]
     true = [predictions.classes[k] if k >= 0 else "" for k in label]
-    drawn = figure.draw_obscured(images, true, covered, weights, parts.index[chosen].tolist(), name, parts.names)
+    drawn = sheets.draw_obscured(images, true, covered, weights, parts.index[chosen].tolist(), name, parts.names)
     checked = np.flatnonzero(inside(predictions, faces, subset))
     checked = np.random.default_rng(settings.seed).permutation(checked)[: settings.checked]
     before, after, overlaps = _check(one, network, np.asarray(predictions["row"])[checked], name)

@@ -10,11 +10,11 @@ from fertool import artefact, console
 from fertool.artefact import Artefact
 from fertool.errors import ArtefactError, UsageError
 from fertool.evaluation.metrics import wilson
-from fertool.figures import robustness
+from fertool.figures import Drawn, figure, robustness
 from fertool.figures.robustness import Curve, Panel
 from fertool.settings import Visualize
 from fertool.stages.evaluate import predictions_of
-from fertool.stages.visualize.inputs import Drawn, Run
+from fertool.stages.visualize.inputs import Run
 from fertool.subsets import OCCLUSIONS
 
 _CONFIDENCE = 0.95
@@ -24,6 +24,7 @@ _FEWEST = 10  # faces a point needs
 Found = dict[str, tuple[Artefact, Artefact]]  # run's name -> its predictions and their faces
 
 
+@figure("robustness", "accuracy over the covered fraction of the face (build-subsets --synthesise) and over head pose")
 def draw_robustness(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
     """Accuracy over the covered fraction, for each way a face is covered, and over |yaw| and |pitch|."""
     if subset:
