@@ -23,7 +23,7 @@ _stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 _settings = {"json": False, "quiet": False}
 
 #: version of the JSON objects on stdout; a key that is renamed or changes its meaning raises it
-JSON_SCHEMA = 1
+JSON_SCHEMA = 2
 
 
 def configure(*, json_output: bool = False, quiet: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 import json
 
+from rates import beyond_one
 from typer.testing import CliRunner
 
 from fertool import cli
@@ -13,7 +14,10 @@ def call(*words, space):
 
 
 def tell(*words, space, ok: bool = True) -> dict:
-    """What it told; that it worked, or that it did not, is asserted."""
+    """What it told; that it worked, or that it did not, is asserted, and that its rates are fractions."""
     result = call(*words, space=space)
     assert (result.exit_code == 0) == ok, result.output
-    return json.loads(result.stdout)
+    facts = json.loads(result.stdout)
+    problems = list(beyond_one(facts))
+    assert not problems, problems
+    return facts

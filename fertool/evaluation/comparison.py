@@ -11,6 +11,7 @@ from fertool.evaluation import differences, paper_results
 from fertool.evaluation.differences import Difference, near
 from fertool.evaluation.paper_results import Reported
 from fertool.evaluation.setups import Setup
+from fertool.evaluation.units import percent, points
 from fertool.models.registry import model_class
 
 #: the subset that is the whole split
@@ -140,7 +141,7 @@ def beside(result: dict, setup: Setup | None) -> dict:
     """Return the result of `score.score` with the paper's numbers in it.
 
     Adds `paper` {name, title, venue, says: lines for a reader, confusions: see `confusions`} and, to every subset,
-    `paper`: {value, system, source, note, assumed, difference (percentage points above the paper's value), others
+    `paper`: {value, system, source, note, assumed, difference (accuracy above the paper's), others
     [{value, source, note}], differs {name: {paper, here}} the worst first, says (the differences in words)}, or None.
     Without a setup the result comes back as it is.
     """
@@ -176,14 +177,17 @@ def beside_folds(result: dict, folds: list[Setup | None]) -> dict:
         says.append(f"compared with the {'pooled' if pooled else 'mean'} accuracy: {row.why}")
     entry |= {"name": paper.name, "title": paper.title, "venue": paper.venue, "says": says}
     entry["confusions"] = confusions(folds, result["classes"], result["pooled"]["n_total"])
-    return {**result, "paper": entry | {"sd": row.sd, "aggregation": "pooled" if pooled else "fold mean"}}
+    return {
+        **result,
+        "paper": entry | {"sd": row.sd and row.sd / 100, "aggregation": "pooled" if pooled else "fold mean"},
+    }
 
 
 def beside_matrix(
     setup: Setup, n_total: int | None = None
 ) -> dict[str, tuple[tuple[str, ...], np.ndarray, tuple[Difference, ...]]]:
-    """Return the matrices that the paper prints for this network, dataset and fold: by name, class names, percent
-    (C, C) with nan where a row is not known, and what else differs.
+    """Return the matrices that the paper prints for this network, dataset and fold: by name, class names,
+    fractions (C, C) with nan where a row is not known, and what else differs.
     """
     paper, found = paper_results.load(setup.paper), {}
     for name, row in paper.matrices.items():
@@ -192,19 +196,20 @@ def beside_matrix(
         departing = departs(setup, row, n_total)
         identity = ("detect-align.views", "detect-align.frames", "detect-align.contempt")
         if not any((d.is_worst and d.name != "test faces") or d.name in identity for d in departing):
-            found[f"{row.table}, {name}"] = (*paper.confusion(name), departing)
+            classes, matrix = paper.confusion(name)
+            found[f"{row.table}, {name}"] = (classes, matrix / 100, departing)
     return found
 
 
 def confusions(setups: Sequence[Setup], classes: Sequence[str], n_total: int) -> dict[str, list[list[float] | None]]:
-    """Return the matrices of the paper from whose settings nothing differs, in percent, in the order of these classes.
+    """Return the matrices of the paper from whose settings nothing differs, in the order of these classes.
 
     Args:
         setups: a run, or all folds of a system.
         n_total: how many faces were scored, over all of them.
 
     Returns:
-        name -> rows of true classes; None for a row that is not known.
+        name -> rows of true classes, fractions; None for a row that is not known.
     """
     each = [beside_matrix(s, n_total) for s in setups]
     found = {}
@@ -249,11 +254,11 @@ def _entry(found: Comparison, accuracy: float | None) -> dict | None:
         return None
     entry: dict[str, Any] = dict.fromkeys(("value", "system", "source", "note", "difference"))
     if r is not None:
-        entry |= {"value": r.value, "system": r.system, "source": r.source, "note": r.note}
-        entry["difference"] = None if accuracy is None else accuracy - r.value
+        entry |= {"value": r.fraction, "system": r.system, "source": r.source, "note": r.note}
+        entry["difference"] = None if accuracy is None else accuracy - r.fraction
     return entry | {
         "assumed": found.assumed,
-        "others": [{"value": o.value, "source": o.source, "note": o.note} for o in found.others],
+        "others": [{"value": o.fraction, "source": o.source, "note": o.note} for o in found.others],
         "differs": differences.as_json(found.found),
         "says": in_words(found.found),
     }
@@ -292,8 +297,8 @@ def _recalls(setup: Setup, result: Mapping) -> Iterator[str]:
     for name, scores in whole.get("classes", {}).items():
         r = compare(setup, n_total=whole["n_total"], metric=f"recall of {name}").reported
         if r and scores["recall"] is not None:
-            ours, gap = scores["recall"], scores["recall"] - r.value
-            yield f"recall of {name}: {ours:.2f} here, {r.value:.2f} in {r.source} ({gap:+.2f})"
+            here, gap = percent(scores["recall"]), points(scores["recall"] - r.fraction)
+            yield f"recall of {name}: {here} here, {r.value:.2f} in {r.source} ({gap})"
 
 
 def _numbers(rows: tuple[Reported, ...]) -> str:

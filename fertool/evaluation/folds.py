@@ -21,7 +21,7 @@ def score(predictions: Sequence[Artefact], confidence: float = 0.95) -> dict:
         "pooled": {n_correct, n_total, accuracy, low, high, macro_accuracy}  over all faces together,
         "fold_mean": {accuracy, sd_population, sd_sample}  of the folds' accuracies,
         "confusion"  counts over all faces,
-        "confusion_mean"  each fold's rows in percent, averaged over folds; a class that a fold lacks counts as a row
+        "confusion_mean"  each fold's rows as fractions, averaged over folds; a class that a fold lacks counts as a row
         of zeros there, as in MAN's Table 6.}
     """
     each = [score_one(one, confidence=confidence)["subsets"]["all"] for one in predictions]
@@ -35,16 +35,16 @@ def score(predictions: Sequence[Artefact], confidence: float = 0.95) -> dict:
         "pooled": {
             "n_correct": pooled.n_correct,
             "n_total": pooled.n_total,
-            "accuracy": 100 * pooled.value,
-            "low": 100 * pooled.low,
-            "high": 100 * pooled.high,
-            "macro_accuracy": 100 * metrics.macro_accuracy(together.confusion),
+            "accuracy": pooled.value,
+            "low": pooled.low,
+            "high": pooled.high,
+            "macro_accuracy": metrics.macro_accuracy(together.confusion),
         },
         "fold_mean": {
-            "accuracy": 100 * together.mean,
-            "sd_population": 100 * together.sd_population,
-            "sd_sample": 100 * together.sd_sample,
+            "accuracy": together.mean,
+            "sd_population": together.sd_population,
+            "sd_sample": together.sd_sample,
         },
         "confusion": together.confusion.tolist(),
-        "confusion_mean": (100 * together.confusion_mean).tolist(),
+        "confusion_mean": together.confusion_mean.tolist(),
     }

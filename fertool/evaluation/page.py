@@ -18,6 +18,7 @@ from markupsafe import Markup
 from fertool import __version__
 from fertool.evaluation import charts
 from fertool.evaluation.score import ALL
+from fertool.evaluation.units import is_missing, percent, points
 
 #: by which a page is known to be one of these
 MARK = '<meta name="generator" content="fertool">'
@@ -82,9 +83,10 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {
-        "rate": lambda v, digits=2: "–" if _nothing(v) else f"{v:.{digits}f}",
+        "rate": percent,
+        "decimal": lambda v, digits=2: "–" if is_missing(v) else f"{v:.{digits}f}",
         "count": lambda n: "–" if n is None else f"{n:,}",
-        "signed": lambda v: "–" if _nothing(v) else f"{v:+.2f}".replace("-", "−"),
+        "signed": lambda v: points(v).replace("-", "−"),
         "p": lambda v: f"{v:.3f}" if v >= 0.001 else "< 0.001",
         "value": lambda v: "–" if v is None else (str(v).lower() if isinstance(v, bool) else str(v)),
         "duration": _duration,
@@ -92,10 +94,6 @@ def _environment() -> Environment:
     }
     made.globals["ALL"] = ALL
     return made
-
-
-def _nothing(value: float | None) -> bool:
-    return value is None or math.isnan(value)
 
 
 def _duration(seconds: float) -> str:
@@ -120,8 +118,8 @@ def _subsets(runs: Sequence[Mapping]) -> dict:
     shown = [s for row in rows.values() for s in row if s and s["accuracy"] is not None]
     papers = [s["paper"]["value"] for s in shown if s["paper"] and s["paper"]["value"] is not None]
     low = min([s["low"] for s in shown] + papers, default=0)
-    high = max([s["high"] for s in shown] + papers, default=100)
-    scale = charts.rounded(low, high, 10)
+    high = max([s["high"] for s in shown] + papers, default=1)
+    scale = tuple(v / 100 for v in charts.rounded(100 * low, 100 * high, 10))
     for s in shown:
         value = s["paper"] and s["paper"]["value"]
         s["at"] = {k: _share(s[v], scale) for k, v in {"low": "low", "high": "high", "value": "accuracy"}.items()}
@@ -165,7 +163,7 @@ def _confusion(run: Mapping) -> dict:
     rows = []
     for name, counts in zip(run["classes"], whole["confusion"], strict=True):
         n = sum(counts)
-        cells = [{"count": c, "share": 100 * c / n if n else None} for c in counts]
+        cells = [{"count": c, "share": c / n if n else None} for c in counts]
         rows.append({"name": name, "n": n, "cells": cells})
     return {"name": run["name"], "colour": run["colour"], "classes": run["classes"], "rows": rows, "whole": whole}
 
@@ -230,7 +228,7 @@ def _reliability(runs: Sequence[Mapping]) -> dict | None:
     lines = []
     for r in runs:
         bins = [b for b in r["calibration"]["bins"] if b["n"]]
-        x, y = [b["confidence"] for b in bins], [b["accuracy"] for b in bins]
+        x, y = ([100 * b[k] for b in bins] for k in ("confidence", "accuracy"))
         lines.append(charts.Line(r["name"], x, y, r["colour"], dots=True))
     plot = charts.plot(lines, "confidence (%)", "of these right (%)", x_range=(0, 100), y_range=(0, 100), diagonal=True)
     rows = [

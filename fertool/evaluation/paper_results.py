@@ -102,6 +102,11 @@ class Reported:
     note: str = ""
 
     @property
+    def fraction(self) -> float:
+        """Return the value as results have it, from 0 to 1."""
+        return self.value / 100
+
+    @property
     def faces(self) -> int | None:
         """How many faces were scored; None where the paper does not say."""
         return self.data.test if self.subset == "all" else self.data.subsets.get(self.subset)

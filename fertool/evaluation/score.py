@@ -1,6 +1,6 @@
 """Predictions and subsets → scores. Pure arithmetic on artefacts: no network runs here.
 
-All rates in the results are percentages; None where there is nothing to score.
+All rates in the results are fractions from 0 to 1; None where there is nothing to score.
 """
 
 import math
@@ -90,8 +90,8 @@ def compare(
         subsets, names: as for `score`; the subsets belong to the faces of the first run.
 
     Returns:
-        {"reference": name, "subsets": {name: {"n_total", "runs": {name: {n_correct, accuracy, difference (percentage
-        points over the reference), only_reference, only_this (faces that one of the two alone got right), p_exact,
+        {"reference": name, "subsets": {name: {"n_total", "runs": {name: {n_correct, accuracy, difference (accuracy
+        above the reference's), only_reference, only_this (faces that one of the two alone got right), p_exact,
         p_mid (McNemar, two-sided)}}}}}; the reference itself has n_correct and accuracy alone.
     """
     together = _same_faces(list(predictions.values()))
@@ -107,7 +107,7 @@ def compare(
             test = metrics.mcnemar(first, one[keep])
             runs[name] = {
                 **_rate(one[keep]),
-                "difference": _percent(one[keep].mean() - first.mean()) if len(first) else None,
+                "difference": _fraction(one[keep].mean() - first.mean()) if len(first) else None,
                 "only_reference": test.only_first,
                 "only_this": test.only_second,
                 "p_exact": test.p_exact,
@@ -204,12 +204,12 @@ def _score_rows(rows, labels, predicted, missed, classes, confidence) -> dict:
         "n_rows": int(rows.sum()),
         "n_unlabelled": int((rows & ~keep).sum()),
         **_interval(right[keep], confidence),
-        "macro_accuracy": _percent(metrics.macro_accuracy(confusion)),
+        "macro_accuracy": _fraction(metrics.macro_accuracy(confusion)),
         "n_missed": None if missed is None else int((keep & missed).sum()),
         "found": None if missed is None else _interval(right[keep & ~missed], confidence),
         "missed": None if missed is None else _interval(right[keep & missed], confidence),
         "classes": {
-            name: {k: int(getattr(each, k)[i]) for k in counts} | {k: _percent(getattr(each, k)[i]) for k in rates}
+            name: {k: int(getattr(each, k)[i]) for k in counts} | {k: _fraction(getattr(each, k)[i]) for k in rates}
             for i, name in enumerate(classes)
         },
         "confusion": confusion.tolist(),
@@ -218,13 +218,13 @@ def _score_rows(rows, labels, predicted, missed, classes, confidence) -> dict:
 
 def _rate(right: np.ndarray) -> dict:
     n = len(right)
-    return {"n_correct": int(right.sum()), "n_total": n, "accuracy": _percent(right.mean()) if n else None}
+    return {"n_correct": int(right.sum()), "n_total": n, "accuracy": _fraction(right.mean()) if n else None}
 
 
 def _interval(right: np.ndarray, confidence: float) -> dict:
     low, high = metrics.wilson(int(right.sum()), len(right), confidence)
-    return {**_rate(right), "low": _percent(low), "high": _percent(high)}
+    return {**_rate(right), "low": _fraction(low), "high": _fraction(high)}
 
 
-def _percent(fraction: float) -> float | None:
-    return None if math.isnan(fraction) else 100 * float(fraction)
+def _fraction(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

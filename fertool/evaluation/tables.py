@@ -10,6 +10,7 @@ from fertool import console, files
 from fertool.datasets.tabular import escape_formula
 from fertool.evaluation.comparison import called
 from fertool.evaluation.score import ALL
+from fertool.evaluation.units import interval, percent, points
 
 Results = Mapping[str, Mapping]  # run name -> result of `score.score`, with the paper's numbers if they are in it
 
@@ -31,13 +32,13 @@ def scores(results: Results, title: str) -> Table:
                 "  " * several + called(name),
                 s["n_total"],
                 s["n_correct"],
-                s["accuracy"],
-                _interval(s),
-                s["macro_accuracy"],
+                percent(s["accuracy"]),
+                interval(s["low"], s["high"]),
+                percent(s["macro_accuracy"]),
             ]
             if with_paper:
                 paper = s.get("paper") or {"value": None, "difference": None}
-                row += [paper["value"], _signed(paper["difference"])]
+                row += [percent(paper["value"]), points(paper["difference"])]
             rows.append(row)
     return _numbers_right(console.table(title, columns, rows))
 
@@ -63,8 +64,8 @@ def _counts(result: Mapping, rates: bool) -> list[str]:
     if whole["n_missed"]:
         line = f"no face found and the whole image taken: {whole['n_missed']:,} of {whole['n_total']:,}"
         if rates:
-            line += f", {whole['missed']['accuracy']:.2f} % right"
-            line += f" ({whole['found']['accuracy']:.2f} % of the others)" if whole["found"]["n_total"] else ""
+            line += f", {percent(whole['missed']['accuracy'])} % right"
+            line += f" ({percent(whole['found']['accuracy'])} % of the others)" if whole["found"]["n_total"] else ""
         lines.append(line)
     return lines
 
@@ -73,10 +74,10 @@ def classes(result: Mapping, subset: str = ALL) -> Table:
     """One line per class."""
     columns = ["class", "faces", "predicted", "recall", "precision", "F1"]
     rows = [
-        [name, c["support"], c["n_predicted"], c["recall"], c["precision"], c["f1"]]
+        [name, c["support"], c["n_predicted"], *(percent(c[k]) for k in ("recall", "precision", "f1"))]
         for name, c in result["subsets"][subset]["classes"].items()
     ]
-    return console.table(f"Classes, {called(subset)}", columns, rows)
+    return _numbers_right(console.table(f"Classes, {called(subset)}", columns, rows))
 
 
 def confusion(result: Mapping, subset: str = ALL) -> Table:
@@ -102,8 +103,8 @@ def comparison(result: Mapping) -> Table:
         for name, r in s["runs"].items():
             compared = [""] * 4
             if name != reference:
-                compared = [_signed(r["difference"]), r["only_this"], r["only_reference"], _p(r["p_exact"])]
-            rows.append([f"  {name}", r["accuracy"], *compared])
+                compared = [points(r["difference"]), r["only_this"], r["only_reference"], _p(r["p_exact"])]
+            rows.append([f"  {name}", percent(r["accuracy"]), *compared])
     columns = ["run", "accuracy", "diff.", "gained", "lost", "p"]
     return _numbers_right(console.table(f"Face by face against {reference} (p: McNemar, exact)", columns, rows))
 
@@ -111,24 +112,28 @@ def comparison(result: Mapping) -> Table:
 def folds(result: Mapping, name: str) -> Table:
     """Return a cross-validation: every fold, then all of them pooled and averaged, beside the paper's number."""
     columns = ["fold", "faces", "right", "accuracy", f"{100 * result['confidence']:g} % interval or sd", "macro"]
-    rows = [[f["fold"], f["n_total"], f["n_correct"], f["accuracy"], "", f["macro_accuracy"]] for f in result["folds"]]
+    rows = [
+        [f["fold"], f["n_total"], f["n_correct"], percent(f["accuracy"]), "", percent(f["macro_accuracy"])]
+        for f in result["folds"]
+    ]
     p, m = result["pooled"], result["fold_mean"]
-    rows.append(["pooled", p["n_total"], p["n_correct"], p["accuracy"], _interval(p), p["macro_accuracy"]])
-    rows.append(["fold mean", "", "", m["accuracy"], f"± {m['sd_sample']:.2f}", ""])
+    pooled = (percent(p["accuracy"]), interval(p["low"], p["high"]), percent(p["macro_accuracy"]))
+    rows.append(["pooled", p["n_total"], p["n_correct"], *pooled])
+    rows.append(["fold mean", "", "", percent(m["accuracy"]), f"± {percent(m['sd_sample'])}", ""])
     if (paper := result["paper"]) and paper["value"] is not None:
         columns += ["paper", "diff."]
-        shown = f"{paper['value']:.2f}" + (f" ± {paper['sd']}" if paper["sd"] else "")
+        shown = percent(paper["value"]) + (f" ± {100 * paper['sd']:g}" if paper["sd"] else "")
         for row in rows:
-            row += [shown, _signed(paper["difference"])] if row[0] == paper["aggregation"] else ["", ""]
+            row += [shown, points(paper["difference"])] if row[0] == paper["aggregation"] else ["", ""]
     return _numbers_right(console.table(name, columns, rows))
 
 
 def fold_notes(result: Mapping) -> list[str]:
     """Return what has to be said below it."""
     m = result["fold_mean"]
-    lines = [f"sd over folds: {m['sd_sample']:.2f} (n - 1), {m['sd_population']:.2f} (n)"]
+    lines = [f"sd over folds: {percent(m['sd_sample'])} (n - 1), {percent(m['sd_population'])} (n)"]
     if lasts := result["last_epochs"]:
-        lines.append(f"over the last {lasts['epochs']} epochs {lasts['mean']:.2f} % on average, mean of the folds")
+        lines.append(f"over the last {lasts['epochs']} epochs {percent(lasts['mean'])} % on average, mean of the folds")
     if paper := result["paper"]:
         lines += [*paper["says"], f"paper: {paper['title']} ({paper['venue']})"]
     return lines
@@ -137,7 +142,7 @@ def fold_notes(result: Mapping) -> list[str]:
 def fold_confusion(result: Mapping) -> Table:
     """Percent: a line for each true class, averaged over folds; a fold without the class counts as zeros."""
     names = result["classes"]
-    rows = [[n, *(f"{v:.1f}" for v in line)] for n, line in zip(names, result["confusion_mean"], strict=True)]
+    rows = [[n, *(percent(v, 1) for v in line)] for n, line in zip(names, result["confusion_mean"], strict=True)]
     return console.table(
         "True class (lines) and predicted class (columns), mean over folds", ["", *_short(names)], rows
     )
@@ -146,7 +151,7 @@ def fold_confusion(result: Mapping) -> Table:
 def paper_confusion(name: str, rows: list[list[float] | None], classes: list[str]) -> Table:
     """Percent, as the paper prints them; a row that is not known is left blank."""
     blank = ["–"] * len(classes)
-    shown = [[c, *([f"{v:.1f}" for v in row] if row else blank)] for c, row in zip(classes, rows, strict=True)]
+    shown = [[c, *([percent(v, 1) for v in row] if row else blank)] for c, row in zip(classes, rows, strict=True)]
     return console.table(f"The paper's, in % ({name})", ["", *_short(classes)], shown)
 
 
@@ -202,14 +207,6 @@ def _numbers_right(table: Table) -> Table:
     for column in table.columns[1:]:
         column.justify = "right"
     return table
-
-
-def _interval(s: Mapping) -> str:
-    return "–" if s["low"] is None else f"{s['low']:.2f}–{s['high']:.2f}"
-
-
-def _signed(points: float | None) -> str:
-    return "–" if points is None else f"{points:+.2f}"
 
 
 def _p(p: float) -> str:

@@ -19,7 +19,7 @@ class Curve:
 
     Attributes:
         at: severities or angles, ascending.
-        accuracy, low, high: percent, and the ends of its interval.
+        accuracy, low, high: fractions, the latter the ends of the interval.
         faces: how many faces each point stands for.
     """
 
@@ -64,8 +64,8 @@ def draw(panels: Sequence[Panel]) -> Figure:
 def _panel(ax: Axes, panel: Panel) -> None:
     for i, (name, curve) in enumerate(panel.curves.items()):
         look = style.line(i)
-        ax.plot(curve.at, curve.accuracy, marker="o", markersize=2.2, label=style.shorten(name, 28), **look)
-        ax.fill_between(curve.at, curve.low, curve.high, color=look["color"], alpha=0.13, linewidth=0)
+        ax.plot(curve.at, 100 * curve.accuracy, marker="o", markersize=2.2, label=style.shorten(name, 28), **look)
+        ax.fill_between(curve.at, 100 * curve.low, 100 * curve.high, color=look["color"], alpha=0.13, linewidth=0)
     first = next(iter(panel.curves.values()))
     same = len(set(first.faces.tolist())) == 1
     ax.set_title(f"{panel.title}, {first.faces[0]:,} faces" if same else panel.title)

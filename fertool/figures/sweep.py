@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from fertool.figures import style
 
-Line = Sequence[tuple[object, Mapping]]  # (value, {"accuracy", "low", "high", "paper"}), in percent or None
+Line = Sequence[tuple[object, Mapping]]  # (value, {"accuracy", "low", "high", "paper"}), fractions or None
 
 
 def draw(lines: Mapping[str, Line], key: str) -> Figure:
@@ -27,12 +27,12 @@ def draw(lines: Mapping[str, Line], key: str) -> Figure:
         if not known:
             continue
         x = np.array([v for v, _ in known], float)
-        y, low, high = (np.array([s[k] for _, s in known], float) for k in ("accuracy", "low", "high"))
+        y, low, high = (100 * np.array([s[k] for _, s in known], float) for k in ("accuracy", "low", "high"))
         look = style.line(i)
         ax.errorbar(
             x, y, (y - low, high - y), label=style.shorten(name, 30), marker=".", capsize=2, elinewidth=0.6, **look
         )
-        printed = [(v, s["paper"]) for v, s in known if s.get("paper") is not None]
+        printed = [(v, 100 * s["paper"]) for v, s in known if s.get("paper") is not None]
         if printed:
             label = f"{style.shorten(name, 22)}, paper"
             ax.plot(*zip(*printed, strict=True), label=label, color=look["color"], linestyle=":", marker="x", ms=3)

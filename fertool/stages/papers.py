@@ -3,6 +3,7 @@
 from fertool import console
 from fertool.evaluation import paper_results
 from fertool.evaluation.cells import Cell, cells
+from fertool.evaluation.units import percent
 
 
 def summary(name: str | None = None) -> dict:
@@ -24,7 +25,8 @@ def _facts(cell: Cell) -> dict:
     row = cell.row
     return {
         "table": row.source,
-        **{k: getattr(row, k) for k in ("dataset", "subset", "system", "metric", "value")},
+        **{k: getattr(row, k) for k in ("dataset", "subset", "system", "metric")},
+        "value": row.fraction,
         "faces": row.faces,
         "commands": list(cell.commands),
         "needs": cell.needs,
@@ -52,4 +54,4 @@ def report(facts: dict) -> None:
 def _number(cell: dict) -> str:
     faces = f" ({cell['faces']:,} faces)" if cell["faces"] and cell["subset"] != "all" else ""
     of = [cell["system"], cell["table"], cell["subset"] + faces, cell["metric"]]
-    return f"{cell['value']:.2f}  " + ", ".join(s for s in of if s not in ("all", "accuracy"))
+    return f"{percent(cell['value'])}  " + ", ".join(s for s in of if s not in ("all", "accuracy"))

@@ -12,6 +12,7 @@ from fertool.artefact import read
 from fertool.errors import RecipeError, UsageError
 from fertool.evaluation import comparison, tables
 from fertool.evaluation.score import ALL
+from fertool.evaluation.units import percent
 from fertool.figures import style
 from fertool.figures import sweep as figure_of
 from fertool.models.registry import model_class, model_settings
@@ -121,7 +122,7 @@ def run(
         {"name", "keys", "points": [{"values", "runs", "subsets": {name: {accuracy, low, high, sd, n_total, paper (its
         number), closest (if there is none: its number for the closest settings), source, differs (in words)}}}],
         "files"}. Runs that differ in nothing but their seed are one point: their mean, `sd` over them, and `low` and
-        `high` one sd away; likewise the draws of random crops and the mean over folds.
+        `high` one sd away within 0 and 1; likewise the draws of random crops and the mean over folds.
 
     Raises:
         UsageError: a network that learns subjects; `trained` with settings of the training varied, or folds of it;
@@ -202,7 +203,7 @@ def _cross_validated(workspace: Workspace, folder: Path, settings: Evaluate, dev
 
 
 def _around(mean: float, sd: float) -> dict:
-    return {"accuracy": mean, "low": mean - sd, "high": mean + sd, "sd": sd}
+    return {"accuracy": mean, "low": max(0.0, mean - sd), "high": min(1.0, mean + sd), "sd": sd}
 
 
 def report(facts: dict) -> None:
@@ -213,7 +214,7 @@ def report(facts: dict) -> None:
     rows = []
     for p in facts["points"]:
         shown = [_accuracy(p["subsets"][n]) for n in names]
-        paper = [p["subsets"][ALL]["paper"]] if with_paper else []
+        paper = [percent(p["subsets"][ALL]["paper"])] if with_paper else []
         rows.append([*(str(p["values"][k]) for k in facts["keys"]), *shown, *paper, ", ".join(p["runs"])])
     console.show(console.table("accuracy in %, " + " and ".join(facts["keys"] or [_SEED]), columns, rows))
     for line in _not_compared(facts):
@@ -225,7 +226,7 @@ def report(facts: dict) -> None:
 def _accuracy(s: dict) -> str:
     if s["accuracy"] is None:
         return "–"
-    return f"{s['accuracy']:.2f}" + (f" ± {s['sd']:.2f}" if s["sd"] is not None else "")
+    return percent(s["accuracy"]) + (f" ± {percent(s['sd'])}" if s["sd"] is not None else "")
 
 
 def _regions(faces: Path, point: Point) -> Path:
@@ -269,7 +270,9 @@ def _not_compared(facts: dict) -> list[str]:
         for name, s in p["subsets"].items():
             if s["differs"]:
                 of = ", ".join(filter(None, [values, "" if name == ALL else name]))
-                numbers.setdefault(s["differs"], []).append(f"{of}: {s['closest']:.2f} in {s['source']}".lstrip(": "))
+                numbers.setdefault(s["differs"], []).append(
+                    f"{of}: {percent(s['closest'])} in {s['source']}".lstrip(": ")
+                )
     return [f"not compared with the paper: {'; '.join(each)}; because here: {why}" for why, each in numbers.items()]
 
 

@@ -455,7 +455,7 @@ def test_json_is_valid_whatever_the_numbers(capsys):
     console.configure(json_output=True)
     console.emit({"a": float("nan"), "b": np.array([1.5, np.inf]), "c": np.int64(3), "d": {4: (np.bool_(True), None)}})
     assert json.loads(capsys.readouterr().out) == {
-        "schema": 1, "ok": True, "a": None, "b": [1.5, None], "c": 3, "d": {"4": [True, None]},
+        "schema": 2, "ok": True, "a": None, "b": [1.5, None], "c": 3, "d": {"4": [True, None]},
     }  # fmt: skip
 
 
@@ -470,7 +470,7 @@ def test_only_the_first_of_several_processes_speaks(capsys, monkeypatch, variabl
     assert capsys.readouterr() == ("", "")
     monkeypatch.setenv(variable, "0")
     console.emit({"a": 1})
-    assert json.loads(capsys.readouterr().out) == {"schema": 1, "ok": True, "a": 1}
+    assert json.loads(capsys.readouterr().out) == {"schema": 2, "ok": True, "a": 1}
 
 
 def test_doctor(tmp_path, space):

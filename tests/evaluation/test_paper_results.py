@@ -14,6 +14,7 @@ from fertool.errors import RecipeError
 from fertool.evaluation import differences, paper_results
 from fertool.evaluation.cells import cells
 from fertool.evaluation.comparison import compare, departs
+from fertool.evaluation.units import percent, points
 from fertool.labels import EMOTIONS, PROTOCOLS
 from fertool.settings import STAGES
 from fertool.subsets.ran_lists import LAYOUTS
@@ -176,8 +177,13 @@ def evaluated(space, name: str, *more) -> dict:
     return tell("eval", "--run", name, "--gpus", 0, *more, space=space)["runs"][name]
 
 
+def printed_value(entry: dict) -> float | None:
+    """The paper's number as it prints it, in percent."""
+    return entry["value"] and round(100 * entry["value"], 2)
+
+
 def values(result: dict) -> dict:
-    return {name: s["paper"]["value"] for name, s in result["subsets"].items() if s["paper"]}
+    return {name: printed_value(s["paper"]) for name, s in result["subsets"].items() if s["paper"]}
 
 
 def test_a_run_of_the_recipe_has_the_papers_numbers_beside_it(bench):
@@ -186,12 +192,12 @@ def test_a_run_of_the_recipe_has_the_papers_numbers_beside_it(bench):
     result = evaluated(space, "as-it-is-1", "--subset", "all")
     assert values(result) == {"all": 88.55, "occlusion": 83.63, "pose30": 82.23, "pose45": 80.40}
     whole = result["subsets"]["all"]
-    assert whole["paper"]["difference"] == pytest.approx(whole["accuracy"] - 88.55)
+    assert whole["paper"]["difference"] == pytest.approx(whole["accuracy"] - 0.8855)
     assert whole["paper"]["assumed"] == "provided that MS-CELEB-1M.pth holds weights of MS-Celeb-1M"
     assert whole["paper"]["differs"] == {}
     table = printed("eval", "--run", "as-it-is-1", "--gpus", 0, "--subset", "all", "--workspace", space)
-    assert f"{whole['accuracy']:.2f}" in table
-    assert f"88.55 {whole['paper']['difference']:+.2f}" in table
+    assert percent(whole["accuracy"]) in table
+    assert f"88.55 {points(whole['paper']['difference'])}" in table
     assert "occlusion, pose30, pose45: compared with Table II" in table
     assert "IEEE Transactions on Image Processing" in table
 
@@ -229,7 +235,7 @@ def test_what_influences_the_result_forbids_the_comparison(bench, case):
     write_run(changed(made, **how), faces, f"{case.replace(' ', '-')}-1")
     paper = evaluated(space, f"{case.replace(' ', '-')}-1")["subsets"]["all"]["paper"]
     assert (paper["value"], paper["difference"]) == (None, None)
-    assert 88.55 in [o["value"] for o in paper["others"]]
+    assert 88.55 in map(printed_value, paper["others"])
     assert paper["differs"][name]["here"] == here
     assert f"{here} instead of {paper['differs'][name]['paper']}" in paper["says"]
 
@@ -300,7 +306,7 @@ def test_subsets_of_another_origin_have_no_number(tmp_path, source, said):
     assert values(result) == {"all": 88.55, "occlusion": None, "pose30": None, "pose45": None}
     paper = result["subsets"]["pose30"]["paper"]
     assert paper["differs"] == {"subset": {"paper": "by the authors' lists", "here": f"by {said}"}}
-    assert [o["value"] for o in paper["others"]] == [82.23]
+    assert [*map(printed_value, paper["others"])] == [82.23]
 
 
 def test_subsets_of_another_size_have_no_number(tmp_path):
@@ -422,8 +428,8 @@ def test_a_cross_validation_says_why_it_is_compared_so(tmp_path):
     made, _ = folds_of("ws-lgrn", 98.37, tmp_path, 981, right=0.98)
     (system,) = tell("eval", "--folds", "--gpus", 0, space=tmp_path)["systems"].values()
     paper = system["paper"]
-    assert (paper["value"], paper["aggregation"]) == (98.37, "pooled")
-    assert paper["difference"] == pytest.approx(system["pooled"]["accuracy"] - 98.37)
+    assert (printed_value(paper), paper["aggregation"]) == (98.37, "pooled")
+    assert paper["difference"] == pytest.approx(system["pooled"]["accuracy"] - 0.9837)
     assert any("compared with the pooled accuracy" in s and "981" in s for s in paper["says"])
     single = evaluated(tmp_path, "ws-lgrn-fold0-1")["subsets"]["all"]["paper"]
     assert single["value"] is None
@@ -446,8 +452,8 @@ def test_the_papers_confusions_stand_below_ours(tmp_path):
     classes, matrix = paper_results.load("man").confusion("ckplus")
     ours = system["classes"]
     printed_rows = system["paper"]["confusions"]["Table 6, ckplus"]
-    assert printed_rows[ours.index("anger")][ours.index("sadness")] == 8.1
-    assert np.diag(printed_rows) == pytest.approx([matrix[classes.index(c), classes.index(c)] for c in ours])
+    assert printed_rows[ours.index("anger")][ours.index("sadness")] == pytest.approx(0.081)
+    assert np.diag(printed_rows) == pytest.approx([matrix[classes.index(c), classes.index(c)] / 100 for c in ours])
     assert "The paper's, in % (Table 6, ckplus)" in printed(*words)
     short = changed(made, train={"iterations": 10})
     write_run(short, faces, "man-fold3-2", fold=3)
@@ -475,7 +481,7 @@ def test_a_baseline_that_is_another_papers_network_belongs_to_the_paper_of_its_r
     assert values(evaluated(tmp_path, "vgg-1")) == {"all": 80.96}
     write_run(changed(made, train={"epochs": 2}), faces, "vgg-2", recipe="lnlattennet-vgg16-rafdb")
     paper = evaluated(tmp_path, "vgg-2")["subsets"]["all"]["paper"]
-    assert [o["value"] for o in paper["others"]] == [80.96]
+    assert [*map(printed_value, paper["others"])] == [80.96]
     assert paper["says"] == "training 2 epochs instead of 24 epochs"
 
 
@@ -484,9 +490,9 @@ def test_the_last_ten_epochs_are_averaged_over_folds(tmp_path):
     folds_of("lnlattennet", 98.18, tmp_path, 618, people=90, right=0.9)
     (system,) = tell("eval", "--folds", "--gpus", 0, space=tmp_path)["systems"].values()
     one = np.linspace(0.5, 0.9, 12)[-10:].mean()
-    assert system["last_epochs"] == {"epochs": 10, "mean": pytest.approx(100 * one)}
-    assert [f["last_epochs"] for f in system["folds"]] == [pytest.approx(100 * one)] * 5
-    assert system["paper"]["value"] == 98.18
+    assert system["last_epochs"] == {"epochs": 10, "mean": pytest.approx(one)}
+    assert [f["last_epochs"] for f in system["folds"]] == [pytest.approx(one)] * 5
+    assert printed_value(system["paper"]) == 98.18
     assert "over the last 10 epochs" in printed("eval", "--folds", "--gpus", 0, "--workspace", tmp_path)
 
 

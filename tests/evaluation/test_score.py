@@ -35,11 +35,11 @@ def _predict(faces, predicted=PREDICTED, name="ran-1", **kwargs):
 def test_whole_split(faces):
     s = score(_predict(faces))["subsets"]["all"]
     assert (s["n_rows"], s["n_unlabelled"], s["n_total"], s["n_correct"]) == (10, 1, 9, 7)
-    assert s["accuracy"] == pytest.approx(100 * 7 / 9)
+    assert s["accuracy"] == pytest.approx(7 / 9)
     assert s["low"] < s["accuracy"] < s["high"]
-    assert s["macro_accuracy"] == pytest.approx(100 * (3 / 4 + 2 / 3 + 1) / 3)
+    assert s["macro_accuracy"] == pytest.approx((3 / 4 + 2 / 3 + 1) / 3)
     assert np.array(s["confusion"])[:3, :3].tolist() == [[3, 1, 0], [1, 2, 0], [0, 0, 2]]
-    assert s["classes"]["happiness"]["recall"] == pytest.approx(100 * 2 / 3)
+    assert s["classes"]["happiness"]["recall"] == pytest.approx(2 / 3)
     assert s["classes"]["contempt"]["recall"] is None
 
 
@@ -145,10 +145,10 @@ def test_comparison_is_paired(faces, subsets):
     result = compare(runs, subsets, ["pose30", "occlusion-upper"])
     whole = result["subsets"]["all"]
     assert whole["n_total"] == 9
-    assert whole["runs"]["ran-1"] == {"n_correct": 7, "n_total": 9, "accuracy": pytest.approx(700 / 9)}
+    assert whole["runs"]["ran-1"] == {"n_correct": 7, "n_total": 9, "accuracy": pytest.approx(7 / 9)}
     second = whole["runs"]["self-1"]
     assert (second["only_this"], second["only_reference"]) == (2, 1)
-    assert second["difference"] == pytest.approx(100 / 9)
+    assert second["difference"] == pytest.approx(1 / 9)
     assert second["p_exact"] == 1.0
     assert result["subsets"]["pose30"]["runs"]["self-1"]["only_this"] == 1
     assert result["subsets"]["occlusion-upper"]["runs"]["self-1"]["difference"] is None
@@ -212,7 +212,7 @@ def test_csv_gives_the_counts_back(faces, subsets, tmp_path):
     with open(path, newline="", encoding="utf-8") as f:
         rows = list(csv.DictReader(f))
     assert [r["subset"] for r in rows] == ["all", "pose45", "occlusion-upper"]
-    assert float(rows[0]["accuracy"]) == pytest.approx(100 * int(rows[0]["n_correct"]) / int(rows[0]["n_total"]))
+    assert float(rows[0]["accuracy"]) == pytest.approx(int(rows[0]["n_correct"]) / int(rows[0]["n_total"]))
     assert rows[2]["accuracy"] == ""
     cells = tables.class_rows(result, "ran-1")
     assert sum(r[f"predicted_{c}"] for r in cells if r["subset"] == "all" for c in CLASSES) == 9

@@ -251,9 +251,9 @@ def test_scores_through_the_command(run, faces, tmp_path):
         scored = result["subsets"][name]
         assert scored["n_total"] == member.sum()
         assert scored["n_correct"] == right[member].sum()
-        assert scored["accuracy"] == pytest.approx(100 * right[member].mean())
+        assert scored["accuracy"] == pytest.approx(right[member].mean())
         low, high = metrics.wilson(int(right[member].sum()), int(member.sum()))
-        assert (scored["low"], scored["high"]) == pytest.approx((100 * low, 100 * high))
+        assert (scored["low"], scored["high"]) == pytest.approx((low, high))
     assert result["subsets"]["all"]["n_unlabelled"] == 1
     assert result["subsets"]["all"]["n_missed"] == 1
     assert result["select_on"] == "last"

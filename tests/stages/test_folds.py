@@ -188,11 +188,11 @@ def test_three_ways_to_add_folds_up(tmp_path):
     first = predictions(tmp_path / "a.h5", [0, 0, 1, 1], [0, 0, 1, 0])
     second = predictions(tmp_path / "b.h5", [0, 0], [0, 1])  # no fear in this fold
     total = adding.score([first, second])
-    assert total["pooled"]["accuracy"] == pytest.approx(100 * 4 / 6)
-    assert total["fold_mean"]["accuracy"] == pytest.approx(62.5)
-    assert total["fold_mean"]["sd_population"] == pytest.approx(12.5)
+    assert total["pooled"]["accuracy"] == pytest.approx(4 / 6)
+    assert total["fold_mean"]["accuracy"] == pytest.approx(0.625)
+    assert total["fold_mean"]["sd_population"] == pytest.approx(0.125)
     assert total["confusion"] == [[3, 1], [1, 1]]
-    assert np.allclose(total["confusion_mean"], [[75, 25], [25, 25]]), "the row of fear sums to 50"
+    assert np.allclose(total["confusion_mean"], [[0.75, 0.25], [0.25, 0.25]]), "the row of fear sums to a half"
 
 
 # ------------------------------------------------------------------------------------- folds on several devices

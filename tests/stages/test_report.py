@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from fertool import artefact, cli
 from fertool.evaluation import charts, metrics
+from fertool.evaluation.units import percent
 from fertool.figures import thumbnails
 from fertool.stages.evaluate import scores
 
@@ -126,7 +127,7 @@ def test_one_run(space, page):
     assert told["runs"]["ran-1"]["scores"] == found, "the numbers are those of eval"
     assert told["bytes"] == page.stat().st_size
     seen = Seen(page)
-    assert f"{found['subsets']['all']['accuracy']:.2f} %" in seen.text
+    assert f"{percent(found['subsets']['all']['accuracy'])} %" in seen.text
     assert "28 of 33 faces right" in seen.text
     assert "The paper: 88.55 % (Table IV). Not to be compared" in seen.text
     assert all(line[0].upper() + line[1:] in seen.text for line in found["paper"]["says"]), "as eval says it"
@@ -307,7 +308,7 @@ def test_folds_are_added_up_once_all_are_predicted(trained):
     crossed = told["cross_validations"][0]
     assert crossed["result"]["pooled"] == total["pooled"]
     seen = Seen(Path(told["report"]))
-    assert f"{total['pooled']['accuracy']:.2f} % of the 24 faces of all folds" in seen.text
+    assert f"{percent(total['pooled']['accuracy'])} % of the 24 faces of all folds" in seen.text
     assert "which is fold 0 of its cross-validation" in seen.text
     assert "How it moved in training" in seen.text
     both = facts(

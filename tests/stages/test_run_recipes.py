@@ -178,7 +178,7 @@ def test_scores_of_two_recipes_are_averaged(tmp_path, monkeypatch):
         mean = mean + e / e.sum(1, keepdims=True)
     right = mean.argmax(1) == np.asarray(predicted["label"])
     assert facts["eval"]["fused"]["fused"] == 2
-    assert facts["eval"]["fused"]["subsets"]["all"]["accuracy"] == pytest.approx(100 * right.mean())
+    assert facts["eval"]["fused"]["subsets"]["all"]["accuracy"] == pytest.approx(right.mean())
 
 
 def test_variants_of_one_recipe_are_averaged(tmp_path):

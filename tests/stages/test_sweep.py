@@ -46,7 +46,7 @@ def test_every_value_has_its_run_on_its_own_regions(space, sizes):
         predicted = artefact.read(space / "toy/runs" / name / "predictions.h5", "predictions")
         assert predicted.parent("regions").digest == parent.digest
         right = np.asarray(predicted["logits"]).argmax(1) == np.asarray(predicted["label"])
-        assert point["subsets"]["all"]["accuracy"] == pytest.approx(100 * right.mean())
+        assert point["subsets"]["all"]["accuracy"] == pytest.approx(right.mean())
     assert sides == pytest.approx([0.375, 0.75])
 
 
@@ -116,7 +116,7 @@ def test_values_win_over_sets_and_seeds_are_averaged(space):
         each = []
         for name in point["runs"]:
             predicted = artefact.read(space / "toy/runs" / name / "predictions.h5", "predictions")
-            each.append(100 * (np.asarray(predicted["logits"]).argmax(1) == np.asarray(predicted["label"])).mean())
+            each.append((np.asarray(predicted["logits"]).argmax(1) == np.asarray(predicted["label"])).mean())
         scored = point["subsets"]["all"]
         assert scored["accuracy"] == pytest.approx(np.mean(each))
         assert scored["sd"] == pytest.approx(np.std(each, ddof=1))
@@ -162,17 +162,20 @@ def test_sweeps_of_recipes_are_checked_when_they_are_read(tmp_path):
 
 def test_the_papers_curve_is_drawn_beside_ours():
     def point(accuracy, paper):
-        return {"accuracy": accuracy, "low": accuracy - 1, "high": accuracy + 1, "paper": paper}
+        return {"accuracy": accuracy, "low": accuracy - 0.01, "high": accuracy + 0.01, "paper": paper}
 
-    line = [(0.1, point(80, 85.6)), (0.3, point(82, 86.15)), (1, point(81, None))]
+    line = [(0.1, point(0.8, 0.856)), (0.3, point(0.82, 0.8615)), (1, point(0.81, None))]
     (ax,) = draw({"whole split": line}, "train.model.alpha").axes
     (paper,) = [one for one in ax.lines if one.get_linestyle() == ":"]
-    assert paper.get_xydata().tolist() == [[0.1, 85.6], [0.3, 86.15]]
+    assert paper.get_xydata() == pytest.approx(np.array([[0.1, 85.6], [0.3, 86.15]]))
     assert ax.get_xlabel() == "alpha"
 
 
 def test_words_stand_side_by_side():
-    line = [(v, {"accuracy": 50 + i, "low": 49, "high": 60, "paper": None}) for i, v in enumerate(("fixed", "random"))]
+    line = [
+        (v, {"accuracy": 0.5 + i / 100, "low": 0.49, "high": 0.6, "paper": None})
+        for i, v in enumerate(("fixed", "random"))
+    ]
     (ax,) = draw({"whole split": line}, "crop-regions.mode").axes
     assert [t.get_text() for t in ax.get_xticklabels()] == ["fixed", "random"]
 
@@ -205,7 +208,7 @@ def test_a_recipe_with_folds_is_swept_over_all_of_them(crossed):
             run = artefact.read(folder / "toy/runs" / name / "run.h5", "run")
             assert (run.params["train"]["fold"], run.params["train"]["lr"]) == (i, point["values"]["train.lr"])
             predicted = artefact.read(run.path.with_name("predictions.h5"), "predictions")
-            each.append(100 * (np.asarray(predicted["logits"]).argmax(1) == np.asarray(predicted["label"])).mean())
+            each.append((np.asarray(predicted["logits"]).argmax(1) == np.asarray(predicted["label"])).mean())
             total += predicted.rows
         scored = point["subsets"]["all"]
         assert total == scored["n_total"] == 36
@@ -239,7 +242,7 @@ def test_why_the_papers_numbers_are_missing_is_told_once(tmp_path):
     words += [w for s in ("model.channels=8", "model.size=64", "iterations=1") for w in ("--set", f"train.{s}")]
     facts = tell("sweep", *words, space=tmp_path / "w")
     first, second = (p["subsets"]["all"] for p in facts["points"])
-    assert (first["paper"], first["closest"], first["source"]) == (None, 85.6, "Table V (alpha: 0.1)")
+    assert (first["paper"], first["closest"], first["source"]) == (None, 0.856, "Table V (alpha: 0.1)")
     assert "channels 8 instead of 64" in first["differs"]
     assert second["differs"].count("alpha") == 1, "the paper has no number for this one at all"
     with open(facts["files"][0], newline="") as f:

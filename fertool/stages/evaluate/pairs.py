@@ -9,6 +9,7 @@ import numpy as np
 from fertool import artefact, console
 from fertool.errors import DataError, UsageError
 from fertool.evaluation import tables
+from fertool.evaluation.units import percent
 from fertool.evaluation.verification import CHANCE, verify
 from fertool.models.registry import model_class
 from fertool.settings import Evaluate
@@ -37,7 +38,7 @@ def run(predictions: Mapping[str, Path], *, settings: Evaluate, csv: Path | None
         csv: also write one line per run.
 
     Returns:
-        {"runs": {name: {"pairs", "faces", "people", "accuracy", "sd", "auc" (in percent), "threshold" (cosine),
+        {"runs": {name: {"pairs", "faces", "people", "accuracy", "sd", "auc", "threshold" (cosine),
         "chance", "predictions"}}}
 
     Raises:
@@ -62,13 +63,11 @@ def _verified(name: str, path: Path, settings: Evaluate) -> dict:
             "choose another split, or other faces: --split, --data",
         )
     found = asdict(verify(np.asarray(file["logits"]), pairs, same))
-    percent = {k: 100 * found[k] for k in ("accuracy", "sd", "auc")}
     return {
         "faces": len(subject),
         "people": people,
         **found,
-        **percent,
-        "chance": 100 * CHANCE,
+        "chance": CHANCE,
         "predictions": str(path),
     }
 
@@ -76,12 +75,17 @@ def _verified(name: str, path: Path, settings: Evaluate) -> dict:
 def report(facts: dict) -> None:
     """Print one line per run."""
     rows = [
-        (name, r["people"], r["faces"], r["pairs"], f"{r['accuracy']:.2f} ± {r['sd']:.2f}", r["auc"], r["threshold"])
+        (
+            name,
+            *(str(r[k]) for k in ("people", "faces", "pairs")),
+            f"{percent(r['accuracy'])} ± {percent(r['sd'])}",
+            percent(r["auc"]),
+            f"{r['threshold']:.2f}",
+        )
         for name, r in facts["runs"].items()
     ]
     columns = ("run", "unseen people", "faces", "pairs", "accuracy", "ROC AUC", "threshold")
-    shown = [[f"{v:.2f}" if isinstance(v, float) else str(v) for v in row] for row in rows]
-    console.show(console.table("Verification in %", columns, shown))
+    console.show(console.table("Verification in %", columns, rows))
     console.say(
         "half of the pairs show one person: chance is 50 %; mean ± standard deviation over 10 folds, each with the "
         "cosine threshold that is best on the others"

@@ -10,6 +10,7 @@ from fertool import artefact, console
 from fertool.artefact import Artefact
 from fertool.errors import ArtefactError, UsageError
 from fertool.evaluation import comparison, folds, paper_results, score, setups, tables
+from fertool.evaluation.units import percent
 from fertool.requirements.rows import fold_count
 from fertool.settings import Evaluate
 from fertool.stages import evaluate
@@ -160,14 +161,14 @@ def _papers_average(paper: str, variant: str) -> float | None:
         for r in paper_results.load(paper).results
         if r.dataset == "average" and any(variant in m.variants for m in r.members)
     ]
-    return rows[0].value if rows else None
+    return rows[0].fraction if rows else None
 
 
 def report_average(facts: dict) -> None:
     """Print the accuracy on every dataset, and their mean."""
     rows = [(name, d["accuracy"], d["paper"]) for name, d in facts["datasets"].items()]
     rows.append(("average", facts["accuracy"], facts["paper"]))
-    shown = [(name, *("–" if v is None else f"{v:.2f}" for v in values)) for name, *values in rows]
+    shown = [(name, *map(percent, values)) for name, *values in rows]
     console.show(console.table("accuracy in %", ("dataset", "ours", "paper"), shown))
 
 
@@ -237,7 +238,7 @@ def last_epochs(run: Artefact, predictions: Artefact) -> dict | None:
     values = run.group("history").get("val_accuracy", ())[-LAST_EPOCHS:]
     if predictions.params["split"] != watched or not same_faces or len(values) < LAST_EPOCHS:
         return None
-    return {"epochs": LAST_EPOCHS, "mean": 100 * float(values.mean()), "best": 100 * float(values.max())}
+    return {"epochs": LAST_EPOCHS, "mean": float(values.mean()), "best": float(values.max())}
 
 
 def _over_draws(paths: Sequence[Path], subsets: Artefact | None, names: tuple[str, ...]) -> dict | None:
@@ -293,13 +294,13 @@ def report(facts: dict, *, every_class: bool = False) -> None:
     for name, result in facts["runs"].items():
         if lasts := result["last_epochs"]:
             console.say(
-                f"{name}: over the last {lasts['epochs']} epochs {lasts['mean']:.2f} % on average, {lasts['best']:.2f} "
-                "% in the best of them"
+                f"{name}: over the last {lasts['epochs']} epochs {percent(lasts['mean'])} % on average, "
+                f"{percent(lasts['best'])} % in the best of them"
             )
         for subset, drawn in (result["draws"] or {}).items():
             console.say(
-                f"{name}, {subset}: {drawn['mean']:.2f} ± {drawn['sd']:.2f} % over {drawn['n_draws']} draws of the "
-                "random crops"
+                f"{name}, {subset}: {percent(drawn['mean'])} ± {percent(drawn['sd'])} % over {drawn['n_draws']} "
+                "draws of the random crops"
             )
         if result["select_on"] == "test":
             console.say(f"note: the checkpoint of {name} was chosen on the test split; its numbers are optimistic")

@@ -8,6 +8,7 @@ from pathlib import Path
 from fertool import console, files, locks
 from fertool.errors import UsageError
 from fertool.evaluation import page
+from fertool.evaluation.units import percent
 from fertool.settings import Report
 from fertool.stages.report import metrics, provenance
 from fertool.stages.visualize.inputs import Run, named
@@ -82,6 +83,6 @@ def report(facts: dict) -> None:
     for name, numbers in facts["runs"].items():
         if scores := numbers["scores"]:
             whole = scores["subsets"]["all"]
-            rate = "no labelled face" if whole["accuracy"] is None else f"{whole['accuracy']:.2f} %"
+            rate = "no labelled face" if whole["accuracy"] is None else f"{percent(whole['accuracy'])} %"
             console.say(f"{name}: {rate} of {whole['n_total']:,} faces")
     console.say(f"→ {facts['report']} ({facts['bytes'] / 1e6:.1f} MB)")

@@ -106,7 +106,7 @@ def gallery(looks: Looks, settings: Report) -> dict:
 
     Returns:
         {"n_wrong", "n_right", "wrong": [card], "right": [card]}; a card is {id, true, predicted, confidence,
-        confidence_of_true (percent), kept (no face was found), src, looked (see `Looks.pictures`)}.
+        confidence_of_true, kept (no face was found), src, looked (see `Looks.pictures`)}.
     """
     predictions = looks.predictions
     label = np.asarray(predictions["label"]).astype(np.int64)
@@ -127,8 +127,8 @@ def gallery(looks: Looks, settings: Report) -> dict:
                 "id": str(predictions.ids[i]),
                 "true": predictions.classes[label[i]],
                 "predicted": predictions.classes[said[i]],
-                "confidence": 100 * sure[i],
-                "confidence_of_true": 100 * probability[i, label[i]],
+                "confidence": sure[i],
+                "confidence_of_true": probability[i, label[i]],
                 "kept": bool(kept[i]),
                 "src": thumbnails.data_uri(thumbnails.face(image)),
                 "looked": looked,
@@ -145,8 +145,8 @@ def means(looks: Looks) -> dict | None:
 
     Returns:
         None if there is nothing to show; for maps {"kind": "maps", "groups": [{name, n, src, maps: [{name, src, says,
-        upper, middle, lower (percent of the attention in that third of the view)}]}]}; for regions {"kind": "regions",
-        "regions": names, "groups": [{name, n, weights (mean of each), most (percent of the faces where it counts
+        upper, middle, lower (fraction of the attention in that third of the view)}]}]}; for regions {"kind": "regions",
+        "regions": names, "groups": [{name, n, weights (mean of each), most (fraction of the faces where it counts
         most)}]}.
     """
     if not looks.kind:
@@ -166,7 +166,7 @@ def _mean_maps(looks: Looks, name: str, at: np.ndarray) -> dict:
     for called, values in looks.maps(at).items():
         mean = values.mean(0)
         mass = np.clip(mean, 0, None)
-        share = 100 * _thirds(mass) / mass.sum() if mass.sum() else np.full(3, np.nan)
+        share = _thirds(mass) / mass.sum() if mass.sum() else np.full(3, np.nan)
         thirds = dict(zip(("upper", "middle", "lower"), share.tolist(), strict=True))
         maps.append({"name": looks.called(called), **_heat(image, mean, looks.view), **thirds})
     return {"name": name, "n": len(at), "src": thumbnails.data_uri(thumbnails.face(image)), "maps": maps}
@@ -194,7 +194,7 @@ def _mean_weights(looks: Looks, groups: list[tuple[str, np.ndarray]]) -> dict:
                 "name": name,
                 "n": len(at),
                 "weights": weights[at].mean(0).tolist(),
-                "most": (100 * np.bincount(most[at], minlength=len(names)) / len(at)).tolist(),
+                "most": (np.bincount(most[at], minlength=len(names)) / len(at)).tolist(),
             }
             for name, at in groups
         ],

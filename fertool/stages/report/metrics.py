@@ -103,7 +103,7 @@ def _training(trained: Artefact, metric: str) -> dict:
 
 
 def _calibration(predictions: Artefact) -> dict | None:
-    """Percent throughout; None without labelled faces."""
+    """Return confidence against accuracy, fractions; None without labelled faces."""
     label = np.asarray(predictions["label"]).astype(np.int64)
     probability = metrics.softmax(np.asarray(predictions["logits"])[label >= 0])
     if not len(probability):
@@ -111,12 +111,12 @@ def _calibration(predictions: Artefact) -> dict | None:
     right, sure = probability.argmax(1) == label[label >= 0], probability.max(1)
     c = metrics.calibration(sure, right)
     return {
-        "error": 100 * c.error,
-        "confidence": 100 * sure.mean(),
-        "when_right": 100 * sure[right].mean() if right.any() else None,
-        "when_wrong": 100 * sure[~right].mean() if not right.all() else None,
+        "error": c.error,
+        "confidence": sure.mean(),
+        "when_right": sure[right].mean() if right.any() else None,
+        "when_wrong": sure[~right].mean() if not right.all() else None,
         "bins": [
-            {"low": 100 * low, "high": 100 * high, "n": int(n), "confidence": 100 * conf, "accuracy": 100 * acc}
+            {"low": low, "high": high, "n": int(n), "confidence": conf, "accuracy": acc}
             for low, high, n, conf, acc in zip(c.edges[:-1], c.edges[1:], c.n, c.confidence, c.accuracy, strict=True)
         ],
     }

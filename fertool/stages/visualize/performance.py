@@ -6,6 +6,7 @@ from fertool import console
 from fertool.errors import DataError, UsageError
 from fertool.evaluation import comparison, setups
 from fertool.evaluation.score import ALL, score
+from fertool.evaluation.units import percent
 from fertool.figures import Drawn, confusion, curves, figure
 from fertool.settings import Visualize
 from fertool.stages.visualize.inputs import Run, subsets_of
@@ -26,15 +27,15 @@ def draw_confusion(runs: list[Run], settings: Visualize, subset: str | None) -> 
         if not result["n_total"]:
             raise DataError(f"{r.name} predicted no labelled face of {subset or 'any class'}")
         matrices.append(np.array(result["confusion"]))
-        titles.append(f"{r.name}{f', {subset}' if subset else ''}: {result['accuracy']:.2f} %")
+        titles.append(f"{r.name}{f', {subset}' if subset else ''}: {percent(result['accuracy'])} %")
         parents += [predictions, *([subsets] if subsets else [])]
     arrays = {"classes": np.array(classes, object)}
     arrays |= {f"{r.name}/counts": m for r, m in zip(runs, matrices, strict=True)}
     if settings.paper:
         for name, matrix in _printed(runs, classes, subset).items():
-            matrices.append(matrix / 100)
+            matrices.append(matrix)
             titles.append(name)
-            arrays[f"{name}/percent"] = matrix
+            arrays[f"{name}/share"] = matrix
     return Drawn(confusion.draw(matrices, titles, classes, counts=settings.counts), arrays, parents)
 
 

@@ -129,6 +129,6 @@ def _curve(predictions: Artefact, place: np.ndarray, groups: list[np.ndarray]) -
         group = group & (label >= 0)
         if (n := int(group.sum())) >= _FEWEST:
             low, high = wilson(int(right[group].sum()), n, _CONFIDENCE)
-            points.append((place[group].mean(), 100 * right[group].mean(), 100 * low, 100 * high, n))
+            points.append((place[group].mean(), right[group].mean(), low, high, n))
     at, accuracy, low, high, faces = np.array(points, dtype=float).reshape(-1, 5).T
     return Curve(at, accuracy, low, high, faces.astype(int))
