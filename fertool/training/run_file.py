@@ -55,6 +55,12 @@ class Progress:
     seconds: list[float] = field(default_factory=list)
     waited: list[float] = field(default_factory=list)
 
+    def end_epoch(self, seconds: float, waited: float, *, finished: bool) -> None:
+        """Go on to the next epoch."""
+        self.seconds.append(seconds)
+        self.waited.append(waited)
+        self.epoch, self.step, self.sums, self.finished = self.epoch + 1, 0, {}, finished
+
     def read(self) -> None:
         """Add the steps still on the device to the sums, one after the other, so that it does not matter when.
 

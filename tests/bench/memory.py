@@ -27,7 +27,7 @@ def step(name: str, batch: int, device: str) -> int:
     from fertool.models.base import Targets
     from fertool.models.registry import build_model, model_settings
     from fertool.requirements import AttributeGroups, Regions
-    from fertool.training.loop import make_optimizer
+    from fertool.training.state import make_optimizer
 
     s = recipe.load(name).settings("train")
     torch.manual_seed(0)

@@ -38,10 +38,11 @@ from fertool.models.ran import Ran, RanSettings
 from fertool.regions.crops import fixed_boxes
 from fertool.requirements.rows import Rows
 from fertool.settings import Train
-from fertool.training import loop
 from fertool.training.data import Pixels
 from fertool.training.devices import Devices, start
-from fertool.training.run_file import Progress
+from fertool.training.loader import Data, Loader
+from fertool.training.run_file import Progress, RunFile
+from fertool.training.state import TrainState
 from fertool.training.transforms import sample_views, view_transforms
 
 CLASSES = PROTOCOLS["ferplus8"]
@@ -171,24 +172,25 @@ def fertool(folder: Path, weights: dict, settings: Train, size: int, steps: int,
 def _fertool(fabric, folder: Path, weights: dict, s: Train, size: int, steps: int):
     net = Ran(RanSettings(size=size), len(CLASSES))
     net.load_state_dict(weights)
-    net, _, model, optimizer = loop.set_up(fabric, net, s)
-    net.train()
     faces = artefact.read(folder / "faces.h5")
     rows = Rows(torch.arange(faces.rows), torch.from_numpy(np.array(faces["label"], np.int64)))
     boxes = BOXES.expand(faces.rows, -1, 4)
-    data = loop.Data(rows, rows, Pixels(faces["images"], rows.index, fabric.device, s.cache), boxes)
-    per_epoch = faces.rows // s.global_batch
+    data = Data(rows, rows, Pixels(faces["images"], rows.index, fabric.device, s.cache), boxes)
+    loader = Loader(net, data, s)
+    out = RunFile(folder / "run.h5", {}, (), (), s.seed, {}, {})
+    state = TrainState.start(fabric, net, s, loader.steps, out)
+    state.net.train()
 
     def one_turn() -> dict:
-        clock, progress, before = Clock(), Progress(), 0.0
-        epochs = loop.make_epochs(net, data, s)
-        for _, waited in loop.train_steps(
-            fabric, net, model, optimizer, data, epochs, s, progress, steps + 1, per_epoch, per_epoch
-        ):
-            progress.iteration += 1
+        clock, before = Clock(), 0.0
+        state.progress = progress = Progress()
+        for batch in loader.batches(0, 0, steps + 1):
+            state.set_lr()
+            state.forward_backward(batch)
+            state.step()
             progress.read()
             total = sum(v for k, v in progress.sums.items() if k not in ("score", "seen"))
-            clock.step_done((total - before) / s.global_batch, waited)
+            clock.step_done((total - before) / s.global_batch, batch.waited)
             before = total
         return clock.turn(fabric.device.type)
 

@@ -23,7 +23,8 @@ from fertool.training.batchnorm import synchronise
 from fertool.training.checkpoint import preparation
 from fertool.training.data import Pixels, random_crops, region_boxes
 from fertool.training.devices import Devices, start
-from fertool.training.loop import Data, fit
+from fertool.training.loader import Data
+from fertool.training.loop import fit
 from fertool.training.run_file import RunFile
 from fertool.workspace import Workspace
 

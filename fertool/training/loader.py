@@ -1,0 +1,149 @@
+"""What a process trains on, batch by batch: order, augmentation, crops, and pixels fetched ahead.
+
+All of it is drawn from the seed, the epoch and the position of a face in the epoch, so the number of processes changes
+nothing, and an epoch can be entered anywhere.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from fertool.errors import DataError
+from fertool.models.base import FerModel, Targets
+from fertool.requirements.rows import Rows
+from fertool.settings import Train
+from fertool.training.data import Pixels
+from fertool.training.inference import network_boxes
+from fertool.training.sampling import Epochs, device_slice, mixed_seed, steps_per_epoch
+from fertool.training.transforms import Augmentation, RandomCrops, cut_boxes, sample_views, view_transforms
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a run trains and validates on.
+
+    Attributes:
+        boxes: (rows, K, 4) region boxes of every row of the faces file.
+        crops: how regions are drawn anew in every iteration; None: those of `boxes`, which serve for validation in any
+            case.
+        given: the targets of `FerModel.requires`, for every row.
+        tracked: rows whose attention is kept as training goes on.
+        constant: score on `val` of the best output that is the same for every face, if there is one to compare with.
+    """
+
+    train: Rows
+    val: Rows
+    pixels: Pixels
+    boxes: Tensor
+    given: dict[str, Tensor] = field(default_factory=dict)
+    tracked: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    constant: float | None = None
+    crops: RandomCrops | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One process's part of a global batch, on its device.
+
+    Attributes:
+        images: (n, C, H, W) uint8.
+        transforms: (n, K, 2, 3) of every view, see `view_transforms`.
+        targets: of the n faces.
+        faces: faces of a sample, which must not be separated: two for networks that learn from pairs.
+        share: what the mean over this part counts for, so that the gradients of all processes add up to the mean over
+            the global batch.
+        pieces: in how many pieces the gradients are accumulated; the same in every process.
+        waited: seconds that the process waited for the images.
+    """
+
+    images: Tensor
+    transforms: Tensor
+    targets: Targets
+    faces: int
+    share: float
+    pieces: int
+    waited: float = 0.0
+
+    def views(self, net: FerModel) -> Iterator[tuple[Tensor, Targets, float]]:
+        """Yield the network's views (n, K, C, H, W) of each piece, its targets, and its part of the share."""
+        samples = len(self.images) // self.faces
+        for i in range(self.pieces):
+            piece = device_slice(range(samples), i, self.pieces)
+            take = slice(piece.start * self.faces, piece.stop * self.faces)
+            views = sample_views(self.images[take], self.transforms[take], net.input)
+            yield views, self.targets.part(take), self.share * len(piece) / samples
+
+
+class Loader:
+    """The training batches of one of several processes.
+
+    Attributes:
+        steps: optimiser steps of an epoch.
+
+    Raises:
+        DataError: there are too few faces for a single step.
+    """
+
+    def __init__(self, net: FerModel, data: Data, settings: Train, rank: int = 0, processes: int = 1):
+        self.net, self.data, self.settings = net, data, settings
+        self.rank, self.processes = rank, processes
+        s = settings
+        self.augmentation = Augmentation(s.flip, s.rotate, s.shift, s.scale, s.rotation_angles)
+        branches = net.branches({name: column[data.train.index] for name, column in data.given.items()})
+        versions = self.augmentation.versions if s.expand else 1
+        self.epochs = Epochs(data.train.labels, s.seed, s.oversample, versions, net.pairs, branches)
+        self.steps = steps_per_epoch(len(self.epochs), s.global_batch, processes)
+        if not self.steps:
+            raise DataError(
+                f"an epoch of {len(self.epochs)} samples is too short: batch statistics need two for each process",
+                "train on more faces, or in fewer processes",
+            )
+
+    def batches(self, epoch: int, first: int, end: int) -> Iterator[Batch]:
+        """Yield the batches of an epoch from step `first` until before step `end`."""
+        s, data = self.settings, self.data
+        order, versions = self.epochs.draw(epoch)
+        augment, boxes = self._draw(epoch, order, versions)
+        wholes = [range(b * s.global_batch, min((b + 1) * s.global_batch, len(order))) for b in range(first, end)]
+        mine = [device_slice(whole, self.rank, self.processes) for whole in wholes]
+        places = [order[list(part)].flatten() for part in mine]
+        images = iter(data.pixels.batches([data.train.index[p] for p in places]))
+        for whole, part, place in zip(wholes, mine, places, strict=True):
+            asked = time.monotonic()
+            faces = next(images)
+            waited = time.monotonic() - asked
+            flat = torch.arange(part.start * self.epochs.faces, part.stop * self.epochs.faces)
+            yield Batch(
+                images=faces,
+                transforms=view_transforms(boxes(flat, place), augment[flat]).to(faces.device),
+                targets=self._targets(place, faces.device),
+                faces=self.epochs.faces,
+                share=len(part) * self.processes / len(whole),
+                pieces=min(s.accumulate, len(whole) // self.processes),
+                waited=waited,
+            )
+
+    def _draw(self, epoch: int, order: Tensor, versions: Tensor):
+        """Draw what is random in an epoch: transforms of every face shown, and a function that gives boxes (n, K, 4)
+        of the faces at positions of the epoch, which are at `place` among the training faces.
+        """
+        data, size = self.data, self.data.pixels.size
+        seeds = [mixed_seed(self.settings.seed, epoch, i) for i in (2, 3, 4)]
+        version = versions.flatten() if self.settings.expand else None
+        augment = self.augmentation.draw(order.numel(), seeds[0], version, size[1] / size[0])
+        if self.net.input.cut:
+            cuts = cut_boxes(order.numel(), size, self.net.input.size, seeds[1])
+            return augment, lambda flat, place: cuts[flat]
+        if data.crops:
+            crops = data.crops.draw(order.numel(), seeds[2])
+            return augment, lambda flat, place: network_boxes(self.net, crops[flat], size)
+        return augment, lambda flat, place: network_boxes(self.net, data.boxes[data.train.index[place]], size)
+
+    def _targets(self, place: Tensor, device: torch.device) -> Targets:
+        rows = self.data.train
+        distributions = None if rows.distributions is None else rows.distributions[place].to(device)
+        given = {name: column[rows.index[place]].to(device) for name, column in self.data.given.items()}
+        return Targets(rows.labels[place].to(device), distributions, given)
