@@ -422,18 +422,21 @@ def report(
     out: PathLike | None = None,
     settings: Settings | None = None,
     recipe: str | None = None,
+    gpus: int | None = None,
     **changes: Any,
 ) -> Path:
-    """Write an HTML page of evaluated runs; arguments as for `visualize`.
+    """Write an HTML page of runs; those without predictions are evaluated first. Arguments as for `visualize`.
 
     Returns:
         Path of the page.
     """
     from fertool.stages import report as stage
+    from fertool.training.devices import choose
 
     used, space = _settings("report", settings, recipe, changes), Workspace(workspace)
     wanted = [runs] if isinstance(runs, str | Path) or runs is None else list(runs)
     folders = [space.run(None if run is None else str(run)) for run in wanted]
+    stage.evaluate_missing(folders, choose(gpus))
     return stage.run(folders, settings=used, out=Path(out) if out else None)
 
 

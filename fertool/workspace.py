@@ -78,13 +78,16 @@ class Workspace:
         return sorted(d.name for d in self.root.iterdir() if d.is_dir()) if self.root.is_dir() else []
 
     def run(self, name: str | None = None, data: str | None = None) -> Path:
-        """Return the run meant: a folder or run.h5 path, a run's name, or None for the latest. Gives its folder."""
+        """Return the folder of a run: by its path or that of its run.h5, by NAME or DATASET/NAME; None: the latest."""
         if name is not None:
             path = Path(os.path.abspath(name))  # the faces lie two folders above, whatever folder the user is in
             if path.name == "run.h5" and path.is_file():
                 return path.parent
             if (path / "run.h5").is_file():
                 return path
+            dataset, _, own_name = name.rstrip("/").rpartition("/")
+            if dataset in self._folders() and (self.root / dataset / "runs" / own_name / "run.h5").is_file():
+                return self.root / dataset / "runs" / own_name
         runs = self.runs(data)
         if not runs:
             raise ArtefactError(f"there is no run in {self.root}", "run: fertool train MODEL")
@@ -93,7 +96,8 @@ class Workspace:
         hits = [r for r in runs if r.name == name]
         if len(hits) > 1:
             raise UsageError(
-                f"several datasets have a run {name!r}: {', '.join(str(h) for h in hits)}", "name it by its path"
+                f"several datasets have a run {name!r}: {', '.join(h.parent.parent.name for h in hits)}",
+                f"name its dataset, too: {hits[0].parent.parent.name}/{name}",
             )
         if not hits:
             raise ArtefactError(f"there is no run {name!r} in {self.root}", nearest(name, [r.name for r in runs]))
@@ -121,6 +125,15 @@ class Workspace:
                     n += 1
         except OSError as e:
             raise DataError(f"cannot write {parent}: {e.strerror}", "choose another place with --workspace") from e
+
+
+def run_reference(folder: Path) -> str:
+    """Return a short name by which commands find a run: DATASET/NAME in the default workspace, else its path."""
+    folder = Path(os.path.abspath(folder))
+    if folder.parents[2] == Path(os.path.abspath(Workspace().root)):
+        return f"{folder.parents[1].name}/{folder.name}"
+    here = Path.cwd()
+    return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
 
 
 def _is_abandoned(folder: Path) -> bool:

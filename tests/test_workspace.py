@@ -9,7 +9,7 @@ import pytest
 
 from fertool import files
 from fertool.errors import ArtefactError, DataError, UsageError
-from fertool.workspace import Workspace, slug
+from fertool.workspace import Workspace, run_reference, slug
 
 
 def place(root: Path, *files: str) -> Workspace:
@@ -111,13 +111,29 @@ def test_runs_by_name_and_path(tmp_path):
     assert space.run("ran-baseline-1") == tmp_path / "fer/runs/ran-baseline-1"
     with pytest.raises(UsageError, match="several datasets have a run 'ran-1': .*raf.*fer") as e:
         space.run("ran-1")
-    assert "path" in e.value.hint
+    assert e.value.hint == "name its dataset, too: raf/ran-1"
+    assert space.run("fer/ran-1") == tmp_path / "fer/runs/ran-1"
+    assert space.run("raf/ran-1/") == tmp_path / "raf/runs/ran-1"
+    for wrong in ("raf/ran-baseline-1", "../raf/ran-1", "/raf/ran-1"):
+        with pytest.raises(ArtefactError, match="no run"):
+            space.run(wrong)
     for path in (tmp_path / "raf/runs/ran-1", tmp_path / "raf/runs/ran-1/run.h5"):
         assert space.run(str(path)) == tmp_path / "raf/runs/ran-1"
     assert space.run("ran-1", data="raf") == tmp_path / "raf/runs/ran-1"
     with pytest.raises(ArtefactError, match="no run 'ran-baslin-1'") as e:
         space.run("ran-baslin-1")
     assert e.value.hint == "did you mean 'ran-baseline-1'?"
+
+
+def test_hints_name_runs_as_short_as_commands_find_them(tmp_path, monkeypatch):
+    monkeypatch.delenv("FERTOOL_WORKSPACE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    for root, name in (("artefacts", "raf/ran-1"), ("other", "other/raf/runs/ran-1")):
+        space = place(tmp_path / root, "raf/runs/ran-1/run.h5")
+        assert run_reference(space.run()) == name
+        assert Workspace().run(name).resolve() == space.run().resolve()
+    monkeypatch.chdir(tmp_path / "other")
+    assert run_reference(tmp_path / "artefacts/raf/runs/ran-1") == f"{tmp_path}/artefacts/raf/runs/ran-1"
 
 
 def test_new_runs_are_numbered(tmp_path):

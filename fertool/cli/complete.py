@@ -55,8 +55,11 @@ def data(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def runs(context: typer.Context, incomplete: str) -> list[str]:
-    """Return runs of the workspace, by name."""
-    return _matching({folder.name for folder in _workspace(context).runs()}, incomplete)
+    """Return runs of the workspace, by NAME and, once there is a slash, by DATASET/NAME."""
+    folders = _workspace(context).runs()
+    if "/" in incomplete:
+        return _matching({f"{folder.parents[1].name}/{folder.name}" for folder in folders}, incomplete)
+    return _matching({folder.name for folder in folders}, incomplete)
 
 
 def figures(incomplete: str) -> list[str]:

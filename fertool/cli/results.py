@@ -70,15 +70,21 @@ def visualize(
 def report(
     options: Options,
     run: Runs = None,
+    gpus: Gpus = None,
     workspace: Space = None,
     out: Annotated[Path | None, typer.Option(help="HTML file (default: report.html in the run's folder)")] = None,
 ) -> dict[str, Any]:
-    """Write an HTML page of one run, or of several side by side (report.html)."""
-    from fertool.stages import report as stage
+    """Write an HTML page of one run, or of several side by side (report.html).
 
-    space = Workspace(workspace)
+    Runs without predictions are evaluated first.
+    """
+    from fertool.stages import report as stage
+    from fertool.training.devices import choose
+
+    space, settings = Workspace(workspace), options.settings()
     folders = [space.run(name) for name in run] if run else [space.run()]
-    facts = stage.summary(stage.run(folders, settings=options.settings(), out=out))
+    stage.evaluate_missing(folders, choose(gpus))
+    facts = stage.summary(stage.run(folders, settings=settings, out=out))
     stage.report(facts)
     return facts
 

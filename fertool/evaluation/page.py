@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from fertool import __version__
 from fertool.evaluation import charts
-from fertool.evaluation.score import ALL
+from fertool.evaluation.score import ALL, FEW
 from fertool.evaluation.units import is_missing, percent, points
 
 #: by which a page is known to be one of these
@@ -56,7 +56,7 @@ def render(facts: Mapping) -> str:
             comparison=facts["comparison"],
             cross_validations=facts["cross_validations"],
             **{k: facts[k] for k in ("nodes", "commands", "versions")},
-            subsets=_subsets(scored) if scored else None,
+            subsets=_subsets(scored, _best(facts["comparison"])) if scored else None,
             classes=_classes(scored),
             confusions=[_confusion(r) for r in scored],
             curves=_curves([r for r in runs if r["training"]["epochs"]]),
@@ -92,7 +92,7 @@ def _environment() -> Environment:
         "duration": _duration,
         "metric": lambda name: {"iou": "IoU"}.get(name, name),
     }
-    made.globals["ALL"] = ALL
+    made.globals |= {"ALL": ALL, "FEW": FEW}
     return made
 
 
@@ -106,37 +106,52 @@ def _duration(seconds: float) -> str:
 # ------------------------------------------------------------------------------------------------------ on whom
 
 
-def _subsets(runs: Sequence[Mapping]) -> dict:
-    """Rows of the table over subsets: one per subset, and for each run what stands in it."""
+def _best(comparison: Mapping | None) -> dict[str, str | None]:
+    """Return the significantly best run of each subset."""
+    return {name: s["best"] for name, s in (comparison or {}).get("subsets", {}).items()}
+
+
+def _subsets(runs: Sequence[Mapping], best: Mapping[str, str | None]) -> dict:
+    """Return the rows of the table over subsets: one per subset, and for each run what stands in it."""
     rows: dict[str, list[dict | None]] = {}
     for i, run in enumerate(runs):
         parts = run["scores"]["subsets"]
         whole = parts[ALL]
         kept = {"no face found": whole["missed"], "face found": whole["found"]} if whole["n_missed"] else {}
         for name, scores in {**parts, **kept}.items():
-            rows.setdefault(name, [None] * len(runs))[i] = {"macro_accuracy": None, "paper": None, **scores}
-    shown = [s for row in rows.values() for s in row if s and s["accuracy"] is not None]
-    papers = [s["paper"]["value"] for s in shown if s["paper"] and s["paper"]["value"] is not None]
-    low = min([s["low"] for s in shown] + papers, default=0)
-    high = max([s["high"] for s in shown] + papers, default=1)
-    scale = tuple(v / 100 for v in charts.rounded(100 * low, 100 * high, 10))
-    for s in shown:
-        value = s["paper"] and s["paper"]["value"]
-        s["at"] = {k: _share(s[v], scale) for k, v in {"low": "low", "high": "high", "value": "accuracy"}.items()}
-        s["at"]["paper"] = None if value is None else _share(value, scale)
-    for row in rows.values():
-        best = max((s["accuracy"] for s in row if s and s["accuracy"] is not None), default=None)
-        for s in row:
-            if s:
-                s["best"] = len(runs) > 1 and s["accuracy"] is not None and s["accuracy"] == best
-    same = all(len({s["n_total"] for s in row if s}) == 1 for row in rows.values())
-    names = {ALL: "all faces"}
+            cell = {"macro_accuracy": None, "paper": None, "chance": run["scores"]["chance"], **scores}
+            cell |= {"best": best.get(name) == run["name"], "few": scores["n_total"] < FEW}
+            rows.setdefault(name, [None] * len(runs))[i] = cell
+    cells = [cell for row in rows.values() for cell in row if cell]
     return {
-        "scale": scale,
-        "same_faces": same,
-        "papers": bool(papers),
-        "rows": [{"name": names.get(name, name), "cells": row} for name, row in rows.items() if any(row)],
+        "scale": _place([cell for cell in cells if cell["accuracy"] is not None]),
+        "same_faces": all(len({cell["n_total"] for cell in row if cell}) == 1 for row in rows.values()),
+        "papers": any(_paper_value(cell) is not None for cell in cells),
+        "few": any(cell["few"] for cell in cells),
+        "rows": [{"name": _called(name), "cells": row} for name, row in rows.items() if any(row)],
     }
+
+
+def _called(subset: str) -> str:
+    return "all faces" if subset == ALL else subset
+
+
+def _paper_value(cell: Mapping) -> float | None:
+    return cell["paper"]["value"] if cell["paper"] else None
+
+
+def _place(cells: Sequence[dict]) -> tuple[float, float]:
+    """Add to each cell where its numbers lie on one scale, and return the ends of that."""
+    marks = [
+        {"low": c["low"], "high": c["high"], "value": c["accuracy"], "chance": c["chance"], "paper": _paper_value(c)}
+        for c in cells
+    ]
+    values = [v for mark in marks for v in mark.values() if v is not None] or [0.0, 1.0]
+    low, high = charts.rounded(100 * min(values), 100 * max(values), 10)
+    scale = low / 100, high / 100
+    for cell, mark in zip(cells, marks, strict=True):
+        cell["at"] = {name: None if v is None else _share(v, scale) for name, v in mark.items()}
+    return scale
 
 
 def _share(value: float, scale: tuple[float, float]) -> float:

@@ -14,6 +14,10 @@ from fertool.errors import ArtefactError, UsageError, nearest
 from fertool.evaluation import metrics
 from fertool.faces.status import KEPT
 
+#: fewer faces than these are marked: an accuracy on them says little
+FEW = 30
+#: level of the paired test below which a run is called better
+SIGNIFICANT = 0.05
 #: name of the whole split among the subsets of a result; on the command line it asks for every subset
 ALL = "all"
 
@@ -53,11 +57,12 @@ def score(
         confidence: level of the Wilson intervals.
 
     Returns:
-        {"classes", "confidence", "fused" (number of runs), "subsets": {"all": {...}, name: {...}}}; each subset has
-        n_rows, n_unlabelled (label -1, left out), n_total, n_correct, accuracy, low, high, macro_accuracy, confusion
-        (counts, rows true), classes {name: support, n_predicted, n_correct, recall, precision, f1}, n_missed (rows
-        where no face was found and the whole image was kept; None if the predictions do not say), and `found` and
-        `missed` with n_total, n_correct, accuracy, low, high of the two kinds of rows.
+        {"classes", "confidence", "chance" (accuracy of guessing), "fused" (number of runs), "subsets": {"all": {...},
+        name: {...}}}; each subset has n_rows, n_unlabelled (label -1, left out), n_total, n_correct, accuracy, low,
+        high, majority (accuracy of always predicting its most frequent class), macro_accuracy, confusion (counts, rows
+        true), classes {name: support, n_predicted, n_correct, recall, precision, f1}, n_missed (rows where no face was
+        found and the whole image was kept; None if the predictions do not say), and `found` and `missed` with n_total,
+        n_correct, accuracy, low, high of the two kinds of rows.
 
     Raises:
         UsageError: an unknown subset.
@@ -70,6 +75,7 @@ def score(
     return {
         "classes": list(source.classes),
         "confidence": confidence,
+        "chance": 1 / len(source.classes),
         "fused": len(files),
         "subsets": {
             name: _score_rows(rows, together.labels, predicted, missed, source.classes, confidence)
@@ -90,9 +96,10 @@ def compare(
         subsets, names: as for `score`; the subsets belong to the faces of the first run.
 
     Returns:
-        {"reference": name, "subsets": {name: {"n_total", "runs": {name: {n_correct, accuracy, difference (accuracy
-        above the reference's), only_reference, only_this (faces that one of the two alone got right), p_exact,
-        p_mid (McNemar, two-sided)}}}}}; the reference itself has n_correct and accuracy alone.
+        {"reference": name, "subsets": {name: {"n_total", "best" (the run that is significantly better than each of the
+        others, or None), "runs": {name: {n_correct, accuracy, difference (accuracy above the reference's),
+        only_reference, only_this (faces that one of the two alone got right), p_exact, p_mid (McNemar, two-sided)}}}}};
+        the reference itself has n_correct and accuracy alone.
     """
     together = _same_faces(list(predictions.values()))
     right = [scores.argmax(1) == together.labels for scores in together.scores]
@@ -113,8 +120,22 @@ def compare(
                 "p_exact": test.p_exact,
                 "p_mid": test.p_mid,
             }
-        result["subsets"][subset] = {"n_total": int(keep.sum()), "runs": runs}
+        best = _significantly_best({name: one[keep] for name, one in zip(predictions, right, strict=True)})
+        result["subsets"][subset] = {"n_total": int(keep.sum()), "best": best, "runs": runs}
     return result
+
+
+def _significantly_best(right: Mapping[str, np.ndarray]) -> str | None:
+    """Return the run that is better than each of the others by McNemar's exact test; None for few faces or no such run.
+
+    Args:
+        right: run -> (N,) bool, which faces it got right.
+    """
+    best = max(right, key=lambda name: right[name].sum())
+    if len(right[best]) < FEW:
+        return None
+    p = [metrics.mcnemar(right[best], other).p_exact for name, other in right.items() if name != best]
+    return best if max(p) < SIGNIFICANT else None
 
 
 def members(predictions: Artefact, subsets: Artefact | None, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -204,6 +225,7 @@ def _score_rows(rows, labels, predicted, missed, classes, confidence) -> dict:
         "n_rows": int(rows.sum()),
         "n_unlabelled": int((rows & ~keep).sum()),
         **_interval(right[keep], confidence),
+        "majority": float(each.support.max() / keep.sum()) if keep.any() else None,
         "macro_accuracy": _fraction(metrics.macro_accuracy(confusion)),
         "n_missed": None if missed is None else int((keep & missed).sum()),
         "found": None if missed is None else _interval(right[keep & ~missed], confidence),

@@ -9,8 +9,11 @@ from rich.table import Table
 from fertool import console, files
 from fertool.datasets.tabular import escape_formula
 from fertool.evaluation.comparison import called
-from fertool.evaluation.score import ALL
+from fertool.evaluation.score import ALL, FEW
 from fertool.evaluation.units import interval, percent, points
+
+#: what the star behind a name means
+FEW_NOTE = f"* fewer than {FEW} faces: an accuracy on them says little"
 
 Results = Mapping[str, Mapping]  # run name -> result of `score.score`, with the paper's numbers if they are in it
 
@@ -29,7 +32,7 @@ def scores(results: Results, title: str) -> Table:
             rows.append([run, *[""] * (len(columns) - 1)])
         for name, s in result["subsets"].items():
             row = [
-                "  " * several + called(name),
+                "  " * several + marked(name, s["n_total"]),
                 s["n_total"],
                 s["n_correct"],
                 percent(s["accuracy"]),
@@ -58,6 +61,8 @@ def notes(results: Results) -> list[str]:
 
 def _counts(result: Mapping, rates: bool) -> list[str]:
     lines = [f"{name}: no face of this split is in it" for name, s in result["subsets"].items() if not s["n_rows"]]
+    if any(0 < s["n_total"] < FEW for s in result["subsets"].values()):
+        lines.append(FEW_NOTE)
     whole = result["subsets"][ALL]
     if whole["n_unlabelled"]:
         lines.append(f"left out for want of a label: {whole['n_unlabelled']:,} of {whole['n_rows']:,}")
@@ -70,22 +75,31 @@ def _counts(result: Mapping, rates: bool) -> list[str]:
     return lines
 
 
-def classes(result: Mapping, subset: str = ALL) -> Table:
-    """One line per class."""
+def marked(name: str, n_total: int) -> str:
+    """Return a subset's name for a reader, with a star if it has few faces."""
+    return called(name) + (" *" if 0 < n_total < FEW else "")
+
+
+def classes(result: Mapping, subset: str = ALL, run: str = "") -> Table:
+    """Return a line per class; the title names the run, if one is given."""
     columns = ["class", "faces", "predicted", "recall", "precision", "F1"]
     rows = [
         [name, c["support"], c["n_predicted"], *(percent(c[k]) for k in ("recall", "precision", "f1"))]
         for name, c in result["subsets"][subset]["classes"].items()
     ]
-    return _numbers_right(console.table(f"Classes, {called(subset)}", columns, rows))
+    return _numbers_right(console.table(f"Classes, {_of(run, subset)}", columns, rows))
 
 
-def confusion(result: Mapping, subset: str = ALL) -> Table:
+def _of(run: str, subset: str) -> str:
+    return f"{run}, {called(subset)}" if run else called(subset)
+
+
+def confusion(result: Mapping, subset: str = ALL, run: str = "") -> Table:
     """Return counts: a line for each true class, a column for each predicted one (first letters of its name)."""
     names = result["classes"]
     rows = [[n, *counts] for n, counts in zip(names, result["subsets"][subset]["confusion"], strict=True)]
     return console.table(
-        f"True class (lines) and predicted class (columns), {called(subset)}", ["", *_short(names)], rows
+        f"True class (lines) and predicted class (columns), {_of(run, subset)}", ["", *_short(names)], rows
     )
 
 
@@ -99,7 +113,7 @@ def comparison(result: Mapping) -> Table:
     for subset, s in result["subsets"].items():
         if not s["n_total"]:
             continue
-        rows.append([f"{called(subset)}, {s['n_total']:,} faces", *[""] * 5])
+        rows.append([f"{marked(subset, s['n_total'])}, {s['n_total']:,} faces", *[""] * 5])
         for name, r in s["runs"].items():
             compared = [""] * 4
             if name != reference:

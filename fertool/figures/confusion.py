@@ -41,13 +41,14 @@ def _matrix(ax: Axes, matrix: np.ndarray, title: str, classes: Sequence[str], co
     if not printed:
         share[matrix.sum(1) == 0] = np.nan
     colours = matplotlib.colormaps[style.SEQUENTIAL].with_extremes(bad="#e4e4e4")
-    ax.imshow(share, cmap=colours, vmin=0, vmax=1.1)  # the darkest blue is left out: numbers stay readable on it
+    shades = ax.imshow(share, cmap=colours, vmin=0, vmax=1.1)  # the darkest blue is left out
     n = len(classes)
     size = min(6.5, 52 / n)
     for (i, j), count in np.ndenumerate(matrix):
         if count > 0:
             text = str(count) if counts and not printed else f"{100 * share[i, j]:.1f}"
-            ax.text(j, i, text, ha="center", va="center", size=size, color="white" if share[i, j] > 0.55 else "black")
+            ink = style.text_on(shades.to_rgba(share[i, j]))
+            ax.text(j, i, text, ha="center", va="center", size=size, color=ink)
     names = [style.shorten(c) for c in classes]
     ax.set_xticks(range(n), names, rotation=45, ha="right", rotation_mode="anchor")
     known = matrix.sum(1)

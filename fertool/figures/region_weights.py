@@ -47,15 +47,16 @@ def grid(
     shown = np.pad(weights, (0, rows * columns - len(weights)), constant_values=low).reshape(rows, columns)
     span = high - low if high > low else 1
     share = np.clip((shown - low) / span, 0, 1)
-    ax.imshow(matplotlib.colormaps[style.SEQUENTIAL](0.05 + _DARKEST * share), aspect="auto")
+    colours = matplotlib.colormaps[style.SEQUENTIAL](0.05 + _DARKEST * share)
+    ax.imshow(colours, aspect="auto")
     across = ax.get_window_extent().width / ax.figure.dpi / columns  # inches of a cell
     size = min(6.0, across * 72 / 3.2)
     smaller = min(0.8 * size, across * 72 / (0.6 * max(map(len, names)))) if names else 0.8 * size
     for i, value in enumerate(weights):
         y, x = divmod(i, columns)
-        colour = "white" if share[y, x] > 0.55 else "black"
+        colour = style.text_on(colours[y, x])
         name = names[i] if names else str(i + 1)
-        ax.text(x, y - (0.17 if numbers else 0), name, ha="center", va="center", size=smaller, color=colour, alpha=0.75)
+        ax.text(x, y - (0.17 if numbers else 0), name, ha="center", va="center", size=smaller, color=colour)
         if numbers:
             ax.text(x, y + 0.2, _short(value), ha="center", va="center", size=size, color=colour)
     if marked is not None:

@@ -1,6 +1,6 @@
 """One look for all figures: sizes that fit a paper's columns, colours that survive print and colour-blindness."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -51,6 +51,13 @@ def look() -> Iterator[None]:
 def line(i: int) -> dict:
     """Colour and dash of the i-th of many lines; repeats only after 28."""
     return {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i // len(COLOURS) % len(DASHES)]}
+
+
+def text_on(colour: Sequence[float]) -> str:
+    """Return black or white, whichever has the higher contrast on a colour (WCAG 2.2), red, green, blue from 0 to 1."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "black" if (luminance + 0.05) ** 2 > 1.05 * 0.05 else "white"
 
 
 def shorten(name: str, most: int = 18) -> str:

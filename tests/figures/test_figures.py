@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from PIL import Image
 from small_runs import BOXES, CLASSES, make_faces, make_predictions, make_regions, make_run, make_subsets
 
 from fertool import artefact
 from fertool.errors import ArtefactError, DataError, UsageError
-from fertool.figures import confusion, curves, regions, style
+from fertool.figures import confusion, curves, region_weights, regions, style
 from fertool.settings import Visualize
 from fertool.stages import visualize
 from fertool.stages.visualize import attention
@@ -89,6 +91,32 @@ def _assert_apart(texts):
         for b, other in extents[i + 1 :]:
             overlap = min(box.x1, other.x1) - max(box.x0, other.x0), min(box.y1, other.y1) - max(box.y0, other.y0)
             assert min(overlap) <= 0.5, f"{a!r} and {b!r} overlap"
+
+
+def _contrast(text, ground) -> float:
+    """WCAG 2.2's contrast ratio of two colours."""
+    rgb = np.array([to_rgb(text), ground[:3]])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    dark, light = sorted(linear @ [0.2126, 0.7152, 0.0722])
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_numbers_can_be_read_on_every_shade():
+    """WCAG asks for 4.5; white on mid-blue had 2.6."""
+    n = 21
+    matrix = np.diag(np.linspace(0.01, 1, n))
+    (ax,) = confusion.draw([matrix], ["shares"], [f"class {i}" for i in range(n)]).axes
+    (shades,) = ax.images
+    for text in ax.texts:
+        x, y = map(int, text.get_position())
+        assert _contrast(text.get_color(), shades.to_rgba(matrix[y, x])) >= 4.5, matrix[y, x]
+    ax = Figure().subplots()
+    region_weights.grid(ax, np.linspace(0, 1, 16), 0, 1)
+    colours = ax.images[0].get_array()
+    for text in ax.texts:
+        x, y = (round(v) for v in text.get_position())
+        assert _contrast(text.get_color(), colours[y, x]) >= 4.5
+        assert text.get_alpha() in (None, 1)
 
 
 def test_confusion_gives_percent_of_the_row_or_counts():

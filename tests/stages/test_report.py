@@ -222,6 +222,64 @@ def test_where_it_comes_from(space, page):
     assert f"fertool report --run {space}/toy/runs/ran-1" in seen.text
 
 
+def test_commands_to_repeat_it_come_in_the_order_of_their_needs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FERTOOL_WORKSPACE", raising=False)
+    toy.write_all(tmp_path / "artefacts/toy", train=12, test=6)
+    small = [w for e in ("model.backbone=tiny", "model.size=24", "global_batch=12") for w in ("--set", f"train.{e}")]
+    given = [
+        ["train", "ran", "--epochs", "1", *small],
+        ["train", "ran", "--variant", "baseline", "--epochs", "1", *small],
+        ["eval", "--run", "toy/ran-1", "--run", "toy/ran-baseline-1"],
+        ["build-subsets"],
+        ["report", "--run", "toy/ran-1", "--run", "toy/ran-baseline-1"],
+    ]
+    for words in given:
+        monkeypatch.setattr("sys.argv", ["fertool", *words])
+        assert call(*words).exit_code == 0
+    text = Seen(tmp_path / "artefacts/toy/report.html").text
+    text = text[text.index("To do it again") :]
+    places = {" ".join(words[:3]): text.index(" ".join(["fertool", *words])) for words in given}
+    order = sorted(places, key=places.get)
+    assert order[-1].startswith("report")
+    assert places["eval --run toy/ran-1"] > max(places["train ran --epochs"], places["train ran --variant"])
+    assert "build-subsets" in places, "whose subsets are scored on the page"
+
+
+def test_only_a_significant_difference_is_bold_and_few_faces_are_grey(tmp_path):
+    labels = [i % 8 for i in range(80)]
+    faces = make_faces(tmp_path / "toy", labels)
+    make_subsets(faces, three=np.arange(80) < 3, even=np.arange(80) % 2 == 0, third=np.arange(80) % 3 == 0)
+    wrong_of = {"good-1": [1], "close-1": [3, 5], "bad-1": [*range(0, 30, 2), *range(30, 40)]}
+    for name, wrong in wrong_of.items():
+        said = np.array(labels)
+        said[wrong] = (said[wrong] + 1) % 8
+        make_predictions(make_run(faces, name), faces, said)
+
+    def rows(*names):
+        words = [w for n in names for w in ("--run", n)]
+        told = facts("report", *words, "--out", tmp_path / "page.html", space=tmp_path)
+        text = (tmp_path / "page.html").read_text()
+        table = re.findall(r'<tr class="(few)?"><th scope="row">(.*?)</th>(.*?)</tr>', text, re.DOTALL)
+        found = {name: (few, re.findall(r'class="(best)?">([\d.]+)<', cells)) for few, name, cells in table}
+        assert "the grey mark is chance" in text
+        assert 'class="chance" style="--chance-at' in text
+        assert "Guessing: 12.50 %; always the most frequent class: 12.50 %" in " ".join(text.split())
+        return told["comparison"]["subsets"], found
+
+    compared, found = rows("good-1", "bad-1")
+    assert compared["all"]["best"] == "good-1"
+    assert [bold for bold, _ in found["all faces"][1]] == ["best", ""]
+    assert compared["three"]["runs"]["bad-1"]["accuracy"] == pytest.approx(1 / 3)
+    assert compared["three"]["best"] is None
+    assert found["three *"] == ("few", [("", "66.67"), ("", "33.33")])
+    compared, found = rows("good-1", "close-1")
+    assert {s["best"] for s in compared.values()} == {None}, "one face more is no difference"
+    assert not any(bold for _, cells in found.values() for bold, _ in cells)
+    compared, _ = rows("bad-1", "close-1", "good-1")
+    assert compared["all"]["best"] is None, "better than the reference, but not than each of the others"
+
+
 def test_a_parent_that_is_gone_is_said_to_be(tmp_path):
     faces = make_faces(tmp_path / "toy", [0, 1, 2, 3])
     regions = make_regions(faces)
@@ -296,11 +354,9 @@ def test_a_network_that_predicts_no_expressions(trained):
 
 
 def test_folds_are_added_up_once_all_are_predicted(trained):
-    told = call("report", "--run", "ran-fold0-1", "--json", space=trained)
-    assert told.exit_code == 3
-    assert "has no predictions" in json.loads(told.stdout)["error"]
-    facts("eval", "--run", "ran-fold0-1", space=trained)
-    first = facts("report", "--run", "ran-fold0-1", space=trained)
+    assert not list((trained / "toy/runs/ran-fold0-1").glob("predictions*.h5"))
+    first = facts("report", "--run", "toy/ran-fold0-1", "--gpus", 0, space=trained)
+    assert first["runs"]["ran-fold0-1"]["scores"]["subsets"]["all"]["n_total"] == 12, "it is evaluated for the page"
     assert "ran-fold1-1" in first["cross_validations"][0]["missing"]
     assert "cannot be added up yet" in Seen(Path(first["report"])).text
     total = facts("eval", "--folds", "--run", "ran-fold0-1", space=trained)["systems"]["ran"]
@@ -358,7 +414,7 @@ def test_a_recipe_may_end_with_the_page(tmp_path):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (("--run", "ran-2"), 3, "ran-2 has no predictions"),
+        (("--run", "ran-2"), 3, "has no last weights"),
         (("--run", "ran-1", "--run", "ran-1"), 2, "the same run is named twice"),
         (("--run", "ran-7"), 3, "there is no run 'ran-7'"),
         (("--run", "ran-1", "--out", "{mine}"), 2, "no page of fertool's"),
@@ -554,6 +610,23 @@ def test_a_phone_never_scrolls_the_page_sideways(page, several):
                 opened.open(made)
                 assert opened.run("document.documentElement.scrollWidth") <= width, (made, width)
                 assert opened.run("innerWidth") == width
+
+
+@in_browser
+def test_a_table_that_is_cut_off_says_so(several):
+    state = """(() => {{ const box = document.querySelector('#whom .wide'); {}
+        return [box.classList.contains('cut'), box.previousElementSibling.hidden,
+                box.previousElementSibling.textContent] }})()"""
+    with chrome.Page() as opened:
+        for width, cut in ((500, True), (1200, False)):
+            opened.resize(width, 800)
+            opened.open(several)
+            assert opened.run(state.format("")) == [cut, not cut, "scroll for more columns →"], width
+        opened.resize(500, 800)
+        opened.open(several)
+        opened.run("document.querySelector('#whom .wide').scrollLeft = 10000")
+        opened.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        assert opened.run(state.format(""))[0] is False, "nothing is left at that side"
 
 
 @in_browser

@@ -37,6 +37,23 @@ for (const button of document.querySelectorAll("button.copy")) {
   });
 }
 
+// A table that is cut off fades at that side, and says that it can be scrolled.
+for (const box of document.querySelectorAll(".wide")) {
+  const hint = document.createElement("p");
+  hint.className = "more";
+  hint.textContent = "scroll for more columns →";
+  hint.setAttribute("aria-hidden", "true");
+  box.before(hint);
+  const mark = () => {
+    const hidden = box.scrollWidth - box.clientWidth;
+    hint.hidden = hidden < 2;
+    box.classList.toggle("cut", box.scrollLeft < hidden - 1);
+  };
+  box.addEventListener("scroll", mark, { passive: true });
+  new ResizeObserver(mark).observe(box);
+  box.closest("details")?.addEventListener("toggle", mark);
+}
+
 // What is folded away is printed too.
 let opened = [];
 addEventListener("beforeprint", () => {

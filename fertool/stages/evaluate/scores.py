@@ -224,6 +224,19 @@ def report_cross_validation(facts: dict, *, every_class: bool = False) -> None:
         console.say(f"→ {file}")
 
 
+def _show_classes(result: Mapping, run: str, every_class: bool) -> None:
+    """Print the classes of the whole split, or classes and confusions of every subset that is large enough."""
+    shown = [n for n, s in result["subsets"].items() if n == score.ALL or (every_class and s["n_total"] >= score.FEW)]
+    for subset in shown:
+        console.show(tables.classes(result, subset, run))
+        if every_class:
+            console.show(tables.confusion(result, subset, run))
+            if subset == score.ALL:
+                _show_paper_confusions(result)
+    if every_class and (left := [n for n, s in result["subsets"].items() if n not in shown and s["n_total"]]):
+        console.say(f"{run + ': ' if run else ''}no classes of {', '.join(left)}: fewer than {score.FEW} faces")
+
+
 def _show_paper_confusions(result: Mapping) -> None:
     for name, rows in (result.get("paper") or {}).get("confusions", {}).items():
         console.show(tables.paper_confusion(name, rows, result["classes"]))
@@ -305,12 +318,7 @@ def report(facts: dict, *, every_class: bool = False) -> None:
         if result["select_on"] == "test":
             console.say(f"note: the checkpoint of {name} was chosen on the test split; its numbers are optimistic")
         if len(facts["runs"]) == 1 or every_class:
-            for subset in result["subsets"] if every_class else ["all"]:
-                console.show(tables.classes(result, subset))
-                if every_class:
-                    console.show(tables.confusion(result, subset))
-                    if subset == score.ALL:
-                        _show_paper_confusions(result)
+            _show_classes(result, name if len(facts["runs"]) > 1 else "", every_class)
     if "comparison" in facts:
         console.show(tables.comparison(facts["comparison"]))
     for name, time in facts.get("latency", {}).items():

@@ -5,13 +5,18 @@ import re
 import shlex
 from pathlib import Path
 
-from fertool import console, files, locks
-from fertool.errors import UsageError
+from fertool import artefact, console, files, locks
+from fertool.errors import DataError, UsageError
 from fertool.evaluation import page
 from fertool.evaluation.units import percent
-from fertool.settings import Report
+from fertool.models.registry import model_class
+from fertool.settings import Evaluate, Report
+from fertool.stages import evaluate
+from fertool.stages.evaluate import predictions_of
 from fertool.stages.report import metrics, provenance
 from fertool.stages.visualize.inputs import Run, named
+from fertool.training.devices import Devices
+from fertool.workspace import run_reference
 
 _PATIENCE = 10.0  # seconds to wait for another process that writes the same page
 
@@ -53,8 +58,25 @@ def run(folders: list[Path], *, settings: Report, out: Path | None = None) -> Pa
         return files.write(target, made)
 
 
+def evaluate_missing(folders: list[Path], devices: Devices) -> None:
+    """Predict with every run of a classifier that has no predictions yet: split test, else the one watched in training.
+
+    Raises:
+        DataError: neither split has a face.
+    """
+    for folder in folders:
+        train = artefact.read(folder / "run.h5", "run").params
+        if predictions_of(folder) is None and model_class(train["model"]["name"]).classifies:
+            console.say(f"{folder.name} has no predictions yet: evaluating it")
+            watched = train["train"]["val_split"]
+            try:
+                evaluate.run(folder, settings=Evaluate(), devices=devices)
+            except DataError:
+                evaluate.run(folder, settings=Evaluate(split=watched), devices=devices)
+
+
 def _named_again(folders: list[Path]) -> list[str]:
-    return [word for folder in folders for word in ("--run", str(folder))]
+    return [word for folder in folders for word in ("--run", run_reference(folder))]
 
 
 def _place(runs: list[Run]) -> Path:

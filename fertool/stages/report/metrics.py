@@ -11,7 +11,7 @@ from fertool.settings import Evaluate, Report
 from fertool.stages.evaluate import pairs, predictions_of, scores
 from fertool.stages.report import gallery, provenance
 from fertool.stages.visualize.inputs import Run, named, subsets_of
-from fertool.workspace import Workspace
+from fertool.workspace import Workspace, run_reference
 
 
 def facts(run: Run, settings: Report) -> dict:
@@ -52,7 +52,7 @@ def facts(run: Run, settings: Report) -> dict:
         about["silent"].append(
             f"how well faces are recognised: {model} predicts no expressions, it is a pretrained part of other networks"
         )
-    about["origin"] = provenance.chain(last, data)
+    about["origin"] = provenance.chain([*about.pop("scored_on", ()), last], data)
     _say(about, trained)
     return about
 
@@ -63,7 +63,7 @@ def _scored(about: dict, run: Run, trained: Artefact, settings: Report) -> Artef
     predictions = run.predictions(faces)
     names: tuple[str, ...] = ()
     try:
-        subsets_of(faces)
+        about["scored_on"] = [subsets_of(faces)]
         names = (score.ALL,)
     except ArtefactError as e:
         about["silent"].append(f"how it does on occluded or turned faces: {e.message} ({e.hint})")
@@ -214,7 +214,7 @@ def _all_folds(run: Run, confidence: float) -> dict:
     faces = run.faces()
     if without := [r.name for r in each if predictions_of(r.folder) is None]:
         raise ArtefactError(
-            f"{', '.join(without)} have no predictions", f"run: fertool eval --folds --run {run.folder}"
+            f"{', '.join(without)} have no predictions", f"run: fertool eval --folds --run {run_reference(run.folder)}"
         )
     result = scores.crossed([r.run() for r in each], [r.predictions(faces) for r in each], faces, confidence)
     return {"runs": [r.name for r in each], "result": result}

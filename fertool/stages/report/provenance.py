@@ -1,7 +1,7 @@
 """Where a run comes from: every artefact it was made of down to the dataset, and the commands that made them."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fertool import artefact
@@ -9,16 +9,16 @@ from fertool.artefact import Artefact, Parent
 from fertool.workspace import STAGE_FILES
 
 
-def chain(last: Artefact, folder: Path) -> list[dict]:
-    """Return what an artefact was made of, parents before children, itself last.
+def chain(artefacts: Iterable[Artefact], folder: Path) -> list[dict]:
+    """Return artefacts and all that they were made of, parents before children.
 
     Args:
-        last: the artefact.
+        artefacts: e.g. the predictions of a run, and the subsets they are scored on.
         folder: the dataset's folder in the workspace; parents are looked for there, then beside it.
 
     Returns:
-        for each {title, kind, name, uid, digest, is_artefact, found, parents (names)}; for those that are there also
-        created, command, versions, seed, rows, params.
+        for each {title, kind, name, uid, digest, is_artefact, found, parents (names), parent_digests}; for those that
+        are there also created, command, versions, seed, rows, params.
     """
     nodes: dict[tuple[str, str], dict] = {}
     begun = set()
@@ -32,12 +32,13 @@ def chain(last: Artefact, folder: Path) -> list[dict]:
             if found := artefact.find(parent, _candidates(parent, folder)):
                 visit(found)
             else:
-                nodes[key] = {**_facts(parent), "found": False, "parents": []}
+                nodes[key] = {**_facts(parent), "found": False, "parents": [], "parent_digests": []}
         mine = made.as_parent()
         nodes[(mine.kind, mine.digest)] = {
             **_facts(mine),
             "found": True,
             "parents": [p.name for p in made.inputs],
+            "parent_digests": [p.digest for p in made.inputs],
             "created": made.info.get("created", ""),
             "command": shlex.join(map(str, made.info.get("command", []))),
             "versions": dict(made.info.get("versions", {})),
@@ -46,7 +47,8 @@ def chain(last: Artefact, folder: Path) -> list[dict]:
             "params": artefact.flatten(made.params),
         }
 
-    visit(last)
+    for last in artefacts:
+        visit(last)
     return list(nodes.values())
 
 
@@ -74,8 +76,20 @@ def _candidates(parent: Parent, folder: Path) -> Iterator[Path]:
 
 
 def commands(nodes: list[dict]) -> list[str]:
-    """Return the commands that made them, in the order in which they have to be given."""
-    return list(dict.fromkeys(n["command"] for n in nodes if n.get("command")))
+    """Return the commands that made them, each after those that made what it needs.
+
+    One command may have made several files, such as the predictions of two runs.
+    """
+    made_by = {n["digest"]: n["command"] for n in nodes if n.get("command")}
+    needs: dict[str, set[str]] = {command: set() for command in made_by.values()}
+    for node in nodes:
+        if command := node.get("command"):
+            needs[command] |= {made_by[d] for d in node["parent_digests"] if d in made_by} - {command}
+    ordered: list[str] = []
+    while left := [command for command in needs if command not in ordered]:
+        ready = (command for command in left if needs[command] <= set(ordered))
+        ordered.append(next(ready, left[0]))
+    return ordered
 
 
 def versions(nodes: list[dict]) -> list[dict]:

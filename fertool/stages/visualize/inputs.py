@@ -12,6 +12,7 @@ from fertool.evaluation.score import members
 from fertool.models.registry import model_class
 from fertool.settings import Visualize
 from fertool.stages.evaluate import predictions_of, regions_of
+from fertool.workspace import run_reference
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,13 @@ class Run:
         if model_class(self.run().params["model"]["name"]).verifies:
             raise UsageError(
                 f"{self.name} learnt subjects: there are no predictions of expressions to draw",
-                f"run: fertool eval --run {self.folder}; or draw its curves",
+                f"run: fertool eval --run {run_reference(self.folder)}; or draw its curves",
             )
         path = predictions_of(self.folder)
         if path is None:
-            raise ArtefactError(f"{self.name} has no predictions", f"run: fertool eval --run {self.folder}")
+            raise ArtefactError(
+                f"{self.name} has no predictions", f"run: fertool eval --run {run_reference(self.folder)}"
+            )
         predictions = artefact.read(path, "predictions")
         predictions.require_parent(self.run())
         predictions.require_parent(faces)
