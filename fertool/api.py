@@ -326,7 +326,7 @@ def evaluate(
         folder.name: stage.run(folder, settings=used, devices=choose(gpus), faces=faces, overwrite=overwrite)
         for folder in folders
     }
-    return scores.run(predictions, names=names, confidence=used.confidence, fuse=(), csv=None)
+    return scores.run(predictions, names=names, confidence=used.confidence, fuse=(), csv=None, paper=used.paper)
 
 
 def predict(

@@ -7,10 +7,10 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
+from fertool import yaml_files
 from fertool.errors import RecipeError, UsageError, nearest
 from fertool.settings import STAGES, Settings
 from fertool.yaml_text import LONGEST, parse
@@ -34,9 +34,10 @@ class Recipe:
 
     Attributes:
         name: file name without .yaml ("" for pure defaults).
-        extends: recipe whose header and settings hold where this one has none of its own, or "".
+        extends: recipe whose header and settings hold where this one has none of its own: a name, or a .yaml file
+            beside this one; or "".
         about: one line for `fertool recipes`.
-        paper: key of the paper in `fertool/papers` whose numbers stand beside the results, or "".
+        paper: paper whose numbers stand beside the results: a name, or a .yaml file beside the recipe; or "".
         dataset: dataset it was written for, or "".
         stages: the commands `fertool run` walks, in order.
         combine: other datasets whose faces join for training: dataset -> {splits, recipe (of their faces; else this)}.
@@ -109,7 +110,7 @@ def of_training(model: str, name: str | None, faces: Path) -> Recipe:
     """
     from fertool import artefact, console, plugins
 
-    if model in names() or model.endswith((".yaml", ".yml")):
+    if model in names() or yaml_files.is_file(model):
         if name:
             raise UsageError(f"two recipes: {model} and {name}", "name one of them, or a network and a recipe")
         return load(model)
@@ -226,9 +227,8 @@ def _short(value: Any) -> str:
 
 
 def names() -> list[str]:
-    """Names of the recipes that come with fertool."""
-    folder = resources.files("fertool") / "recipes"
-    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+    """Return the names of the recipes of fertool and of installed packages."""
+    return list(yaml_files.named("recipes"))
 
 
 def load(name: str | None) -> Recipe:
@@ -240,7 +240,7 @@ def load(name: str | None) -> Recipe:
     if name is None:
         return Recipe()
     raw, text = _read(name)
-    name = Path(name).stem if name.endswith((".yaml", ".yml")) else name
+    name = Path(name).stem if yaml_files.is_file(name) else name
     recipe = Recipe(name=name, sections={k: v or {} for k, v in raw.items() if k in STAGES}, text=text, **_header(raw))
     for stage in recipe.sections:
         recipe.settings(stage)
@@ -261,7 +261,7 @@ def _read(name: str, extending: tuple[str, ...] = ()) -> tuple[dict, str]:
     if name in extending or len(extending) > _LONGEST_CHAIN:
         raise RecipeError(f"recipe {name} extends itself", f"look at: {' → '.join((*extending, name))}")
     file = name
-    if file.endswith((".yaml", ".yml")):
+    if yaml_files.is_file(file):
         path = Path(file)
         if not path.is_file():
             raise RecipeError(f"there is no recipe file {file}")
@@ -269,7 +269,7 @@ def _read(name: str, extending: tuple[str, ...] = ()) -> tuple[dict, str]:
             raise RecipeError(f"{file} has {path.stat().st_size:,} bytes", "this is no recipe")
         data, name = path.read_bytes(), path.stem
     elif name in names():
-        data = (resources.files("fertool") / "recipes" / f"{name}.yaml").read_bytes()
+        data = yaml_files.named("recipes")[name].read_bytes()
     else:
         raise RecipeError(f"there is no recipe {name!r}", nearest(name, names()))
     try:
@@ -280,9 +280,11 @@ def _read(name: str, extending: tuple[str, ...] = ()) -> tuple[dict, str]:
     if not isinstance(raw, dict):
         raise RecipeError(f"recipe {name} does not consist of sections", "fertool recipes ran-ferplus shows one")
     _check_keys(name, raw)
+    if raw.get("paper"):
+        raw["paper"] = yaml_files.beside(raw["paper"], file)
     if not (base := raw.get("extends")):
         return raw, text
-    inherited, _ = _read(str(base), (*extending, file))
+    inherited, _ = _read(yaml_files.beside(str(base), file), (*extending, file))
     sections = {k: merge(inherited.get(k) or {}, raw.get(k) or {}) for k in STAGES if k in inherited or k in raw}
     return {**inherited, **raw, **sections}, text
 

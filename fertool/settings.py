@@ -16,6 +16,8 @@ from fertool.plugins import PluginName, resolve
 #: what the random generators of all libraries take
 LARGEST_SEED = 2**63 - 1
 
+PAPER = "published numbers to compare with: a paper or a .yaml file (default: those of the run's recipe or network)"
+
 #: of factors that optimisers work with: float32 ends at 3e38
 LARGEST = 1e30
 
@@ -346,6 +348,7 @@ class Evaluate(Settings):
     draws: Annotated[int, Gt(0), "test samples of random crops per face: mean and standard deviation over them"] = 1
     pairs: Annotated[int, Ge(20), "identity: number of verified pairs, half of them of one subject"] = 6000
     pair_seed: Annotated[int, Ge(0), "identity: random seed of the pairs"] = 0
+    paper: Annotated[str, PAPER] = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -380,7 +383,7 @@ class Visualize(Settings):
     ] = ()
     checked: Annotated[int, Gt(0), "obscure: number of faces of the statistics"] = 100
     iterations: Annotated[tuple[int, ...], "trace: iterations shown (default: six, evenly spread)"] = ()
-    paper: Annotated[bool, "confusion: also the paper's matrices"] = False
+    paper: Annotated[str, "confusion: also the matrices of this paper, by name or .yaml file"] = ""
     photos: Annotated[str, "group: image or folder of images; steps: folder of the dataset"] = ""
     detector: Annotated[str, PluginName("detectors"), "group: face detector"] = "mtcnn"
     face_side: Annotated[
@@ -401,6 +404,7 @@ class Report(Settings):
     recognised: Annotated[int, Ge(0), "largest number of recognised faces shown, one per class"] = 8
     confidence: Annotated[float, Gt(0), Lt(1), "level of the confidence intervals"] = 0.95
     seed: Annotated[int, Ge(0), "random seed of the recognised faces"] = 0
+    paper: Annotated[str, PAPER] = ""
 
 
 @dataclass(frozen=True, kw_only=True)

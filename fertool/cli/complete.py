@@ -43,10 +43,9 @@ def networks_and_recipes(incomplete: str) -> list[str]:
 
 def papers(incomplete: str) -> list[str]:
     """Return papers with published numbers."""
-    from importlib import resources
+    from fertool import yaml_files
 
-    files = resources.files("fertool").joinpath("papers").iterdir()
-    return _matching((f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml")), incomplete)
+    return _matching(yaml_files.named("papers"), incomplete)
 
 
 def data(context: typer.Context, incomplete: str) -> list[str]:

@@ -86,7 +86,7 @@ def train(
     return {"folds": summaries}
 
 
-@command("eval", EXPERIMENTS, settings="eval", flags=("split", "weights", "batch", "precision", "draws"))
+@command("eval", EXPERIMENTS, settings="eval", flags=("split", "weights", "batch", "precision", "draws", "paper"))
 def evaluate(
     options: Options,
     run: Runs = None,
@@ -106,11 +106,14 @@ def evaluate(
     overwrite: Overwrite = False,
 ) -> dict[str, Any]:
     """Evaluate runs (→ predictions.h5), beside the paper's numbers."""
+    from fertool.evaluation import paper_results
     from fertool.stages.evaluate import pairs, scores
     from fertool.training.devices import choose
 
     space, settings, devices = Workspace(workspace), options.settings(), choose(gpus)
     folders = [space.run(name) for name in run] if run else [space.run()]
+    if settings.paper:
+        paper_results.load(settings.paper)  # which raises if it cannot be read
     of_expressions = {
         "--subset": subset,
         "--folds": folds,
@@ -146,7 +149,15 @@ def evaluate(
         facts = pairs.run(first, settings=settings, csv=csv)
     else:
         fused = tuple(first) if fuse else ()
-        facts = scores.run(first, names=names, confidence=settings.confidence, fuse=fused, csv=csv, draws=every)
+        facts = scores.run(
+            first,
+            names=names,
+            confidence=settings.confidence,
+            fuse=fused,
+            csv=csv,
+            draws=every,
+            paper=settings.paper,
+        )
     if latency:
         facts["latency"] = _latency(folders, common)
     if of_subjects:

@@ -66,7 +66,7 @@ def visualize(
     return {"files": [str(f) for f in files]}
 
 
-@command("report", RESULTS, settings="report", flags=("mistakes", "confidence"))
+@command("report", RESULTS, settings="report", flags=("mistakes", "confidence", "paper"))
 def report(
     options: Options,
     run: Runs = None,

@@ -1,6 +1,7 @@
 """The commands that lead to every number of a paper, made from what the comparison asks for."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from fertool.evaluation import differences, paper_results
 from fertool.evaluation.differences import cached_recipe
@@ -39,13 +40,14 @@ def _run(row: Reported) -> str:
     variants = [m.variants[0] for m in own]
     if variants == list(cached_recipe(first.recipe).variants):
         variants = []  # all of them are trained without being asked for
-    words = ["fertool run", first.recipe, f"data/{row.dataset}", f"--name {_name(first, row)}"]
+    words = ["fertool run", first.recipe, f"data/{row.dataset}", f"--name {Path(_name(first, row)).stem}"]
     words += [f"--with {d}=data/{d}" for d in _others(first)]
     words += [f"--variant {v}" for v in variants]
     words += ["--lists RAN_LISTS"] if row.subset in row.data.subsets and row.data.subset_source == "list" else []
     words += _sets(first)
     for m in row.members:
-        words += [option.replace("--set ", f"--set {m.recipe}:") for option in _sets(m) if m not in own]
+        name = cached_recipe(m.recipe).name
+        words += [option.replace("--set ", f"--set {name}:") for option in _sets(m) if m not in own]
     return " ".join(words)
 
 

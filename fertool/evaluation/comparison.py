@@ -234,8 +234,8 @@ def reason(entry: Mapping | None) -> str:
 
 def latency(network: str, variant: str) -> str:
     """Return in words what the paper of a network says of its time per face, "" for nothing."""
-    paper = getattr(model_class(network), "paper", "")
-    if paper not in paper_results.names():
+    paper = paper_results.of_network(model_class(network))
+    if not paper:
         return ""
     told = paper_results.load(paper).latency
     time = told.get("milliseconds", {}).get(variant or network)

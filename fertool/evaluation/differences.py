@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from fertool import yaml_files
 from fertool.errors import RecipeError
 from fertool.evaluation.paper_results import Data, Member, Reported, plain, recipe_names
 from fertool.models.registry import model_class, model_settings
@@ -103,7 +104,7 @@ def of_faces(member: Member, faces: Mapping) -> Iterator[Difference]:
     Args:
         faces: settings of detect-align, as their file has them.
     """
-    yield from _section("detect-align", _asked(member.recipe, _frozen(member.given)), member.given, faces)
+    yield from _section("detect-align", _asked(member.recipe, member.given), member.given, faces)
 
 
 def wanted_weights(member: Member) -> str | None:
@@ -120,18 +121,18 @@ def _wanted_init(recipe: str, given: Mapping[str, Any]) -> str:
 
 def crossed(member: Member) -> str:
     """Return how the paper's recipe divides the faces for cross-validation, "" for not at all."""
-    settings = _asked(member.recipe, _frozen(member.given))["build-subsets"]
+    settings = _asked(member.recipe, member.given)["build-subsets"]
     return f"{settings.folds} folds ({settings.fold_scheme})" if settings.folds else ""
 
 
 def train_settings(member: Member) -> Train:
     """Return how the paper's network is trained."""
-    return _asked(member.recipe, _frozen(member.given))["train"]
+    return _asked(member.recipe, member.given)["train"]
 
 
 def test_split(member: Member) -> str:
     """Return the split that the paper's recipe scores."""
-    return _asked(member.recipe, _frozen(member.given))["eval"].split
+    return _asked(member.recipe, member.given)["eval"].split
 
 
 def _of_run(
@@ -143,7 +144,7 @@ def _of_run(
     data: Data | None = None,
     trained_on: Iterable[str] = (),
 ) -> Iterator[Difference]:
-    asked = _asked(recipe, _frozen(given))
+    asked = _asked(recipe, given)
     train, lineage, prepared = asked["train"], here["lineage"], here["prepared"]
     theirs = model_settings(train.model, variant or None).as_dict()
     yield from _network(theirs, given, here["model"])
@@ -250,9 +251,13 @@ def _part(part: Mapping | None, paper: str, recipe: str) -> Iterator[Difference]
 # --------------------------------------------------------------------------------------------------- the recipe
 
 
-@cache
 def cached_recipe(name: str) -> Recipe:
-    """Return a recipe that comes with fertool, read once."""
+    """Return a recipe, read once."""
+    return _recipe(name, yaml_files.version(name))
+
+
+@cache
+def _recipe(name: str, _version: tuple[str, int]) -> Recipe:
     return load_recipe(name)
 
 
@@ -261,9 +266,13 @@ def _frozen(given: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     return tuple((k, json.dumps(v)) for k, v in sorted(given.items()) if not isinstance(v, list))
 
 
-@cache
-def _asked(recipe: str, given: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+def _asked(recipe: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of the sections of a recipe, with those of a number laid over them."""
+    return _asked_once(recipe, yaml_files.version(recipe), _frozen(given))
+
+
+@cache
+def _asked_once(recipe: str, _version: tuple[str, int], given: tuple[tuple[str, str], ...]) -> dict[str, Any]:
     loaded = cached_recipe(recipe)
     sets = [set_to(k, json.loads(v)) for k, v in given]
     return {

@@ -1,6 +1,6 @@
-"""The numbers that the papers print.
+"""The numbers that papers print.
 
-`fertool/papers/<paper>.yaml` holds one paper each:
+A YAML file holds one paper each: `fertool/papers/<paper>.yaml`, those of installed packages, and files of the user's:
 
     paper, title, authors, venue
     given        settings that hold for all of the paper's own numbers and stand in no recipe
@@ -18,7 +18,7 @@ so, and what its system was:
     variant      as fertool calls it; a list means any of these. The full system has the name of the network
     members      instead of a variant, where scores are fused: {variant, recipe, given} of each network; the recipe of
                  one of them has `fuse`
-    recipe       whose settings are the paper's; default: <paper>-<dataset>
+    recipe       whose settings are the paper's: a name, or a .yaml file beside this one; default: <paper>-<dataset>
     given        settings in which the number departs from the recipe: "init", "model.alpha",
                  "detect-align.on_no_face" ...; a list means any of these
     trained_on   the datasets that were trained on, where it is not the row's dataset alone
@@ -30,18 +30,24 @@ so, and what its system was:
 recipe's pretraining), or the name of weights that come from elsewhere, in a file of the user's.
 """
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
-from importlib import resources
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 
+from fertool import yaml_files
 from fertool.errors import RecipeError, nearest
+from fertool.evaluation import paper_schema
 from fertool.recipe import names as all_recipes
 from fertool.settings import STAGES
+from fertool.yaml_text import parse
+
+if TYPE_CHECKING:
+    from fertool.models.base import FerModel
 
 
 @dataclass(frozen=True)
@@ -145,45 +151,66 @@ class Paper:
 
 
 def names() -> list[str]:
-    """Return the papers whose numbers come with fertool."""
-    folder = resources.files("fertool") / "papers"
-    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+    """Return the papers of fertool and of installed packages."""
+    return list(yaml_files.named("papers"))
+
+
+def load(name: str) -> Paper:
+    """Return a paper.
+
+    Args:
+        name: of the paper, or a .yaml file.
+
+    Raises:
+        RecipeError: there is no such paper, or its file does not hold what it has to.
+    """
+    return _load(name, yaml_files.version(name))
 
 
 @cache
-def load(name: str) -> Paper:
-    """Return a paper's file.
-
-    Raises:
-        RecipeError: there is no such paper.
-    """
-    if name not in names():
-        raise RecipeError(f"there is no paper {name!r}", nearest(name, names()))
-    raw = yaml.safe_load((resources.files("fertool") / "papers" / f"{name}.yaml").read_text(encoding="utf-8"))
+def _load(name: str, _version: tuple[str, int]) -> Paper:
+    if yaml_files.is_file(name):
+        if not Path(name).is_file():
+            raise RecipeError(f"there is no file {name} with a paper's numbers")
+        text = Path(name).read_text(encoding="utf-8", errors="replace")
+    elif name in names():
+        text = yaml_files.named("papers")[name].read_text(encoding="utf-8")
+    else:
+        raise RecipeError(f"there is no paper {name!r}", f"{nearest(name, names())}; or name a .yaml file")
+    raw = paper_schema.checked(parse(text, name), name)
     confusions = raw.get("confusions", {})
+
+    def row(group: Mapping[str, Any], entry: Mapping[str, Any]) -> Reported:
+        return _row(raw, name, {**group, **entry}, {**group.get("given", {}), **entry.get("given", {})})
+
     return Paper(
-        name,
+        raw["paper"],
         raw["title"],
         raw["authors"],
         raw["venue"],
         raw.get("facts", {}),
         raw.get("latency", {}),
-        tuple(_row(raw, group, row) for group in raw["results"] for row in group["rows"]),
-        {key: _row(raw, {}, {"own": True, "system": key, "value": np.nan, **m}) for key, m in confusions.items()},
+        tuple(row(group, entry) for group in raw["results"] for entry in group["rows"]),
+        {key: row({}, {"own": True, "system": key, "value": np.nan, **m}) for key, m in confusions.items()},
         confusions,
     )
 
 
-def _row(raw: Mapping, group: Mapping, row: Mapping) -> Reported:
-    merged = {**group, **row}
+def of_network(cls: "type[FerModel]") -> str:
+    """Return the paper of a network: a name, or the path of a .yaml file beside the network's; "" without."""
+    module = sys.modules[cls.__module__]
+    return yaml_files.beside(cls.paper, module.__file__ or "") if cls.paper else ""
+
+
+def _row(raw: Mapping[str, Any], file: str, merged: Mapping[str, Any], given: Mapping[str, Any]) -> Reported:
     paper, dataset = raw["paper"], merged["dataset"]
-    settings = full_names({**group.get("given", {}), **row.get("given", {})})
+    settings = full_names(given)
     given = {**full_names(raw.get("given", {})), **settings}
     recipe = merged.get("recipe", f"{paper}-{dataset}")
     each = merged.get("members") or ([merged] if "variant" in merged else [])
     members = tuple(
         Member(
-            one.get("recipe", recipe),
+            yaml_files.beside(one.get("recipe", recipe), file),
             tuple(one["variant"]) if isinstance(one["variant"], list) else (one["variant"],),
             given if one is merged else {**given, **full_names(one.get("given", {}))},
         )
@@ -200,7 +227,7 @@ def _row(raw: Mapping, group: Mapping, row: Mapping) -> Reported:
 
 @cache
 def recipe_names() -> frozenset[str]:
-    """Return the recipes that come with fertool, looked up once."""
+    """Return the recipes of fertool and of installed packages, looked up once."""
     return frozenset(all_recipes())
 
 
@@ -208,7 +235,7 @@ def unreachable(row: Reported) -> str:
     """Return why no run can be compared with a number, "" if one can."""
     if row.unreachable or not row.own:
         return row.unreachable or "other people's work"
-    absent = sorted({m.recipe for m in row.members} - recipe_names())
+    absent = sorted(m.recipe for m in row.members if m.recipe not in recipe_names() and not Path(m.recipe).is_file())
     return f"there is no recipe {absent[0]}" if absent else ""
 
 

@@ -18,7 +18,8 @@ class Setup:
     """What was run and scored.
 
     Attributes:
-        paper, dataset: as in the paper's file.
+        paper: name or .yaml file.
+        dataset: as in the paper's file.
         variant: as the run has it, for messages.
         networks: the runs, see `training.lineage.describe`; several where their scores are fused.
         split: the split that was scored.
@@ -49,18 +50,20 @@ def setup_of(
     subsets: Artefact | None = None,
     *,
     crossed: bool = False,
+    paper: str = "",
 ) -> Setup | None:
-    """Return what a run and its predictions are in the terms of its paper; None if no number of a paper
+    """Return what a run and its predictions are in the terms of a paper; None if no number of a paper
     belongs to them: there is no paper, the dataset is not known, or the split that is scored was trained on.
 
     Args:
         faces: those that were predicted; None if they are gone.
         subsets: subsets of these faces.
         crossed: the predictions of all folds are scored together.
+        paper: name or .yaml file; by default that of the run's recipe or network.
     """
     train, split = run.params["train"], predictions.params.get("split", "test")
-    paper = _paper(run)
-    if split in train["train_splits"] or paper not in paper_results.names():
+    paper = paper or paper_of(run)
+    if split in train["train_splits"] or not paper:
         return None
     network = lineage.describe(run)
     same = run.parent("faces").digest == predictions.parent("faces").digest
@@ -88,13 +91,13 @@ def setup_of(
     )
 
 
-def _paper(run: Artefact) -> str:
+def paper_of(run: Artefact) -> str:
     """Return the paper of a run's recipe, whose baseline may be another paper's network; else that of its network."""
     recipe = run.params["recipe"]
     if recipe in paper_results.recipe_names() and cached_recipe(recipe).paper:
         return cached_recipe(recipe).paper
     try:
-        return getattr(model_class(run.params["model"]["name"]), "paper", "")
+        return paper_results.of_network(model_class(run.params["model"]["name"]))
     except RecipeError:
         return ""
 

@@ -25,7 +25,7 @@ def model_settings(values: dict[str, Any], variant: str | None = None) -> Any:
 
     Args:
         values: the section; `name` picks the network.
-        variant: one of the network's named baselines and ablations, applied on top.
+        variant: one of the network's named baselines and ablations, applied on top; or the network's own name.
     """
     from fertool.recipe import build, merge
 
@@ -33,10 +33,10 @@ def model_settings(values: dict[str, Any], variant: str | None = None) -> Any:
         raise RecipeError("the model section has no name", nearest("", plugins.names("models")))
     plugin = plugins.resolve("models", str(values["name"]))
     cls, values = plugin.object, {**values, "name": plugin.reference}
-    if variant:
-        if variant not in cls.VARIANTS:
-            raise RecipeError(f"{values['name']} has no variant {variant!r}", nearest(variant, cls.VARIANTS))
+    if variant in cls.VARIANTS:
         values = merge(values, cls.VARIANTS[variant])
+    elif variant and variant != plugin.name:
+        raise RecipeError(f"{values['name']} has no variant {variant!r}", nearest(variant, cls.VARIANTS))
     return build(cls.Settings, values, where=f"model {values['name']}")
 
 

@@ -25,7 +25,8 @@ def every_network() -> list[dict]:
             with torch.device("meta"):
                 net = build_model(model_settings({"name": plugin.reference, **values}), classes)
                 parts = net.parts()
-            paper = _cited(paper_results.load(cls.paper)) if cls.paper else ""
+            reference = paper_results.of_network(cls)
+            paper = _cited(paper_results.load(reference)) if reference else ""
             learnt = [m for m in net.children() if m is not net.frozen]
             found.append(
                 {
@@ -61,7 +62,8 @@ def _cited(paper: paper_results.Paper) -> str:
 def describe(name: str) -> dict:
     """Return a network's settings (type, default, help) and its variants."""
     cls = model_class(name)
-    paper = paper_results.load(cls.paper) if cls.paper else None
+    reference = paper_results.of_network(cls)
+    paper = paper_results.load(reference) if reference else None
     return {
         "network": name,
         "paper": f"{paper.authors}: {paper.title}. {paper.venue}" if paper else (cls.__doc__ or "").split("\n")[0],

@@ -83,6 +83,8 @@ class _Walk:
         joined: list[Path] = []  # runs of other recipes whose scores are averaged with ours
         for stage, settings in plan.stages.items():
             console.say(f"\n{stage}")
+            if stage in ("eval", "report"):
+                settings = replace(settings, paper=settings.paper or plan.recipe.paper)
             match stage:
                 case "detect-align":
                     facts[stage] = self._detect_align(plan, settings, path, faces, image_folder)
@@ -201,6 +203,7 @@ class _Walk:
             fuse=fuse,
             csv=None,
             draws=draws,
+            paper=settings.paper,
         )
         scores.report(facts)
         return facts

@@ -185,7 +185,13 @@ def _scored(folder: Path, settings: Evaluate, subsets: tuple[str, ...], devices:
     draws = evaluate.draws(folder, settings=settings, devices=devices, regions=regions)
     name = folder.name
     result = scores.run(
-        {name: draws[0]}, names=subsets, confidence=settings.confidence, fuse=(), csv=None, draws={name: draws}
+        {name: draws[0]},
+        names=subsets,
+        confidence=settings.confidence,
+        fuse=(),
+        csv=None,
+        draws={name: draws},
+        paper=settings.paper,
     )["runs"][name]
     over = {subset: _around(d["mean"], d["sd"]) for subset, d in (result["draws"] or {}).items()}
     return {subset: {"sd": None} | scored | over.get(subset, {}) for subset, scored in result["subsets"].items()}

@@ -12,7 +12,7 @@ from fertool.errors import ArtefactError, UsageError
 from fertool.evaluation import comparison, folds, paper_results, score, setups, tables
 from fertool.evaluation.units import percent
 from fertool.requirements.rows import fold_count
-from fertool.settings import Evaluate
+from fertool.settings import Evaluate, Report
 from fertool.stages import evaluate
 from fertool.stages.train import LAST_EPOCHS
 from fertool.training.devices import Devices
@@ -30,6 +30,7 @@ def run(
     fuse: tuple[str, ...],
     csv: Path | None,
     draws: Mapping[str, list[Path]] | None = None,
+    paper: str = "",
 ) -> dict:
     """Score one or more runs.
 
@@ -39,6 +40,7 @@ def run(
         fuse: runs of which the mean of the probabilities is scored too.
         csv: also write one line per run and subset, and beside it (…-classes.csv) one per class.
         draws: run name -> its predictions on every draw of random crops, where there are several.
+        paper: whose numbers to compare with, see `Evaluate.paper`.
 
     Returns:
         {"runs": {name: scores}, "comparison": ... of several runs, "fused": ... if asked}, see `evaluation.score`.
@@ -50,7 +52,7 @@ def run(
     faces = {name: _faces(path, files[name]) for name, path in predictions.items()}
     first = next(iter(files))
     subsets = {name: _subsets(f) if names else None for name, f in faces.items()}
-    made = {n: setups.setup_of(trained[n], files[n], faces[n], subsets[n]) for n in files}
+    made = {n: setups.setup_of(trained[n], files[n], faces[n], subsets[n], paper=paper) for n in files}
     facts: dict = {
         "runs": {
             name: {
@@ -105,7 +107,7 @@ def cross_validation(
         ]
         trained = [artefact.read(r / "run.h5", "run") for r in runs]
         systems[name] = {
-            **crossed(trained, predictions, _faces(predictions[0].path, predictions[0]), settings.confidence),
+            **crossed(trained, predictions, _faces(predictions[0].path, predictions[0]), settings),
             "runs": [str(r) for r in runs],
         }
     facts = {"systems": systems}
@@ -136,17 +138,19 @@ def average(workspace: Workspace, folders: list[Path], *, settings: Evaluate, de
         )
     found, papers, variants = {}, set(), set()
     for name, folder in zip(names, folders, strict=True):
-        params = artefact.read(folder / "run.h5", "run").params
+        trained = artefact.read(folder / "run.h5", "run")
+        params = trained.params
         if params["train"].get("fold") is None:
             watched = replace(settings, split=params["train"]["val_split"])
             made = {folder.name: evaluate.run(folder, settings=watched, devices=devices)}
-            result = run(made, names=(), confidence=settings.confidence, fuse=(), csv=None)["runs"][folder.name]
+            scored = run(made, names=(), confidence=settings.confidence, fuse=(), csv=None, paper=settings.paper)
+            result = scored["runs"][folder.name]
             accuracy, paper = (result["subsets"][score.ALL].get(k) for k in ("accuracy", "paper"))
         else:
             crossed = cross_validation(workspace, [folder], settings=settings, devices=devices)
             (result,) = crossed["systems"].values()
             accuracy, paper = result["fold_mean"]["accuracy"], result["paper"]
-        papers.add((result.get("paper") or {}).get("name"))
+        papers.add(settings.paper or setups.paper_of(trained) if result.get("paper") else None)
         variants.add(params["variant"] or params["model"]["name"])
         found[name] = {"run": str(folder), "accuracy": accuracy, "paper": (paper or {}).get("value")}
     mean = sum(d["accuracy"] for d in found.values()) / len(found)
@@ -172,14 +176,16 @@ def report_average(facts: dict) -> None:
     console.show(console.table("accuracy in %", ("dataset", "ours", "paper"), shown))
 
 
-def crossed(runs: list[Artefact], predictions: list[Artefact], faces: Artefact | None, confidence: float) -> dict:
+def crossed(
+    runs: list[Artefact], predictions: list[Artefact], faces: Artefact | None, settings: Evaluate | Report
+) -> dict:
     """Score the folds of one system together, beside the paper's number.
 
     Returns:
         the result of `evaluation.folds.score` with the paper's number, and "last_epochs" as of a single run, the mean
         over folds; None where a fold has none
     """
-    result = folds.score(predictions, confidence)
+    result = folds.score(predictions, settings.confidence)
     lasts = [last_epochs(r, p) for r, p in zip(runs, predictions, strict=True)]
     for fold, last in zip(result["folds"], lasts, strict=True):
         fold["last_epochs"] = last and last["mean"]
@@ -187,7 +193,8 @@ def crossed(runs: list[Artefact], predictions: list[Artefact], faces: Artefact |
     result["last_epochs"] = None
     if len(means) == len(lasts):
         result["last_epochs"] = {"epochs": LAST_EPOCHS, "mean": sum(means) / len(means)}
-    each = [setups.setup_of(r, p, faces, crossed=True) for r, p in zip(runs, predictions, strict=True)]
+    pairs = zip(runs, predictions, strict=True)
+    each = [setups.setup_of(r, p, faces, crossed=True, paper=settings.paper) for r, p in pairs]
     return comparison.beside_folds(result, each)
 
 

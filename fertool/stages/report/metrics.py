@@ -67,7 +67,8 @@ def _scored(about: dict, run: Run, trained: Artefact, settings: Report) -> Artef
         names = (score.ALL,)
     except ArtefactError as e:
         about["silent"].append(f"how it does on occluded or turned faces: {e.message} ({e.hint})")
-    found = scores.run({run.name: predictions.path}, names=names, confidence=settings.confidence, fuse=(), csv=None)
+    options = {"confidence": settings.confidence, "fuse": (), "csv": None, "paper": settings.paper}
+    found = scores.run({run.name: predictions.path}, names=names, **options)
     looks = gallery.Looks(run, faces, predictions)
     about |= {
         "split": predictions.params["split"],
@@ -186,7 +187,7 @@ def comparison(runs: list[Run]) -> dict:
         return {"refused": e.message}
 
 
-def cross_validations(runs: list[Run], confidence: float) -> list[dict]:
+def cross_validations(runs: list[Run], settings: Report) -> list[dict]:
     """Return the cross-validations that the runs are folds of, each once.
 
     Returns:
@@ -201,13 +202,13 @@ def cross_validations(runs: list[Run], confidence: float) -> list[dict]:
         if name in found and "result" in found[name]:
             continue
         try:
-            found[name] = {"name": name, **_all_folds(run, confidence)}
+            found[name] = {"name": name, **_all_folds(run, settings)}
         except FertoolError as e:
             found[name] = {"name": name, "missing": e.message, "command": e.hint}
     return list(found.values())
 
 
-def _all_folds(run: Run, confidence: float) -> dict:
+def _all_folds(run: Run, settings: Report) -> dict:
     space = Workspace(run.folder.parent.parent.parent)
     _, folders = scores.siblings(space, run.folder)
     each = named(folders)
@@ -216,5 +217,5 @@ def _all_folds(run: Run, confidence: float) -> dict:
         raise ArtefactError(
             f"{', '.join(without)} have no predictions", f"run: fertool eval --folds --run {run_reference(run.folder)}"
         )
-    result = scores.crossed([r.run() for r in each], [r.predictions(faces) for r in each], faces, confidence)
+    result = scores.crossed([r.run() for r in each], [r.predictions(faces) for r in each], faces, settings)
     return {"runs": [r.name for r in each], "result": result}

@@ -73,7 +73,9 @@ def run(
         Stopped: Ctrl-C or SIGTERM, after the state was saved.
     """
     model = model_settings(settings.model, variant)
-    variant = "" if variant == model.name else variant  # the system itself has no suffix
+    variant = (
+        "" if variant in (model.name, plugins.resolve("models", model.name).name) else variant
+    )  # the system itself has no suffix
     if settings.fold is not None and settings.select_on == "val":
         raise RecipeError("a fold leaves no validation split to select on", "write select_on: last")
     if settings.select_on == "val" and settings.val_split == "test":

@@ -4,7 +4,7 @@ import numpy as np
 
 from fertool import console
 from fertool.errors import DataError, UsageError
-from fertool.evaluation import comparison, setups
+from fertool.evaluation import comparison, paper_results, setups
 from fertool.evaluation.score import ALL, score
 from fertool.evaluation.units import percent
 from fertool.figures import Drawn, confusion, curves, figure
@@ -32,20 +32,20 @@ def draw_confusion(runs: list[Run], settings: Visualize, subset: str | None) -> 
     arrays = {"classes": np.array(classes, object)}
     arrays |= {f"{r.name}/counts": m for r, m in zip(runs, matrices, strict=True)}
     if settings.paper:
-        for name, matrix in _printed(runs, classes, subset).items():
+        for name, matrix in _printed(runs, classes, subset, settings.paper).items():
             matrices.append(matrix)
             titles.append(name)
             arrays[f"{name}/share"] = matrix
     return Drawn(confusion.draw(matrices, titles, classes, counts=settings.counts), arrays, parents)
 
 
-def _printed(runs: list[Run], classes: tuple[str, ...], subset: str | None) -> dict[str, np.ndarray]:
-    """Return what the papers of the runs' networks print for this dataset, in the order of these classes."""
+def _printed(runs: list[Run], classes: tuple[str, ...], subset: str | None, paper: str) -> dict[str, np.ndarray]:
+    """Return the matrices that a paper prints for this dataset, in the order of these classes."""
     found = {}
     for r in runs:
         faces = r.faces()
         predictions = r.predictions(faces)
-        setup = setups.setup_of(r.run(), predictions, faces)
+        setup = setups.setup_of(r.run(), predictions, faces, paper=paper)
         n_total = int((np.asarray(predictions["label"]) >= 0).sum())
         for name, (theirs, matrix, differing) in (comparison.beside_matrix(setup, n_total) if setup else {}).items():
             if differing:
@@ -53,7 +53,7 @@ def _printed(runs: list[Run], classes: tuple[str, ...], subset: str | None) -> d
                 console.say(f"note: {name} is not of the same settings as {r.name}; here: {said}")
             if set(theirs) == set(classes):
                 order = [theirs.index(c) for c in classes]
-                found[f"{setup.paper}, {name}"] = matrix[np.ix_(order, order)]
+                found[f"{paper_results.load(setup.paper).name}, {name}"] = matrix[np.ix_(order, order)]
     if subset or not found:
         raise UsageError(
             f"no paper prints a confusion matrix that belongs beside {runs[0].name}{f', {subset}' if subset else ''}",
