@@ -90,7 +90,7 @@ def test_eval_and_report_show_numbers_of_a_file(folder):
     trained()
     scores = tell("eval", "--gpus", 0, "--paper", "mine/numbers.yaml", space="ws")["runs"]["ran-baseline-1"]
     paper = scores["subsets"]["all"]["paper"]
-    assert (paper["value"], paper["source"]) == (61.5, "Table 1")
+    assert (paper["value"], paper["source"]) == (0.615, "Table 1")
     assert scores["paper"]["title"] == "Bars and how to tell them apart"
     page = Path(tell("report", "--paper", "mine/numbers.yaml", space="ws")["report"]).read_text()
     assert "61.5" in page
@@ -115,7 +115,7 @@ def test_paper_of_a_network_is_looked_up_beside_its_file(folder):
     )
     tell("train", "mine/mynet.py:MyNet", "--recipe", "mine/own.yaml", "--gpus", 0, space="ws")
     scores = tell("eval", "--gpus", 0, space="ws")["runs"]["my-net-1"]
-    assert scores["subsets"]["all"]["paper"]["value"] == 61.5
+    assert scores["subsets"]["all"]["paper"]["value"] == 0.615
     described = json.loads(CliRunner().invoke(cli.app, ["models", "mine/mynet.py:MyNet", "--json"]).stdout)
     assert described["paper"] == "A, B: Bars and how to tell them apart. Toys 2024"
 
@@ -136,7 +136,7 @@ def test_run_of_a_recipe_compares_with_the_paper_beside_it(folder):
 def test_papers_lists_the_numbers_of_a_file_with_their_commands(folder):
     told = CliRunner().invoke(cli.app, ["papers", "mine/numbers.yaml", "--json"])
     cells = json.loads(told.stdout)["papers"]["mine/numbers.yaml"]["cells"]
-    assert [c["value"] for c in cells] == [61.5, 40.0]
+    assert [c["value"] for c in cells] == [0.615, 0.4]
     assert cells[0]["commands"] == ["fertool run mine/small.yaml data/folder --name small --variant baseline"]
     assert cells[1]["commands"] == [f"{cells[0]['commands'][0]} --set train.lr=0.001"]
 
