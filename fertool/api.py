@@ -118,9 +118,9 @@ def dataset_at(
     disk.leave_out(Workspace(workspace).root)
     if layout is None:
         console.say(recognise(path)[1])
-    usual = recipes.load(recipe).settings("detect-align").dataset_options
+    usual = recipes.load(recipe).settings("detect-align").data
     folder = Path(images) if images is not None else None
-    return open_dataset(path, layout, image_folder=folder, usual=usual, **settings.dataset_options)
+    return open_dataset(path, layout, image_folder=folder, usual=usual, **settings.data)
 
 
 def make_masks(

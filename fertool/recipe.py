@@ -150,11 +150,15 @@ def _nest(keys: list[str], value: Any) -> dict:
 
 
 def parse_sets(sets: Iterable[str]) -> list[tuple[str, list[str], Any]]:
-    """ "train.model.margin=0.1" -> ("train", ["model", "margin"], 0.1); values are YAML."""
+    """ "train.model.margin=0.1" -> ("train", ["model", "margin"], 0.1); values are YAML. `data.` is short for
+    `detect-align.data.`.
+    """
     out = []
     for entry in sets:
         left, eq, right = entry.partition("=")
         section, *keys = left.strip().split(".")
+        if section == "data":  # options of the dataset, which detect-align opens
+            section, keys = "detect-align", [section, *keys]
         if not eq or not keys:
             raise RecipeError(f"--set {entry!r} is not of the form section.key=value", "e.g. --set train.lr=0.005")
         if section not in STAGES:

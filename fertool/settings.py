@@ -93,33 +93,9 @@ class DetectAlign(Settings):
     ] = "keep"
     min_score: Annotated[float, "smallest detection score; below 0, dlib's detectors return less certain faces"] = 0.0
     upsample: Annotated[int, Ge(0), "how often dlib's detectors double the image size to find small faces"] = 1
-    label_rule: Annotated[
-        Literal["majority", "distribution"],
-        "FERPlus only: rule from ten votes to `label`; the distribution is always stored",
-    ] = "majority"
-    votes: Annotated[
-        Literal["auto", "fer2013new", "label"],
-        "FERPlus only: votes of fer2013new.csv (auto: if present) or of label.csv, which RAN's lists follow",
-    ] = "auto"
-    images: Annotated[
-        Literal["auto", "aligned", "original"],
-        "RAF-DB and SFEW only: aligned images (auto: if present) or originals",
-    ] = "auto"
-    points: Annotated[
-        Literal["manual", "auto", "both"],
-        "RAF-DB only: five manual landmarks, 37 automatic ones, or both: the eye corners of MAN's regions are then "
-        "those of the 37, where present",
-    ] = "manual"
-    frames: Annotated[
-        Literal["last3", "first-last"],
-        "CK+ and Oulu-CASIA only: last three frames of a recording, or its first (neutral) and last",
-    ] = "last3"
-    views: Annotated[Literal["front", "pose"], "RaFD only: images of the frontal camera, or of all five"] = "front"
-    contempt: Annotated[Literal["keep", "drop"], "AffectNet only: eight classes, or seven without contempt"] = "keep"
-    folders: Annotated[
-        Literal["emotions", "subjects"],
-        "dataset `folder` only: one folder per emotion, or per subject",
-    ] = "emotions"
+    data: Annotated[
+        dict[str, Any], "options of the dataset, e.g. `data: {images: original}`; see: fertool datasets"
+    ] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -131,14 +107,6 @@ class DetectAlign(Settings):
         """Return whether a network runs that is worth a GPU; the one of `pose: learned` is not."""
         used = (("detectors", self.detector), ("landmarks", self.landmarks))
         return self.pose == "sixd" or any(resolve(group, name).object.uses_torch for group, name in used)
-
-    @property
-    def dataset_options(self) -> dict[str, str]:
-        """Return the options of the dataset."""
-        return {
-            name: getattr(self, name)
-            for name in ("label_rule", "votes", "images", "points", "frames", "views", "contempt", "folders")
-        }
 
 
 @dataclass(frozen=True, kw_only=True)

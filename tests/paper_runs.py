@@ -10,7 +10,7 @@ import numpy as np
 import typer
 
 from fertool import artefact, cli
-from fertool.datasets import DATASETS
+from fertool.datasets import get
 from fertool.evaluation.paper_results import Reported
 from fertool.evaluation.setups import Setup, fused
 from fertool.faces.status import OK
@@ -135,8 +135,8 @@ class Workbench:
 
 def prepared(settings, dataset: str) -> dict:
     """The settings that a faces file keeps."""
-    cls = next(c for c in DATASETS if c.name == dataset)
-    opened = cls("no folder", **{o: settings.dataset_options[o] for o in cls.options})
+    cls = get(dataset)
+    opened = cls("no folder", **{o: v for o, v in settings.data.items() if o in cls.option_names()})
     return plain({**detect_align._deciding(settings, opened), "dataset": dataset, "limit": None})
 
 

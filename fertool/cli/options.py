@@ -68,16 +68,7 @@ def flags_of(cls: type[Settings], entries: Sequence[str]) -> dict[str, tuple[str
 
 def _option(cls: type[Settings], name: str, flag: str) -> Any:
     field = next(f for f in fields(cls) if f.name == name)
-    kind, words, plugin = field.type, "", None
-    while True:
-        if get_origin(kind) is Annotated:
-            words = words or next((m for m in get_args(kind)[1:] if isinstance(m, str)), "")
-            plugin = plugin or next((m for m in get_args(kind)[1:] if isinstance(m, PluginName)), None)
-            kind = get_args(kind)[0]
-        elif get_origin(kind) in (Union, UnionType):
-            kind = next(a for a in get_args(kind) if a is not type(None))
-        else:
-            break
+    kind, words, plugin = _parts(field.type)
     if get_origin(kind) is tuple and get_args(kind)[-1] is Ellipsis:
         element = get_args(kind)[0]
         while get_origin(element) is Annotated:
@@ -92,6 +83,31 @@ def _option(cls: type[Settings], name: str, flag: str) -> Any:
         autocompletion=complete.plugin(plugin) if plugin else None,
     )
     return Annotated[kind | None, declared]
+
+
+def _parts(kind: Any) -> tuple[Any, str, PluginName | None]:
+    """Return the bare type of a field, its help, and the plugins it names."""
+    words, plugin = "", None
+    while True:
+        if get_origin(kind) is Annotated:
+            words = words or next((m for m in get_args(kind)[1:] if isinstance(m, str)), "")
+            plugin = plugin or next((m for m in get_args(kind)[1:] if isinstance(m, PluginName)), None)
+            kind = get_args(kind)[0]
+        elif get_origin(kind) in (Union, UnionType):
+            kind = next(a for a in get_args(kind) if a is not type(None))
+        else:
+            break
+    return kind, words, plugin
+
+
+def described(cls: type[Settings]) -> list[dict[str, Any]]:
+    """Return the fields of a settings class: [{"name", "values" (empty where any will do), "default", "help"}]."""
+    found = []
+    for f in fields(cls):
+        kind, words, _ = _parts(f.type)
+        values = [str(v) for v in get_args(kind)] if get_origin(kind) is Literal else []
+        found.append({"name": f.name, "values": values, "default": f.default, "help": _with_default(words, f.default)})
+    return found
 
 
 def _with_default(words: str, default: Any) -> str:

@@ -41,15 +41,23 @@ def datasets(
     """List dataset layouts, or check a dataset."""
     if context.invoked_subcommand:
         return
-    from fertool.datasets import DATASETS
+    from fertool.cli.options import described
+    from fertool.datasets import layouts
 
     console.configure(json_output=json_output)
-    for cls in DATASETS:
+    facts = {}
+    for cls in layouts():
+        options = described(cls.Options)
+        facts[cls.name] = {"about": cls.about, "layout": cls.layout, "expect": cls.expect, "options": options}
         console.say(f"{cls.name}\n  {cls.about}")
         if cls.expect:
             console.say("  complete: " + ", ".join(f"{split or 'all'} {n:,}" for split, n in cls.expect.items()))
-        console.say("\n".join(f"    {line}" for line in cls.layout.strip().splitlines()) + "\n")
-    console.emit({c.name: {"about": c.about, "layout": c.layout, "expect": c.expect} for c in DATASETS})
+        console.say("\n".join(f"    {line}" for line in cls.layout.strip().splitlines()))
+        for option in options:
+            values = f"={'|'.join(option['values'])}" if option["values"] else "=VALUE"
+            console.say(f"  --set data.{option['name']}{values}: {option['help']}")
+        console.say("")
+    console.emit(facts)
 
 
 @command("check", TOOLS, to=datasets_app, settings="detect-align")
@@ -67,11 +75,11 @@ def check(
     from fertool.datasets import disk
     from fertool.stages import inspect as stage
 
-    usual = options.recipe.settings("detect-align").dataset_options
+    usual = options.recipe.settings("detect-align").data
     settings = options.settings()
     disk.leave_out(Workspace(workspace).root)
     given = None if name == "auto" else name
-    facts = check_dataset(given, path, image_folder=images, usual=usual, **settings.dataset_options)
+    facts = check_dataset(given, path, image_folder=images, usual=usual, **settings.data)
     stage.report_dataset(facts)
     if not facts["usable"]:
         fatal = "; ".join(p["message"] for p in facts["problems"] if p["fatal"])

@@ -5,46 +5,20 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from fertool import plugins
-from fertool.datasets.affectnet import AffectNet
 from fertool.datasets.base import Dataset, some
-from fertool.datasets.celeba import CelebA
-from fertool.datasets.ckplus import CkPlus
 from fertool.datasets.disk import ARCHIVES, CLASSES, few
-from fertool.datasets.fedro import FedRo
-from fertool.datasets.fer2013 import Fer2013
-from fertool.datasets.ferplus import FerPlus
-from fertool.datasets.folder import Folder
-from fertool.datasets.happei import Happei
-from fertool.datasets.mmi import Mmi
-from fertool.datasets.oulu_casia import OuluCasia
-from fertool.datasets.rafd import RaFD
-from fertool.datasets.rafdb import RafDb
-from fertool.datasets.rendered import Rendered
-from fertool.datasets.sfew import Sfew
 from fertool.datasets.table import ENDINGS, Table, find_tables
 from fertool.datasets.tabular import header
 from fertool.errors import DataError, UsageError
 
-#: in the order in which they are recognised: what is named by its own files first
-DATASETS: tuple[type[Dataset], ...] = (
-    Rendered,
-    FerPlus,
-    Fer2013,
-    RafDb,
-    AffectNet,
-    Sfew,
-    CkPlus,
-    OuluCasia,
-    Mmi,
-    RaFD,
-    CelebA,
-    FedRo,
-    Happei,
-    Table,
-    Folder,
-)
+
+def layouts() -> tuple[type[Dataset], ...]:
+    """Return the built-in datasets and those of installed packages, in the order in which they are recognised."""
+    found = (plugin.object for plugin in plugins.every("datasets"))
+    return tuple(sorted(dict.fromkeys(found), key=lambda cls: (cls.priority, cls.name)))
 
 
 def get(name: str) -> type[Dataset]:
@@ -53,10 +27,8 @@ def get(name: str) -> type[Dataset]:
     Raises:
         UsageError: there is none, with the nearest name.
     """
-    for cls in DATASETS:
-        if cls.name == name.lower():
-            return cls
-    own: type[Dataset] = plugins.resolve("datasets", name).object
+    known = name.lower()
+    own: type[Dataset] = plugins.resolve("datasets", known if known in plugins.names("datasets") else name).object
     return own
 
 
@@ -67,7 +39,7 @@ def recognise(root: Path | str) -> tuple[type[Dataset], str]:
         DataError: nothing is there, the folder is empty, or no dataset's layout is found in it.
     """
     root = _existing(root)
-    for cls in DATASETS:
+    for cls in layouts():
         if why := cls.matches(root):
             return cls, f"{root} is taken for {cls.name}: {why}"
     if root.is_file():
@@ -82,13 +54,13 @@ def recognise(root: Path | str) -> tuple[type[Dataset], str]:
         raise DataError(
             f"{root} holds archives ({some(p.name for p in archives)}) and no dataset", _unpack(archives[0])
         )
-    layouts = "the layouts: fertool datasets; every image in it and below, without labels: --dataset folder"
+    hint = "the layouts: fertool datasets; every image in it and below, without labels: --dataset folder"
     if any(p.name.isdecimal() and p.is_dir() for p in few(root)):
-        layouts = f"if the numbers are classes, name them in {root / CLASSES}, a line for each (3 happy); {layouts}"
+        hint = f"if the numbers are classes, name them in {root / CLASSES}, a line for each (3 happy); {hint}"
     raise DataError(
         f"{root} has the layout of no dataset known here. It holds: {some(p.name for p in few(root))}. "
-        "Looked for: " + "; ".join(f"{cls.marks} ({cls.name})" for cls in DATASETS),
-        layouts,
+        "Looked for: " + "; ".join(f"{cls.marks} ({cls.name})" for cls in layouts()),
+        hint,
     )
 
 
@@ -97,21 +69,21 @@ def open_dataset(
     name: str | None = None,
     *,
     image_folder: Path | None = None,
-    usual: Mapping[str, str] | None = None,
-    **options: str | None,
+    usual: Mapping[str, Any] | None = None,
+    **options: Any,
 ) -> Dataset:
     """Open the dataset at `root`: the named one, else the one recognised.
 
-    Options that are None were not given. The default of an option that only other datasets have asks for nothing.
-
     Args:
         image_folder: of a table, the folder that its paths are relative to; None for its own.
-        usual: what a recipe says, which may be used for several datasets: likewise, it asks nothing of those without
-            such an option.
+        usual: options of a recipe, which may be used for several datasets: those that a dataset does not have are
+            passed over.
+        options: of the dataset, see its `Options`.
 
     Raises:
         DataError: nothing is there, or it is not recognised.
-        UsageError: no dataset of that name, or an option it does not take.
+        UsageError: no dataset of that name, or an option that it does not have.
+        RecipeError: a value that an option does not take.
     """
     cls = get(name) if name else recognise(root)[0]
     if image_folder is not None:
@@ -122,9 +94,15 @@ def open_dataset(
                 f"there is no folder {image_folder}", "--images takes the folder that paths are relative to"
             )
         return cls(_existing(root), images=image_folder)
-    defaults = {(option, allowed[0]) for c in DATASETS for option, allowed in c.options.items()}
-    defaults |= set((usual or {}).items())
-    asked = {o: v for o, v in options.items() if v is not None and (o in cls.options or (o, v) not in defaults)}
+    known = cls.option_names()
+    asked = {o: v for o, v in options.items() if o in known or (usual or {}).get(o) != v}
+    if strange := next((o for o in asked if o not in known), None):
+        owners = [c.name for c in layouts() if strange in c.option_names()]
+        own = f"it has: {', '.join(known)}" if known else "it has none"
+        raise UsageError(
+            f"the dataset {cls.name} has no option {strange!r}",
+            f"that is an option of {', '.join(owners)}" if owners else own,
+        )
     return cls(_existing(root), **asked)
 
 
@@ -133,8 +111,8 @@ def check(
     root: Path | str,
     *,
     image_folder: Path | None = None,
-    usual: Mapping[str, str] | None = None,
-    **options: str | None,
+    usual: Mapping[str, Any] | None = None,
+    **options: Any,
 ) -> dict:
     """Return what there is of a dataset and everything that is wrong with it, ready for JSON.
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from fertool.datasets.base import Dataset, Problem, Sample, Samples, some
 from fertool.datasets.disk import find, pictures, printable, resolve
 from fertool.errors import DataError
 from fertool.labels import PROTOCOLS
+from fertool.settings import Settings
 
 CODES = PROTOCOLS["affectnet8"]  # in the order of the codes; 8 none, 9 uncertain and 10 no face are left out
 IMAGES = tuple(
@@ -54,8 +56,16 @@ class Part:
     stem: Callable[[str], str]
 
 
+@dataclass(frozen=True, kw_only=True)
+class AffectNetOptions(Settings):
+    """How AffectNet is read."""
+
+    contempt: Annotated[Literal["keep", "drop"], "eight classes, or seven without contempt"] = "keep"
+
+
 class AffectNet(Dataset):
     name = "affectnet"
+    priority = 20
     classes = PROTOCOLS["affectnet8"]
     about = "AffectNet, Mollahosseini et al., TAC 2019; on request from its authors, for research only"
     marks = "Manually_Annotated_Images, or train_set/annotations"
@@ -65,9 +75,9 @@ Manually_Annotated_Images/1/0a1b....jpg ...          or, in the release with eig
 train_set/images/0.jpg ...                           and val_set in the same way
 train_set/annotations/0_exp.npy ...                  expression; 0_lnd.npy, 0_val.npy, 0_aro.npy"""
     expect = {"train": 287_651, "val": 4_000}
-    options = {"contempt": ("keep", "drop")}
+    Options = AffectNetOptions
 
-    def __init__(self, root: Path | str, **options: str):
+    def __init__(self, root: Path | str, **options: Any):
         super().__init__(root, **options)
         if self.chosen["contempt"] == "drop":
             self.classes, self.expect = PROTOCOLS["affectnet7"], {"train": 283_901, "val": 3_500}

@@ -6,13 +6,16 @@ A dataset knows nothing of torch or HDF5. It is picklable, so that worker proces
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from fertool.errors import DataError, UsageError, nearest
+from fertool.recipe import build
+from fertool.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +91,17 @@ class Dataset(ABC):
         marks: what it is recognised by, in a few words.
         layout: the tree expected on disk, as users see it in `fertool datasets`.
         expect: sample counts per split of the complete dataset (empty if there is no such thing).
-        options: what can be chosen when opening it: name -> allowed values, the default first (`auto`: the first
-            that is there; `scan` replaces it in `chosen` by what it found).
+        Options: how it can be read: a settings class, each field a Literal, a number or a text with a default and help.
+            `detect-align` passes its settings `data` to it.
+        priority: the smaller, the earlier it is recognised: 0 for what is named by its own files, 80 and more for
+            tables and folders of any kind.
+
+    Attributes:
+        chosen: the options by name. Where one is `auto`, `scan` replaces it by what it found.
 
     Raises:
-        UsageError: an option the dataset does not have, or a value it does not take.
+        UsageError: an option the dataset does not have.
+        RecipeError: a value that an option does not take.
     """
 
     name: str = ""
@@ -101,18 +110,21 @@ class Dataset(ABC):
     marks: str = ""
     layout: str = ""
     expect: Mapping[str, int] = {}
-    options: Mapping[str, tuple[str, ...]] = {}
+    Options: type[Settings] = Settings
+    priority: int = 50
 
-    def __init__(self, root: Path | str, **options: str):
+    def __init__(self, root: Path | str, **options: Any):
         self.root = Path(root)
-        self.chosen = {option: allowed[0] for option, allowed in self.options.items()}
-        for option, value in options.items():
-            if option not in self.options:
-                hint = nearest(option, self.options) if self.options else f"{self.name} has no options"
-                raise UsageError(f"the dataset {self.name} has no option {option!r}", hint)
-            if value not in self.options[option]:
-                raise UsageError(f"{option} cannot be {value!r}", f"choose from: {', '.join(self.options[option])}")
-            self.chosen[option] = value
+        known = self.option_names()
+        if unknown := [o for o in options if o not in known]:
+            hint = nearest(unknown[0], known) if known else f"{self.name} has no options"
+            raise UsageError(f"the dataset {self.name} has no option {unknown[0]!r}", hint)
+        self.chosen = build(self.Options, options, where=f"dataset {self.name}").as_dict()
+
+    @classmethod
+    def option_names(cls) -> list[str]:
+        """Return the names of the options."""
+        return [f.name for f in fields(cls.Options)]
 
     @classmethod
     @abstractmethod

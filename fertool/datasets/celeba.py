@@ -39,6 +39,7 @@ FOLDERS = tuple(
 
 class CelebA(Dataset):
     name = "celeba"
+    priority = 50
     about = "CelebA, Liu et al., ICCV 2015; for research only; attributes instead of emotions"
     marks = "list_attr_celeba.txt or .csv"
     layout = """\

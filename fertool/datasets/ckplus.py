@@ -5,8 +5,9 @@ expression", CVPR workshops 2010. Of the 593 recordings 327 have an emotion; the
 """
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from fertool.datasets.disk import few, find, frames, resolve, taken
 from fertool.datasets.tabular import text
 from fertool.errors import DataError
 from fertool.labels import PROTOCOLS
+from fertool.settings import Settings
 
 # each as it is unpacked where the archive lies, or into a folder of the archive's name
 IMAGES = ("cohn-kanade-images", "extended-cohn-kanade-images/cohn-kanade-images")
@@ -32,8 +34,18 @@ class Frame(NamedTuple):
     emotion: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class CkPlusOptions(Settings):
+    """How CK+ is read."""
+
+    frames: Annotated[
+        Literal["last3", "first-last"], "last three frames of a recording, or its first (neutral) and last"
+    ] = "last3"
+
+
 class CkPlus(Dataset):
     name = "ckplus"
+    priority = 30
     classes = PROTOCOLS["ckplus7c"]
     about = "CK+, Lucey et al., CVPR workshops 2010; on request from its authors, for research only"
     marks = "cohn-kanade-images"
@@ -44,9 +56,9 @@ Landmarks/S005/001/S005_001_00000001_landmarks.txt ...           68 landmarks (o
 Taken are the last three pictures of each recording, or its first (neutral) and its last (`frames`). The copy in
 folders named by emotion (CK+48) is read as the dataset `folder`."""
     expect = {"": 981}
-    options = {"frames": ("last3", "first-last")}
+    Options = CkPlusOptions
 
-    def __init__(self, root: Path | str, **options: str):
+    def __init__(self, root: Path | str, **options: Any):
         super().__init__(root, **options)
         if self.chosen["frames"] == "first-last":  # contempt is left out, neutral comes in
             self.classes, self.expect = PROTOCOLS["ckplus7n"], {"": 618}

@@ -16,6 +16,7 @@ from fertool.labels import PROTOCOLS
 
 class FedRo(Dataset):
     name = "fedro"
+    priority = 55
     classes = PROTOCOLS["fedro7"]
     about = "FED-RO, Li et al., TIP 2019; on request from its authors, for research only"
     marks = "a folder called FED-RO"

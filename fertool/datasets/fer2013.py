@@ -89,6 +89,7 @@ def read_pixels(path: Path, offset: int) -> np.ndarray:
 
 class Fer2013(Dataset):
     name = "fer2013"
+    priority = 10
     classes = PROTOCOLS["fer2013_7"]
     about = "FER2013, Goodfellow et al., ICONIP 2013; pictures from the web, no licence stated"
     marks = "fer2013.csv or icml_face_data.csv"

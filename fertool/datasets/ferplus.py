@@ -9,8 +9,9 @@ released lists of RAN follow label.csv: its majority rule gives their 28,236 tra
 the same label.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from fertool.datasets.fer2013 import TABLES, USAGE, index_table, read_pixels
 from fertool.datasets.tabular import table
 from fertool.errors import DataError
 from fertool.labels import PROTOCOLS
+from fertool.settings import Settings
 
 CLASSES = PROTOCOLS["ferplus8"]
 VOTES = (*CLASSES, "unknown", "NF")
@@ -127,8 +129,23 @@ def read_folder_votes(path: Path, split: str) -> list[Face]:
     return faces
 
 
+@dataclass(frozen=True, kw_only=True)
+class FerPlusOptions(Settings):
+    """How FER+ is read."""
+
+    label_rule: Annotated[
+        Literal["majority", "distribution"],
+        "rule from ten votes to `label`; the distribution is always stored",
+    ] = "majority"
+    votes: Annotated[
+        Literal["auto", "fer2013new", "label"],
+        "votes of fer2013new.csv (auto: if present) or of label.csv, which RAN's lists follow",
+    ] = "auto"
+
+
 class FerPlus(Dataset):
     name = "ferplus"
+    priority = 5
     classes = CLASSES
     about = "FER+, Barsoum et al., ICMI 2016; labels MIT, pictures those of FER2013 (no licence stated)"
     marks = "fer2013new.csv or label.csv, and FER2013Train or fer2013.csv"
@@ -139,7 +156,7 @@ FER2013Test/
 fer2013new.csv                     Usage, Image name and ten votes per face; or, in each of the folders,
 label.csv                          Image name, box and ten votes: another count, which RAN's released lists follow"""
     expect = {"train": 28_558, "val": 3_579, "test": 3_573}
-    options = {"label_rule": ("majority", "distribution"), "votes": ("auto", "fer2013new", "label")}
+    Options = FerPlusOptions
 
     @classmethod
     def matches(cls, root: Path) -> str:

@@ -4,7 +4,9 @@ without labels.
 
 import os
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from fertool.datasets.base import Dataset, Problem, Sample, Samples, some
 from fertool.datasets.disk import (
@@ -23,10 +25,19 @@ from fertool.datasets.table import ENDINGS, find_tables
 from fertool.errors import DataError
 from fertool.labels import ordered
 from fertool.outputs import is_drawn, is_predictions
+from fertool.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderOptions(Settings):
+    """How a folder is read."""
+
+    folders: Annotated[Literal["emotions", "subjects"], "one folder per emotion, or per subject"] = "emotions"
 
 
 class Folder(Dataset):
     name = "folder"
+    priority = 90
     about = "your own images"
     marks = "folders named by emotion, or images"
     layout = """\
@@ -37,10 +48,10 @@ anna 1.jpg ...                   images without labels, in folders of any other 
 Classes in any usual name (happy, Happiness, 3_joy), or numbers if classes.txt beside them says which is which (a line
 for each: 3 happy); folders inside a class folder are read too.
 train/n000001/1.jpg ...          split/person/image, or
-n000001/1.jpg ...                person/image, without expressions, with --set detect-align.folders=subjects"""
-    options = {"folders": ("emotions", "subjects")}
+n000001/1.jpg ...                person/image, without expressions, with --set data.folders=subjects"""
+    Options = FolderOptions
 
-    def __init__(self, root: Path | str, **options: str):
+    def __init__(self, root: Path | str, **options: Any):
         super().__init__(root, **options)
         self.by_person = self.chosen["folders"] == "subjects"
         self.top = _top_of_people(self.root) if self.by_person else _top(self.root)

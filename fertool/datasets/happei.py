@@ -13,6 +13,7 @@ from fertool.errors import DataError
 
 class Happei(Dataset):
     name = "happei"
+    priority = 60
     about = "HAPPEI, Dhall et al., TAC 2015; on request from its authors, for research only; no labels are read"
     marks = "a folder called HAPPEI"
     layout = """\

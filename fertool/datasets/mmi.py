@@ -50,6 +50,7 @@ class Row(NamedTuple):
 
 class Mmi(Dataset):
     name = "mmi"
+    priority = 40
     classes = PROTOCOLS["mmi7n"]
     about = "MMI, Pantic et al., ICME 2005; on request from its authors, for research only"
     marks = "Sessions with videos and their XML"

@@ -4,20 +4,33 @@ Zhao, Huang, Taini, Li & Pietikäinen, "Facial expression recognition from near-
 Computing 2011. Read are the recordings in visible light under strong illumination.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from fertool.datasets.base import Dataset, Problem, Sample, Samples, some
 from fertool.datasets.disk import few, find, frames, resolve, taken
 from fertool.errors import DataError
 from fertool.labels import PROTOCOLS
+from fertool.settings import Settings
 
 _ABOVE = ("", "OriginalImg/", "B_OriginalImg/", "B_OriginalImg/OriginalImg/")  # the archive's name, its folder, or both
 PLACES = tuple(f"{above}VL/Strong" for above in _ABOVE)
 EMOTIONS = PROTOCOLS["oulucasia6"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class OuluCasiaOptions(Settings):
+    """How Oulu-CASIA is read."""
+
+    frames: Annotated[
+        Literal["last3", "first-last"], "last three frames of a recording, or its first (neutral) and last"
+    ] = "last3"
+
+
 class OuluCasia(Dataset):
     name = "oulu-casia"
+    priority = 35
     classes = EMOTIONS
     about = "Oulu-CASIA, Zhao et al., IVC 2011; on request from its authors, for research only"
     marks = "VL/Strong"
@@ -25,9 +38,9 @@ class OuluCasia(Dataset):
 OriginalImg/VL/Strong/P001/Anger/000.jpeg ...      80 people, six expressions
 Taken are the last three pictures of each recording, or its first (neutral) and its last (`frames`)."""
     expect = {"": 1_440}
-    options = {"frames": ("last3", "first-last")}
+    Options = OuluCasiaOptions
 
-    def __init__(self, root: Path | str, **options: str):
+    def __init__(self, root: Path | str, **options: Any):
         super().__init__(root, **options)
         if self.chosen["frames"] == "first-last":
             self.classes, self.expect = PROTOCOLS["oulucasia7n"], {"": 960}

@@ -5,13 +5,16 @@ of an image stands in its name. Contempt is left out, as by Sun et al. (Neurocom
 """
 
 import re
+from dataclasses import dataclass
 from itertools import islice, product
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from fertool.datasets.base import Dataset, Problem, Sample, Samples, some
 from fertool.datasets.disk import few, is_picture, pictures_below, printable, tops
 from fertool.errors import DataError
 from fertool.labels import PROTOCOLS, canonical, is_emotion
+from fertool.settings import Settings
 
 NAME = re.compile(r"rafd(\d{3})_(\d+)_(\w+)_(male|female)_([a-z]+)_(frontal|left|right)", re.IGNORECASE)
 SUBJECTS = tuple(f"{i:02d}" for i in range(1, 74) if i not in (6, 13, 17, 34, 62, 66))
@@ -23,8 +26,16 @@ BOX = (57.0, 220.0, 625.0, 788.0)
 _LOOKED = 20  # folders that are looked into before it is taken for something else
 
 
+@dataclass(frozen=True, kw_only=True)
+class RaFDOptions(Settings):
+    """How RaFD is read."""
+
+    views: Annotated[Literal["front", "pose"], "images of the frontal camera, or of all five"] = "front"
+
+
 class RaFD(Dataset):
     name = "rafd"
+    priority = 45
     classes = PROTOCOLS["rafd7"]
     about = "RaFD, Langner et al., Cognition & Emotion 2010; on request from its authors, for research only"
     marks = "Rafd090_01_Caucasian_female_angry_frontal.jpg"
@@ -32,9 +43,9 @@ class RaFD(Dataset):
 Rafd090_01_Caucasian_female_angry_frontal.jpg ...     681x1024 images; folders make no difference
 Taken are the frontal ones, or those of all five cameras (`views`); contempt is left out."""
     expect = {"": 1_407}
-    options = {"views": ("front", "pose")}
+    Options = RaFDOptions
 
-    def __init__(self, root: Path | str, **options: str):
+    def __init__(self, root: Path | str, **options: Any):
         super().__init__(root, **options)
         if self.chosen["views"] == "pose":
             self.expect = {"": 7_035}

@@ -6,8 +6,10 @@ CVPR 2017.
 
 import os
 import re
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 
@@ -16,6 +18,7 @@ from fertool.datasets.disk import few, find, pictures, resolve, tops
 from fertool.datasets.tabular import table, text
 from fertool.errors import DataError
 from fertool.labels import PROTOCOLS
+from fertool.settings import Settings
 
 LISTS = tuple(
     f"{folder}list_{spelling}_label.txt" for folder in ("EmoLabel/", "") for spelling in ("patition", "partition")
@@ -28,8 +31,21 @@ RACE = ("Caucasian", "African-American", "Asian")
 AGE = ("0-3", "4-19", "20-39", "40-69", "70+")
 
 
+@dataclass(frozen=True, kw_only=True)
+class RafDbOptions(Settings):
+    """How RAF-DB is read."""
+
+    images: Annotated[Literal["auto", "aligned", "original"], "aligned images (auto: if present) or originals"] = "auto"
+    points: Annotated[
+        Literal["manual", "auto", "both"],
+        "five manual landmarks, 37 automatic ones, or both: the eye corners of MAN's regions are then those of the 37, "
+        "where present",
+    ] = "manual"
+
+
 class RafDb(Dataset):
     name = "rafdb"
+    priority = 15
     classes = PROTOCOLS["rafdb7"]
     about = "RAF-DB (basic), Li et al., CVPR 2017; on request from its authors, for research only"
     marks = "EmoLabel/list_patition_label.txt, or train/1 to train/7"
@@ -42,7 +58,7 @@ Annotation/manual/train_00001_manu_attri.txt ...  five landmarks, gender, race, 
 Annotation/auto/train_00001_auto_attri.txt ...    37 landmarks (optional)
 Annotation/boundingbox/train_00001_boundingbox.txt ...  (optional)"""
     expect = {"train": 12_271, "test": 3_068}
-    options = {"images": ("auto", "aligned", "original"), "points": tuple(POINTS)}
+    Options = RafDbOptions
 
     @classmethod
     def matches(cls, root: Path) -> str:

@@ -19,6 +19,7 @@ COLUMNS = ("id", "path", "label", "split", "subject", "pitch", "yaw", "roll", "o
 
 class Rendered(Dataset):
     name = "rendered"
+    priority = 0
     classes = PROTOCOLS["rafdb7"]
     about = "rendered faces (MakeHuman head, CC0), made by fertool render; no benchmark"
     marks = TABLE

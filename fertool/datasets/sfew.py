@@ -5,12 +5,15 @@ workshops 2011; version 2.0 of EmotiW 2015. The labels of the test split were ne
 """
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
 from fertool.datasets.base import Dataset, Problem, Sample, Samples
 from fertool.datasets.disk import emotion, few, find, pictures, pictures_below, printable, resolve, tops
 from fertool.errors import DataError
 from fertool.labels import PROTOCOLS
+from fertool.settings import Settings
 
 SPLITS = ("train", "val", "test")
 #: kind of pictures -> where those of a split lie
@@ -22,8 +25,16 @@ PLACES = {
 NAME = re.compile(r"\w+_\d{9}_\d{8}\.\w+")
 
 
+@dataclass(frozen=True, kw_only=True)
+class SfewOptions(Settings):
+    """How SFEW is read."""
+
+    images: Annotated[Literal["auto", "aligned", "original"], "aligned images (auto: if present) or originals"] = "auto"
+
+
 class Sfew(Dataset):
     name = "sfew"
+    priority = 25
     classes = PROTOCOLS["sfew7_ran"]
     about = "SFEW 2.0, Dhall et al., ICCV workshops 2011; on request from its authors, for research only"
     marks = "Train_Aligned_Faces, or Train and Val with frames of videos"
@@ -32,7 +43,7 @@ Train/Angry/AlexEmma_000206240_00000021.png ...       frames, seven folders, and
 Train_Aligned_Faces/Angry/... Val_Aligned_Faces/...   143x181 faces (or Val_Aligned_Faces_new)
 Test/... or Test_Aligned_Faces/...                    without labels (optional)"""
     expect = {"train": 958, "val": 436}
-    options = {"images": ("auto", "aligned", "original")}
+    Options = SfewOptions
 
     @classmethod
     def matches(cls, root: Path) -> str:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from fertool.datasets import columns
 from fertool.datasets.base import Dataset, Problem, Sample, Samples, some
@@ -31,6 +32,7 @@ class Table(Dataset):
     """
 
     name = "csv"
+    priority = 80
     about = "your own images, listed in a table"
     marks = "one table with a column path, image, file or filename"
     layout = """\
@@ -40,7 +42,7 @@ taken for what. Paths are relative to the table, or to --images DIR. Labels are 
 classes.txt beside the table says which is which (a line for each: 3 happy). Further columns of numbers or short texts
 are carried along. Separated by commas, semicolons or tabs, in UTF-8 or UTF-16. An id names one file."""
 
-    def __init__(self, root: Path | str, images: Path | None = None, **options: str):
+    def __init__(self, root: Path | str, images: Path | None = None, **options: Any):
         super().__init__(root, **options)
         self.images = images
         self.problems()  # the table says which classes there are

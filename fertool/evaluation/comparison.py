@@ -194,7 +194,7 @@ def beside_matrix(
         if row.dataset != setup.dataset or len(setup.networks) != 1:
             continue
         departing = departs(setup, row, n_total)
-        identity = ("detect-align.views", "detect-align.frames", "detect-align.contempt")
+        identity = ("detect-align.data.views", "detect-align.data.frames", "detect-align.data.contempt")
         if not any((d.is_worst and d.name != "test faces") or d.name in identity for d in departing):
             classes, matrix = paper.confusion(name)
             found[f"{row.table}, {name}"] = (classes, matrix / 100, departing)

@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fertool import yaml_files
-from fertool.errors import RecipeError
+from fertool import datasets, yaml_files
+from fertool.errors import FertoolError, RecipeError
 from fertool.evaluation.paper_results import Data, Member, Reported, plain, recipe_names
 from fertool.models.registry import model_class, model_settings
 from fertool.recipe import Recipe, set_to
@@ -202,12 +202,22 @@ def _section(section: str, asked: Mapping, given: Mapping, mine: Mapping) -> Ite
     theirs = asked[section].as_dict()
     if section == "detect-align":
         theirs["limit"] = None
-        usual = DetectAlign()
-        options = usual.dataset_options  # a file has those of its own dataset only
-        mine = {k: v for k, v in usual.as_dict().items() if k not in options} | {"limit": None} | mine
+        mine = DetectAlign().as_dict() | {"limit": None} | mine
+        theirs = _with_options(theirs, theirs["data"], mine)
+        mine = _with_options(mine, mine["data"], mine)
         for one in (theirs, mine):
             one["height"] = None if one["height"] == one["size"] else one["height"]
     yield from _keys(section, theirs, given, mine)
+
+
+def _with_options(section: Mapping, options: Mapping, faces: Mapping) -> dict:
+    """Return settings of detect-align with the options of the faces' dataset beside the others, as "data.NAME"."""
+    try:
+        defaults = datasets.get(faces.get("dataset", "")).Options().as_dict()
+    except FertoolError:  # a plugin that is not there now
+        defaults = {}
+    given = {k: v for k, v in options.items() if k in defaults}
+    return {k: v for k, v in section.items() if k != "data"} | {f"data.{k}": v for k, v in (defaults | given).items()}
 
 
 def _weights(init: str, variant: str, mine: Mapping) -> Iterator[Difference]:

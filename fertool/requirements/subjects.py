@@ -83,7 +83,7 @@ def people(
     if not (subject != "").any():
         raise DataError(
             f"{faces.path} has no subjects, which identity learns to tell apart",
-            "folders per person: fertool detect-align FOLDER --dataset folder --set detect-align.folders=subjects",
+            "folders per person: fertool detect-align FOLDER --dataset folder --set data.folders=subjects",
         )
     usable = np.isin(np.asarray(faces["status"]), HAS_IMAGE) & (subject != "")
     fold, wanted = train.get("fold"), train["train_splits"] if train.get("fold") is None else ["train"]

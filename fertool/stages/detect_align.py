@@ -104,9 +104,9 @@ def _deciding(settings: DetectAlign, dataset: Dataset) -> dict:
 
     What came later is named only where it is used: files made before are still up to date.
     """
-    params = {k: v for k, v in settings.as_dict().items() if k not in settings.dataset_options} | dataset.chosen
-    if dataset.chosen.get("folders") == "emotions":
-        del params["folders"]
+    params = settings.as_dict() | {"data": dataset.chosen}
+    if not dataset.chosen:
+        del params["data"]
     del params["sdm"]  # whatever its name: it is one of the inputs
     if settings.height in (None, settings.size):
         del params["height"]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from fertool import __version__, console, files, locks
-from fertool.datasets import DATASETS
+from fertool.datasets import layouts
 from fertool.errors import ArtefactError, DeviceError, FertoolError, UsageError, nearest
 from fertool.outputs import MARK
 from fertool.pretrained.files import read_metadata
@@ -132,7 +132,7 @@ def _about(trained: Trained) -> dict[str, str]:
 
 def _licence(trained: Trained) -> str:
     name = trained.prepared["faces"].get("dataset", "")
-    data = next((d.about for d in DATASETS if d.name == name), name or "faces of unknown origin")
+    data = next((d.about for d in layouts() if d.name == name), name or "faces of unknown origin")
     said = ["fertool is MIT-licensed; weights follow from what they were learnt from.", f"Trained on: {data}."]
     if trained.faces.landmarks == "ert68":
         said.append("Its faces were aligned by dlib's 68-point model, learnt from iBUG 300-W: no commercial use.")

@@ -121,8 +121,8 @@ class _Walk:
             path,
             plan.recipe.dataset or None,
             image_folder=image_folder,
-            usual=plan.recipe.settings("detect-align").dataset_options,
-            **settings.dataset_options,
+            usual=plan.recipe.settings("detect-align").data,
+            **settings.data,
         )
         return _report(detect_align, detect_align.run(dataset, settings=settings, out=faces))
 

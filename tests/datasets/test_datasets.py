@@ -13,9 +13,10 @@ import layouts
 import numpy as np
 import pytest
 
-from fertool.datasets import DATASETS, check, get, open_dataset, recognise
+from fertool.datasets import check, get, open_dataset, recognise
+from fertool.datasets import layouts as known
 from fertool.datasets.ferplus import CLASSES, VOTES, distribution, majority
-from fertool.errors import DataError, UsageError
+from fertool.errors import DataError, RecipeError, UsageError
 
 WRITERS = {
     "ferplus": layouts.write_ferplus,
@@ -67,7 +68,7 @@ def test_recognised_from_its_tree_as_nothing_else(tmp_path, name, layout):
     cls, why = recognise(root)
     assert cls is get(name)
     assert f"taken for {name}: " in why
-    others = [c.name for c in DATASETS if c.name not in (name, "csv", "folder") and c.matches(root)]
+    others = [c.name for c in known() if c.name not in (name, "csv", "folder") and c.matches(root)]
     assert others == (["fer2013"] if layout == "pixels" else [])  # FER+ has the pixels of FER2013 in it
 
 
@@ -107,10 +108,10 @@ def test_read_gives_pixels_after_a_trip_to_another_process(tmp_path, name):
 
 
 def test_every_data_set_says_what_it_is():
-    names = [cls.name for cls in DATASETS]
+    names = [cls.name for cls in known()]
     assert {"ferplus", "fer2013", "rafdb", "folder", "csv"} <= set(names)
     assert len(set(names)) == len(names)
-    for cls in DATASETS:
+    for cls in known():
         assert cls.about
         assert cls.layout
         assert cls.marks
@@ -123,15 +124,19 @@ def test_unknown_name_and_options_are_usage_errors(tmp_path):
     assert "ferplus" in e.value.hint
     with pytest.raises(UsageError, match="no option 'images'"):
         open_dataset(root, images="original")
-    with pytest.raises(UsageError, match="label_rule cannot be 'most'"):
+    with pytest.raises(RecipeError, match="dataset ferplus: label_rule: .*'majority' or 'distribution'"):
         open_dataset(layouts.write_ferplus(tmp_path / "f"), label_rule="most")
 
 
-def test_the_default_of_another_data_sets_option_asks_for_nothing(tmp_path):
+def test_option_of_another_dataset_is_refused_unless_a_recipe_says_it(tmp_path):
     root = layouts.write_folder(tmp_path / "data")
-    assert len(open_dataset(root, label_rule="majority", images=None).samples()) == 16
-    with pytest.raises(UsageError, match="label_rule"):
+    with pytest.raises(UsageError, match="no option 'label_rule'") as e:
         open_dataset(root, label_rule="distribution")
+    assert e.value.hint == "that is an option of ferplus"
+    usual = {"label_rule": "distribution"}
+    assert len(open_dataset(root, usual=usual, label_rule="distribution").samples()) == 16
+    with pytest.raises(UsageError, match="no option 'label_rule'"):
+        open_dataset(root, usual=usual, label_rule="majority")
 
 
 def test_nothing_there_empty_and_unknown_each_say_so(tmp_path):
@@ -145,7 +150,7 @@ def test_nothing_there_empty_and_unknown_each_say_so(tmp_path):
     with pytest.raises(DataError) as e:
         recognise(tmp_path)
     assert "letters, notes.txt" in e.value.message
-    for cls in DATASETS:
+    for cls in known():
         assert cls.marks in e.value.message
     with pytest.raises(DataError, match="neither an image nor a table"):
         recognise(tmp_path / "notes.txt")

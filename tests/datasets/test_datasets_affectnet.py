@@ -122,8 +122,8 @@ def test_lists_that_do_not_fit(tmp_path, old, new, said):
 @pytest.mark.parametrize("layout", ["lists", "npy"])
 def test_faces_carry_valence_and_arousal(tmp_path, layout):
     how = {"detector": "dataset"} if layout == "lists" else {"detector": "none"}
-    settings = DetectAlign(landmarks="dataset", align="none", margin=0, size=32, contempt="drop", **how)
-    data = open_dataset(layouts.write_affectnet(tmp_path / "a", layout=layout), **settings.dataset_options)
+    settings = DetectAlign(landmarks="dataset", align="none", margin=0, size=32, data={"contempt": "drop"}, **how)
+    data = open_dataset(layouts.write_affectnet(tmp_path / "a", layout=layout), **settings.data)
     faces = artefact.read(detect_align.run(data, settings=settings, out=tmp_path / "faces.h5", workers=1), "faces")
     assert tuple(faces.classes) == PROTOCOLS["affectnet7"]
     assert faces["landmarks"].shape == (21, 68, 2)

@@ -116,11 +116,11 @@ def test_no_recording_with_an_emotion(tmp_path):
 
 def test_faces_of_first_and_last_frames(tmp_path):
     settings = DetectAlign(
-        detector="none", landmarks="dataset", template="eyes-mouth", size=32, grey=True, frames="first-last"
+        detector="none", landmarks="dataset", template="eyes-mouth", size=32, grey=True, data={"frames": "first-last"}
     )
-    data = open_dataset(layouts.write_ckplus(tmp_path / "ck", subjects=2), **settings.dataset_options)
+    data = open_dataset(layouts.write_ckplus(tmp_path / "ck", subjects=2), **settings.data)
     faces = artefact.read(detect_align.run(data, settings=settings, out=tmp_path / "faces.h5", workers=1), "faces")
-    assert faces.params["frames"] == "first-last"
+    assert faces.params["data"]["frames"] == "first-last"
     assert tuple(faces.classes) == PROTOCOLS["ckplus7n"]
     labels = [faces.classes[i] for i in np.asarray(faces["label"])]
     assert labels[::2] == ["neutral"] * 12

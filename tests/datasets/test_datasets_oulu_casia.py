@@ -48,8 +48,8 @@ def test_what_is_missing(tmp_path):
 
 
 def test_faces_of_first_and_last_frames(tmp_path):
-    settings = DetectAlign(detector="none", landmarks="none", align="none", size=32, frames="first-last")
-    data = open_dataset(layouts.write_oulu_casia(tmp_path / "oulu"), **settings.dataset_options)
+    settings = DetectAlign(detector="none", landmarks="none", align="none", size=32, data={"frames": "first-last"})
+    data = open_dataset(layouts.write_oulu_casia(tmp_path / "oulu"), **settings.data)
     faces = artefact.read(detect_align.run(data, settings=settings, out=tmp_path / "faces.h5", workers=1), "faces")
     assert tuple(faces.classes) == PROTOCOLS["oulucasia7n"]
     assert [faces.classes[i] for i in faces["label"][:4]] == ["neutral", "anger", "neutral", "disgust"]

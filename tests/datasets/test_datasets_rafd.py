@@ -77,8 +77,10 @@ def test_no_frontal_photograph(tmp_path):
 
 
 def test_faces_carry_camera_gaze_and_gender(tmp_path):
-    settings = DetectAlign(detector="dataset", landmarks="none", align="none", margin=0, size=32, views="pose")
-    data = open_dataset(layouts.write_rafd(tmp_path / "rafd", subjects=(1,)), **settings.dataset_options)
+    settings = DetectAlign(
+        detector="dataset", landmarks="none", align="none", margin=0, size=32, data={"views": "pose"}
+    )
+    data = open_dataset(layouts.write_rafd(tmp_path / "rafd", subjects=(1,)), **settings.data)
     faces = artefact.read(detect_align.run(data, settings=settings, out=tmp_path / "faces.h5", workers=1), "faces")
     assert np.bincount(np.asarray(faces["angle"])).nonzero()[0].tolist() == [0, 45, 90, 135, 180]
     assert set(faces["gaze"]) == {"frontal", "left", "right"}

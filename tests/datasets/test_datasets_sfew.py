@@ -92,10 +92,10 @@ def test_no_picture(tmp_path):
 
 
 def test_faces_of_all_splits(tmp_path):
-    settings = DetectAlign(detector="none", landmarks="none", align="none", size=32, images="original")
-    data = open_dataset(layouts.write_sfew(tmp_path / "sfew"), **settings.dataset_options)
+    settings = DetectAlign(detector="none", landmarks="none", align="none", size=32, data={"images": "original"})
+    data = open_dataset(layouts.write_sfew(tmp_path / "sfew"), **settings.data)
     faces = artefact.read(detect_align.run(data, settings=settings, out=tmp_path / "faces.h5", workers=1), "faces")
     labels, split = np.asarray(faces["label"]), faces["split"]
-    assert faces.params["images"] == "original"
+    assert faces.params["data"]["images"] == "original"
     assert set(labels[split == "test"]) == {-1}
     assert np.bincount(labels[split == "val"]).tolist() == [2] * 7

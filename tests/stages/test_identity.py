@@ -313,9 +313,9 @@ def test_images_outside_the_folders_are_nobodys(tmp_path):
 
 def test_folders_of_people_become_faces_with_subjects(tmp_path):
     root = write_folders(tmp_path / "data", "n1", "n2")
-    words = ("--dataset", "folder", "--set", "detect-align.folders=subjects", "--detector", "none", "--align", "none")
+    words = ("--dataset", "folder", "--set", "data.folders=subjects", "--detector", "none", "--align", "none")
     more = ("--landmarks", "none", "--size", 16)
     tell("detect-align", root, *words, *more, space=tmp_path / "space")
     faces = artefact.read(tmp_path / "space" / "data" / "faces.h5", "faces")
     assert list(faces["subject"]) == ["n1", "n1", "n2", "n2"]
-    assert (faces.params["folders"], faces.classes) == ("subjects", None)
+    assert (faces.params["data"]["folders"], faces.classes) == ("subjects", None)

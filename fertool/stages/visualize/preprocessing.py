@@ -31,7 +31,7 @@ def draw_steps(runs: list[Run], settings: Visualize, subset: str | None) -> Draw
     found = np.isin(np.asarray(faces["status"]), (OK, SEVERAL))
     rows = _rows(faces, found, settings, subset, "in which a face was found")
     made = DetectAlign(**{f.name: faces.params[f.name] for f in fields(DetectAlign) if f.name in faces.params})
-    dataset = open_dataset(settings.photos, faces.params["dataset"], **made.dataset_options)
+    dataset = open_dataset(settings.photos, faces.params["dataset"], **made.data)
     for problem in dataset.problems():
         console.say(f"note: {problem}")
     wanted = set(faces.ids[rows])
