@@ -167,7 +167,7 @@ def test_tables_show_the_numbers(faces, subsets):
         tables.scores({"ran-1": result}, "ran-1"), tables.classes(result), tables.confusion(result, "pose45")
     )
     whole = next(line for line in out.splitlines() if line.startswith("whole split"))
-    assert whole.split()[2:6] == ["9", "7", "77.78", "45.26–93.68"]
+    assert whole.split()[2:7] == ["*", "9", "7", "77.78", "45.26–93.68"], "the star marks few faces"
     assert "happiness" in out
     assert any("left out for want of a label: 1 of 10" in n for n in tables.notes({"ran-1": result}))
 
