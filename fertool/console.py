@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+from fertool.progress import Advance, Lines
+
 for _size in ("COLUMNS", "LINES"):  # which rich reads, and stumbles over what looks like a digit and is none
     if not os.environ.get(_size, "").isascii():
         del os.environ[_size]
@@ -119,13 +121,28 @@ def _plain(value: object) -> object:
 
 
 @contextmanager
-def progress(what: str, total: int, unit: str = "it") -> Iterator:
-    """Show a bar with rate and time left; yields a function `advance(n=1, note="")`."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def progress(what: str, total: int | None, unit: str = "it") -> Iterator[Advance]:
+    """Show rate and time left: as a bar on a terminal, elsewhere as a line once a minute.
 
+    Args:
+        total: number of items; None if nobody knows it.
+
+    Yields:
+        A function `advance(n=1, note="")`.
+    """
     if _silent():
         yield lambda n=1, note="": None
-        return
+    elif _stderr.is_interactive and _stderr.file.isatty():  # rich takes FORCE_COLOR for a terminal
+        with _bar(what, total, unit) as advance:
+            yield advance
+    else:
+        yield Lines(what, total, unit, say).advance
+
+
+@contextmanager
+def _bar(what: str, total: int | None, unit: str) -> Iterator[Advance]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
@@ -134,8 +151,6 @@ def progress(what: str, total: int, unit: str = "it") -> Iterator:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", markup=False),
         console=_stderr,
-        transient=not _stderr.is_terminal,
-        disable=not _stderr.is_terminal,
     )
     with bar:
         task = bar.add_task(what, total=total, rate="", note="")

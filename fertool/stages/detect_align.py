@@ -258,7 +258,7 @@ def _refuse_changed(faces: artefact.Artefact, dataset: Dataset, samples: Sequenc
     tasks = (worker.Task(int(row), samples[int(row)], tuple(stats[row].tolist())) for row in rows)
     with (
         pool.stoppable(),
-        console.progress("compare", len(rows), "photos") as advance,
+        console.progress("compare", len(rows), "image") as advance,
         closing(pool.process(worker.source_digests, (dataset,), tasks, workers=pool.cores(), chunk=_CHUNK)) as results,
     ):
         for task, digest in results:
@@ -295,7 +295,7 @@ def _fill(
     with (
         _explained(writer, dataset),
         pool.stoppable(),
-        console.progress("detect-align", len(pending), "photos") as advance,
+        console.progress("detect-align", len(pending), "image") as advance,
         closing(
             pool.process(
                 worker.make,

@@ -143,7 +143,7 @@ def _fit(faces: Sequence[_Landmarked], settings: FitSdm) -> tuple[sdm.Cascade, l
         across = mean[sdm.MIRRORED[len(mean)]] * (-1, 1) + (sdm.SIZE - 1, 0)
         mean = sdm.mean_shape([(mean + across) / 2])
     ready, broken = [], []
-    with console.progress("reading", len(faces), "faces") as advance:
+    with console.progress("read", len(faces), "face") as advance:
         for face in faces:
             try:
                 ready.append(sdm.close_up(face.read(), face.points, mean))
@@ -154,7 +154,7 @@ def _fit(faces: Sequence[_Landmarked], settings: FitSdm) -> tuple[sdm.Cascade, l
     if settings.mirror:
         ready += [face.mirrored() for face in ready]
     how = ("cells", "perturbations", "rotation", "scale", "shift", "ridge", "seed")
-    with console.progress("fit-sdm", len(settings.cells), "steps") as advance:
+    with console.progress("fit-sdm", len(settings.cells), "step") as advance:
         cascade, errors = sdm.fit(ready, mean, **{name: getattr(settings, name) for name in how}, advance=advance)
     return cascade, errors, len(faces)
 

@@ -181,9 +181,7 @@ def _marks(out_dir: Path, faces: list) -> Path:
 
 def _render_people(out_dir: Path, planned: list) -> None:
     todo = [faces for faces in planned if not _is_done(out_dir, faces)]
-    total = sum(map(len, planned))
-    with console.progress("rendering", total, "faces") as advance:
-        advance(total - sum(map(len, todo)))
+    with console.progress("render", sum(map(len, todo)), "face") as advance:
         try:
             for _, count in pool.process(_renderer, (out_dir,), todo, workers=pool.cores(), chunk=1):
                 advance(count)

@@ -80,8 +80,8 @@ def run(
         if drawings:
             stack.enter_context(drawings)
         total = count(sources, settings.frame_step)
-        silent = total is None or (out is None and sys.stdout.isatty())
-        advance = stack.enter_context(console.progress("predict", total, "pictures")) if not silent else _nothing
+        silent = out is None and sys.stdout.isatty()  # the rows are seen
+        advance = stack.enter_context(console.progress("predict", total, "image")) if not silent else _nothing
         try:
             for seen in looker(pictures(sources, settings.frame_step)):
                 tally.add(seen)
