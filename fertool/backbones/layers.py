@@ -15,7 +15,7 @@ class Branches(nn.Conv2d):
         self.branches = branches
 
 
-def fans(layer: nn.Module) -> tuple[int, int]:
+def fans(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> tuple[int, int]:
     """Return (fan-in, fan-out) of one of the networks that a layer computes side by side.
 
     torch's own count takes the outputs of all groups for the fan-out of each, so that networks computed by one grouped

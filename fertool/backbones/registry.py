@@ -29,7 +29,7 @@ class ResNet18(Backbone):
     last_maps = "layer4"
     pixels = IMAGENET
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         net = resnet18(weights=None)
         self.conv1, self.bn1, self.relu, self.maxpool = net.conv1, net.bn1, net.relu, net.maxpool
@@ -49,7 +49,7 @@ class Vgg16(Backbone):
     last_maps = "features_.29"  # conv5_3 and its ReLU
     pixels = VGG_FACE
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         net = vgg16(weights=None)
         self.features_ = net.features
@@ -95,7 +95,7 @@ class Tiny(Backbone):
     last_maps = "blocks.18"
     pixels = IMAGENET
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         widths = (3, 16, 32, 64, 96, 128)
         blocks = []

@@ -28,9 +28,15 @@ class ShowsAttention:
     region_weights: Mapping[str, str] = MappingProxyType({})
     own_weight: str = ""
     region_factors: Mapping[str, str] = MappingProxyType({})
-    finds_masks: bool = False
-    any_size: bool = False
     map_stride: int = 1
+
+    @property
+    def finds_masks(self) -> bool:
+        return False
+
+    @property
+    def any_size(self) -> bool:
+        return False
 
     def attention_maps(self, attention: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return maps (N, h, w) over the network's input, by name; none for networks whose attention is no map.

@@ -58,13 +58,17 @@ class Targets:
 class FerModel(ShowsAttention, nn.Module, ABC):
     """Base class of the networks that `train` and `eval` run. How attention is shown: `ShowsAttention`.
 
+    Properties may depend on the settings; a network whose answer is always the same may give a class attribute instead.
+
     Attributes:
         name: short name, for built-in networks the one that `fertool train` takes.
         Settings: settings class of the network; its field `name` holds the reference to the class.
         VARIANTS: baselines and ablations, name -> settings that differ.
-        CATALOGUE: (label, settings, number of classes) of the forms that `fertool models` sizes; empty: as it is.
+        CATALOGUE: (label, settings, number of classes or None) of the forms that `fertool models` sizes; empty: as is.
         paper: name of a file of published numbers, "" for none.
         input: what one view looks like.
+        settings: an instance of `Settings`.
+        backbone: feature extractor that takes initial weights of other networks; only some networks have one.
         requires: what the network requires beside the pixels, see `fertool.requirements`: one selection, which decides
             what the faces' labels are (`Labels`, `Masks`, `AttributeGroups`, `Subjects`), and any others. Without
             `Regions`, forward gets one view, the whole face.
@@ -87,20 +91,37 @@ class FerModel(ShowsAttention, nn.Module, ABC):
     name: str = ""
     Settings: type[Settings]
     VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
-    CATALOGUE: tuple[tuple[str, Mapping[str, Any], int], ...] = ()
+    CATALOGUE: tuple[tuple[str, Mapping[str, Any], int | None], ...] = ()
     paper: str = ""
-    requires: tuple[Requirement, ...] = (Labels(),)
-    regions_used: tuple[int, ...] | None = None
     pairs: float | None = None
-    pretrained_part: str = ""
     classifies: bool = True
     verifies: bool = False
     metric: str = "accuracy"
     gates: tuple[str, ...] = ()
     head: tuple[str, ...] = ("classifier.",)
-    cam_layer: str = ""
-    pretrained: str = "none"
     released: Mapping[str, str] = MappingProxyType({})
+    settings: Any
+    backbone: Any
+
+    @property
+    def requires(self) -> tuple[Requirement, ...]:
+        return (Labels(),)
+
+    @property
+    def regions_used(self) -> tuple[int, ...] | None:
+        return None
+
+    @property
+    def pretrained_part(self) -> str:
+        return ""
+
+    @property
+    def cam_layer(self) -> str:
+        return ""
+
+    @property
+    def pretrained(self) -> str:
+        return "none"
 
     @abstractmethod
     def forward(self, views: Tensor) -> Output:
@@ -124,8 +145,8 @@ class FerModel(ShowsAttention, nn.Module, ABC):
         """Return the share of each face's gates whose slope p (1 - p) is below 0.01, so that they hardly learn any
         more, (N,); None for networks without gates.
         """
-        gates = [output.logits if name == "logits" else output.attention.get(name) for name in self.gates]
-        gates = [p.detach().flatten(1) for p in gates if p is not None]
+        found = [output.logits if name == "logits" else output.attention.get(name) for name in self.gates]
+        gates = [gate.detach().flatten(1) for gate in found if gate is not None]
         if not gates:
             return None
         p = torch.cat(gates, dim=1)

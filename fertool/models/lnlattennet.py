@@ -231,7 +231,8 @@ class LnlAttenNet(FerModel):
 
     def losses(self, output: Output, targets: Targets) -> dict[str, Tensor]:
         s = self.settings
-        squares = sum((p**2).sum() for name, p in self.named_parameters() if s.l2_biases or name.endswith("weight"))
+        counted = [p for name, p in self.named_parameters() if s.l2_biases or name.endswith("weight")]
+        squares = sum(((p**2).sum() for p in counted), start=output.logits.new_zeros((), dtype=torch.float32))
         return {"ce": classification_loss(output.logits, targets), "l2": s.l2_gamma * s.l2 * squares}  # Eq. 3
 
 

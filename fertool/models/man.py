@@ -10,7 +10,7 @@ The paper's baselines, the plain VGG-16 and VGG-16 with one channel attention, a
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import torch.nn.functional as F
@@ -80,7 +80,7 @@ class Man(FerModel):
         self.backbone = VggBlocks(s.channels)
         wide = 8 * s.channels
         if s.block == "ma":
-            self.attention = MultipleAttention(wide, s)
+            self.attention: Any = MultipleAttention(wide, s)
         elif s.block == "se":
             self.attention = ChannelAttention(wide, s.se_reduction)
         self.dropout, self.relu = nn.Dropout(s.dropout), nn.ReLU()
@@ -171,7 +171,8 @@ class MultipleAttention(nn.Module):
         """Features V (N, C, 14, 14) and masks (N, 8, 14, 14) -> fused features (N, C, 14, 14), weights q (N, 8)."""
         n, c = v.shape[:2]
         shared = F.conv2d(v, self.buffer.weight).unflatten(1, (REGIONS, c))
-        regions = shared * masks[:, :, None].to(shared.dtype) + self.buffer.bias.view(REGIONS, c, 1, 1)
+        bias = cast(Tensor, self.buffer.bias)  # nn.Conv2d may have none
+        regions = shared * masks[:, :, None].to(shared.dtype) + bias.view(REGIONS, c, 1, 1)
         means = regions.mean(dim=(3, 4)).view(n, REGIONS * c, 1, 1)
         q = self.weigh(v)
         factors = self.channel_attention.scale(means).view(n, REGIONS, c, 1, 1) * q[:, :, None, None, None]

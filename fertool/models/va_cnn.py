@@ -77,7 +77,8 @@ class VaCnn(FerModel):
         super().__init__()
         self.settings = s = settings
         self.input = InputSpec((s.height, s.width), 1, (s.mean,), (s.std,), cut=s.cut)
-        layers, channels = [], 1
+        layers: list[nn.Module] = []
+        channels = 1
         for wide, convolutions in _BLOCKS:
             for _ in range(convolutions):
                 layers += [nn.Conv2d(channels, wide, 3, padding=1), nn.ReLU() if s.activation == "relu" else nn.ELU()]

@@ -114,7 +114,7 @@ class WsLgrn(FerModel):
     def parts(self) -> dict[str, nn.Module]:
         if self.settings.fusion != "rru" or not self.settings.use_local:
             return {}
-        sized = {"its RRU": self.rru}
+        sized: dict[str, nn.Module] = {"its RRU": self.rru}
         return {"its LFE (as GFE)": self.lfe, **sized} if self.settings.rru_shared else sized
 
     def _weight(self, name: str) -> float:

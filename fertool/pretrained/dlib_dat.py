@@ -9,7 +9,7 @@ Read are the layers and losses of dlib's two released face networks, which the p
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -198,7 +198,7 @@ def _network(s: _Stream) -> tuple[dict, dict, tuple[Layer, ...]]:
     return loss, source, tuple(layers)
 
 
-def _named(s: _Stream, kinds: dict[str, Callable[[_Stream], Any]], what: str) -> Any:
+def _named(s: _Stream, kinds: Mapping[str, Callable[[_Stream], Any]], what: str) -> Any:
     """Return what the text at hand names, read by the function of that name."""
     if (name := s.text()) not in kinds:
         raise _Damage(f"{name!r} is no {what} that can be read")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -86,7 +87,7 @@ def init_weights(net: FerModel, init: str) -> Match | None:
         return None
     if init == "dlib":
         return _fill(net.backbone, dlib_resnet.tensors(_dlib(net)), dlib_resnet.FILE, skip=())
-    trunk = getattr(net, "backbone", None)
+    trunk: Any = getattr(net, "backbone", None)
     tensors = _run_of_same_network(net, Path(init))
     if tensors is None and trunk is None:
         raise DeviceError(
@@ -218,7 +219,8 @@ def _as_own(names: Iterable[str], tensors: Mapping[str, Tensor], layout: str) ->
     that layers which the trunk lacks show as such.
     """
     own = set(names)
-    best, hits = ("", _own), 0
+    best: tuple[str, Callable[[str], str]] = ("", _own)
+    hits = 0
     for naming in _NAMINGS.get(layout, (_own,)):
         prefixes = Counter(prefix for key in tensors for prefix, name in _splits(key) if naming(name) in own)
         for prefix, count in prefixes.items():

@@ -81,12 +81,14 @@ def fold_count(subsets: Artefact) -> int:
     return int(np.asarray(subsets["fold"]).max()) + 1
 
 
-def fold_splits(subsets: Artefact, fold: int) -> np.ndarray:
+def fold_splits(subsets: Artefact | None, fold: int) -> np.ndarray:
     """(N,) "test" for the faces of a fold, "train" for those of the others, "" for those that are in none.
 
     Raises:
         ArtefactError: there are no folds, or not that one.
     """
+    if subsets is None:
+        raise ArtefactError("there is no subsets file, which holds the folds", "run: fertool build-subsets --folds 10")
     last = fold_count(subsets) - 1
     folds = np.asarray(subsets["fold"])
     if fold > last:
@@ -104,7 +106,7 @@ def check_classes(faces: Artefact, rows: Rows, what: str) -> None:
     """Refuse to go on with no faces, or to train on a single class."""
     check_some(faces, rows, what)
     if len(rows.labels.unique()) == 1:
-        name = faces.classes[int(rows.labels[0])]
+        name = (faces.classes or ())[int(rows.labels[0])]
         raise DataError(
             f"all {len(rows)} faces of {faces.path} {what} are of the class {name!r}",
             "fertool inspect shows its labels",

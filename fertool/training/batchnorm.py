@@ -1,5 +1,7 @@
 """Batch statistics over all processes on the CPU, where torch's own SyncBatchNorm does not run."""
 
+from typing import Any, cast
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -10,13 +12,13 @@ class _SumOverProcesses(torch.autograd.Function):
     """Sum of a tensor over all processes; its gradient is summed likewise."""
 
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         x = x.clone()
         dist.all_reduce(x)
         return x
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         grad = grad.clone()
         dist.all_reduce(grad)
         return grad
@@ -41,9 +43,12 @@ class SyncBatchNorm(_BatchNorm):
         centred = x - (total[:-1] / count).view(each)
         var = _SumOverProcesses.apply((centred * centred).sum(axes)) / count
         with torch.no_grad():
-            self.num_batches_tracked += 1
-            self.running_mean.lerp_(total[:-1] / count, self.momentum)
-            self.running_var.lerp_(var * count / (count - 1), self.momentum)
+            buffers = (self.num_batches_tracked, self.running_mean, self.running_var)
+            counted, mean, variance = (cast(Tensor, buffer) for buffer in buffers)
+            momentum = cast(float, self.momentum)
+            counted += 1
+            mean.lerp_(total[:-1] / count, momentum)
+            variance.lerp_(var * count / (count - 1), momentum)
         scale = self.weight * torch.rsqrt(var + self.eps)
         return centred * scale.view(each) + self.bias.view(each)
 
@@ -56,7 +61,7 @@ def synchronise(model: nn.Module, device: torch.device) -> nn.Module:
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
     for parent in list(model.modules()):
         for name, child in parent.named_children():
-            if type(child) in (nn.BatchNorm1d, nn.BatchNorm2d):
+            if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
                 replacement = SyncBatchNorm(child.num_features, child.eps, child.momentum)
                 replacement.load_state_dict(child.state_dict())
                 setattr(parent, name, replacement)

@@ -207,16 +207,18 @@ def checkpoint(run: Artefact, weights: str) -> tuple[str, dict[str, Tensor]]:
 
 
 def _beside(run: Artefact, folder: Path) -> dict[str, Any]:
-    data, opened = folder.resolve().parent.parent, {}
+    data = folder.resolve().parent.parent
+    opened: dict[str, Artefact] = {}
     for kind in ("faces", "regions"):
         if (mine := run.parent(kind)) is None:
             continue
-        opened[kind] = artefact.find(mine, sorted(data.glob(f"{kind}*.h5")))
-        if opened[kind] is None:
+        found = artefact.find(mine, sorted(data.glob(f"{kind}*.h5")))
+        if found is None:
             raise ArtefactError(
                 f"{folder} does not tell how its {kind} were made, and they no longer lie in {data}",
                 f"put its {kind}.h5 back; runs trained from now on do not need it",
             )
+        opened[kind] = found
     return preparation(opened["faces"], opened.get("regions"))
 
 
@@ -229,7 +231,7 @@ def of_file(path: Path) -> Trained:
     tensors, kept = read_tensors(path), read_metadata(path)
     try:
         kept = {"plugins": "{}", **kept}  # which came later
-        values = {f.name: kept[f.name] for f in fields(Trained) if f.name != "tensors"}
+        values: dict[str, Any] = {f.name: kept[f.name] for f in fields(Trained) if f.name != "tensors"}
         for name in ("model", "classes", "prepared", "train", "plugins"):
             values[name] = network_facts(kept, name, str(path))
         made = Trained(**values, tensors=tensors)

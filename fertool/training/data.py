@@ -65,9 +65,9 @@ class Pixels:
 
     def gather(self, rows: Tensor) -> Tensor:
         """(n, C, H, W) uint8 on the device."""
-        if self.cache == "device":
+        if self.cache == "device" and self._held is not None:
             return self._held[self._place[rows].to(self.device)].permute(0, 3, 1, 2)
-        if self.cache == "host":
+        if self._held is not None:
             batch = self._held[self._place[rows]]
         else:
             batch = torch.from_numpy(self._images[rows.numpy()])

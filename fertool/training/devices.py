@@ -2,11 +2,14 @@
 
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Literal, cast
 
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.strategies import DDPStrategy
+from torch import Tensor
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from fertool import console, streams
@@ -58,13 +61,13 @@ def one_device(devices: Devices, precision: str) -> Fabric:
     return Fabric(accelerator=devices.kind, devices=1, precision=_precision(devices, precision))
 
 
-def _precision(devices: Devices, precision: str) -> str:
+def _precision(devices: Devices, precision: str) -> Any:
     if precision == "16" and devices.kind == "cpu":
         raise DeviceError("precision 16 needs a GPU", "use --precision bf16 or 32")
     return _PRECISION[precision]
 
 
-def start(devices: Devices, precision: str, work, *args):
+def start(devices: Devices, precision: str, work: Callable[..., Any], *args: Any) -> Any:
     """Run `work(fabric, *args)` in one process per device and give what it returns on the first.
 
     Started by torchrun or Slurm, this process is one of them and works with the first one's arguments; otherwise the
@@ -74,7 +77,7 @@ def start(devices: Devices, precision: str, work, *args):
         DeviceError: a process died, or several machines are asked for and nothing has started them.
         FertoolError: what a process raised, OutOfMemoryError among them.
     """
-    options = {"accelerator": devices.kind, "devices": devices.count, "num_nodes": devices.nodes}
+    options: dict[str, Any] = {"accelerator": devices.kind, "devices": devices.count, "num_nodes": devices.nodes}
     launched = is_launched()
     if devices.nodes > 1 and not launched:
         raise DeviceError(
@@ -84,7 +87,7 @@ def start(devices: Devices, precision: str, work, *args):
     many = devices.count * devices.nodes > 1
     if many:
         backend = "nccl" if devices.kind == "cuda" else "gloo"
-        method = "popen" if launched else "spawn"
+        method: Literal["popen", "spawn"] = "popen" if launched else "spawn"
         options["strategy"] = DDPStrategy(process_group_backend=backend, start_method=method)
     fabric = Fabric(precision=_precision(devices, precision), **options)
     if many and not launched:
@@ -97,7 +100,8 @@ def on_any(fabric: Fabric, flag: bool) -> bool:
     """Whether the answer is yes in any process: all must leave the loop at the same step."""
     if fabric.world_size == 1:
         return flag
-    return bool(fabric.all_reduce(torch.tensor(float(flag), device=fabric.device), reduce_op="sum") > 0)
+    flags = cast(Tensor, fabric.all_reduce(torch.tensor(float(flag), device=fabric.device), reduce_op="sum"))
+    return bool(flags > 0)
 
 
 def is_launched() -> bool:
@@ -105,7 +109,7 @@ def is_launched() -> bool:
     return any(v in os.environ for v in ("TORCHELASTIC_RUN_ID", "SLURM_PROCID"))
 
 
-def _spawn(fabric: Fabric, work, args: tuple):
+def _spawn(fabric: Fabric, work: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     errors = torch.multiprocessing.get_context("spawn").SimpleQueue()
     try:
         return fabric.launch(_Process(work, args, errors))
@@ -126,10 +130,10 @@ class _Process:
     parent would. What it raises for the user is sent home: torch would only pass on a traceback.
     """
 
-    def __init__(self, work, args: tuple, errors):
+    def __init__(self, work: Callable[..., Any], args: tuple[Any, ...], errors: Any):
         self.work, self.args, self.errors, self.console = work, args, errors, console.state()
 
-    def __call__(self, fabric):
+    def __call__(self, fabric: Fabric) -> Any:
         os.environ["RANK"] = str(fabric.global_rank)
         streams.prepare()
         console.configure(**self.console)

@@ -1,8 +1,11 @@
 """A trained network and the last steps before it as one module that needs nothing of fertool: what export writes."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
+from fertool.models.base import Output
 from fertool.regions.crops import WHOLE, boxes_of
 from fertool.training.checkpoint import Trained
 from fertool.training.inference import network_boxes
@@ -27,7 +30,7 @@ class Portable(nn.Module):
         self.shape = trained.faces.shape
         regions = trained.regions
         self.views = len(trained.region_names)
-        self.inputs = ("faces",)
+        self.inputs: tuple[str, ...] = ("faces",)
         if regions is not None and regions.mode != "fixed":
             self.inputs = ("faces", "boxes")
         else:
@@ -60,9 +63,9 @@ class Portable(nn.Module):
         first = (output.logits, output.logits.softmax(1)) if self.net.classifies else (output.logits,)
         return (*first, *output.attention.values())
 
-    def _show(self, faces: Tensor, boxes: Tensor | None = None):
+    def _show(self, faces: Tensor, boxes: Tensor | None = None) -> Output:
         if boxes is None:
-            wanted = self.boxes.expand(faces.shape[0], -1, -1)
+            wanted = cast(Tensor, self.boxes).expand(faces.shape[0], -1, -1)
         else:
             wanted = network_boxes(self.net, boxes, self.shape[:2])
         return self.net(sample_views(faces, view_transforms(wanted, None), self.net.input))

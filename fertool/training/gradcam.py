@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -71,8 +72,10 @@ def explain(
     return Explained(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
 
-def _part(net, module, layer, images, boxes, classes) -> tuple[Tensor, Tensor, Tensor]:
-    face = tuple(images.shape[2:])
+def _part(
+    net: FerModel, module: nn.Module, layer: str, images: Tensor, boxes: Tensor, classes: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    face = images.shape[2], images.shape[3]
     wanted = network_boxes(net, boxes, face)
     seen = _FromPixels(net, view_transforms(wanted, None).to(images.device))
     pixels = images.float()
@@ -81,12 +84,14 @@ def _part(net, module, layer, images, boxes, classes) -> tuple[Tensor, Tensor, T
     classes = logits.argmax(1) if classes is None else classes.to(logits.device)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # captum announces its hooks; they are gone when it returns
-        maps = _maps(seen, module, layer, pixels, classes, wanted.shape[:2])
+        maps = _maps(seen, module, layer, pixels, classes, (wanted.shape[0], wanted.shape[1]))
         gradient = GuidedBackprop(seen).attribute(pixels, target=classes)
     return lay_back(maps, wanted.to(maps), face), gradient.detach(), logits
 
 
-def _maps(seen, module, layer, pixels, classes, views: tuple[int, int]) -> Tensor:
+def _maps(
+    seen: nn.Module, module: nn.Module, layer: str, pixels: Tensor, classes: Tensor, views: tuple[int, int]
+) -> Tensor:
     """(N, K, h, w) Grad-CAM of every view."""
     try:
         maps = LayerGradCam(seen, module).attribute(pixels, target=classes, relu_attributions=True)
@@ -123,7 +128,7 @@ def lay_back(maps: Tensor, boxes: Tensor, face: tuple[int, int]) -> Tensor:
 @contextmanager
 def _not_in_place(net: nn.Module) -> Iterator[None]:
     """ReLUs that overwrite their input leave nothing to look at: while this lasts they do not."""
-    overwriting = [m for m in net.modules() if getattr(m, "inplace", False)]
+    overwriting: list[Any] = [m for m in net.modules() if getattr(m, "inplace", False)]
     for module in overwriting:
         module.inplace = False
     try:

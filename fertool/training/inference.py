@@ -1,6 +1,6 @@
 """The forward pass over many faces, for validation and for predictions."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ def network_boxes(net: FerModel, boxes: Tensor, face: tuple[int, int]) -> Tensor
 
 @torch.inference_mode()
 def infer(
-    net: FerModel, forward, pixels: Pixels, boxes: Tensor, rows: Tensor, batch: int
+    net: FerModel, forward: Callable[[Tensor], Output], pixels: Pixels, boxes: Tensor, rows: Tensor, batch: int
 ) -> Iterator[tuple[Tensor, Output]]:
     """Run a network over rows of a faces file, upright and unmirrored.
 
@@ -62,7 +62,7 @@ def require_finite_outputs(run: str, names: Sequence[str], precision: str, outpu
             )
 
 
-def show(net: FerModel, forward, images: Tensor, boxes: Tensor) -> Output:
+def show(net: FerModel, forward: Callable[[Tensor], Output], images: Tensor, boxes: Tensor) -> Output:
     """Return what a network says of faces (N, C, H, W) as they are stored, with all their region boxes (N, K, 4)."""
-    transforms = view_transforms(network_boxes(net, boxes, tuple(images.shape[2:])), None).to(images.device)
+    transforms = view_transforms(network_boxes(net, boxes, (images.shape[2], images.shape[3])), None).to(images.device)
     return forward(sample_views(images, transforms, net.input))

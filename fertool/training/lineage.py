@@ -42,7 +42,7 @@ def record(
         "datasets": _datasets(faces, rows),
         "folds": crossed and {"number": fold_count(crossed), "scheme": crossed.params.get("fold_scheme")},
         "masks": used["masks"].params if "masks" in used else None,
-        "init": init or starting_weights(settings.init),
+        "init": init or starting_weights(settings.init or "none"),
         "part": describe(artefact.read(part, "run")) if part else None,
     }
 

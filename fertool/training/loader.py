@@ -5,7 +5,7 @@ nothing, and an epoch can be entered anywhere.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -126,7 +126,7 @@ class Loader:
                 waited=waited,
             )
 
-    def _draw(self, epoch: int, order: Tensor, versions: Tensor):
+    def _draw(self, epoch: int, order: Tensor, versions: Tensor) -> tuple[Tensor, Callable[[Tensor, Tensor], Tensor]]:
         """Draw what is random in an epoch: transforms of every face shown, and a function that gives boxes (n, K, 4)
         of the faces at positions of the epoch, which are at `place` among the training faces.
         """

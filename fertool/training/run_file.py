@@ -115,7 +115,7 @@ class RunFile:
         for name, rows in progress.trace.items():
             arrays[f"trace/{name}"] = np.stack(rows)
         for name, value in progress.sums.items():
-            arrays[f"state/sums/{name}"] = np.float64(value)
+            arrays[f"state/sums/{name}"] = np.array(value, dtype=np.float64)
         for name in ("epoch", "step", "iteration", "best", "finished"):
             arrays[f"state/{name}"] = np.array(getattr(progress, name))
         for name, value in scaler.items():

@@ -2,7 +2,7 @@
 
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -73,9 +73,11 @@ class TrainState:
             ArtefactError: the saved state is of another network, not finite, or further than these settings go.
         """
         s = settings
-        net = net.to(fabric.device, memory_format=torch.channels_last if s.channels_last else torch.contiguous_format)
+        layout = torch.channels_last if s.channels_last else torch.contiguous_format
+        net = net.to(fabric.device).to(memory_format=layout)
         own = make_optimizer(net, s)
-        model, optimizer = fabric.setup(torch.compile(net) if s.compile else net, own)
+        compiled: Any = torch.compile(net) if s.compile else net
+        model, optimizer = fabric.setup(compiled, own)
         total = s.iterations or max(1, round(s.epochs * steps))
         state = cls(fabric, s, net, model, own, optimizer, steps, total, run, Progress(), {})
         if saved:
@@ -130,13 +132,14 @@ class TrainState:
 
         They are sums over faces: each loss term, "score", for networks with gates "saturated", and "seen".
         """
-        totals, names = None, ()
+        totals: Tensor | None = None
+        names: tuple[str, ...] = ()
         for i, (views, targets, weight) in enumerate(batch.views(self.net)):
             last = i == batch.pieces - 1
             with nullcontext() if last else self.fabric.no_backward_sync(self.model):
                 output = self.model(views)
                 terms = self.net.losses(output, targets)
-                self.fabric.backward(sum(terms.values()) * weight)
+                self.fabric.backward(cast(Tensor, sum(terms.values())) * weight)
             score, saturated = self.net.score(output, targets).detach().float(), self.net.saturation(output)
             n = len(score)
             sums = {k: t.detach().float() * n for k, t in terms.items()} | {"score": score.sum()}
@@ -144,7 +147,8 @@ class TrainState:
             sums["seen"] = score.new_tensor(n)
             counted = torch.stack(list(sums.values()))
             totals, names = counted if totals is None else totals + counted, tuple(sums)
-        self.progress.unread.append((names, self.fabric.all_reduce(totals, reduce_op="sum")))
+        summed = cast(Tensor, self.fabric.all_reduce(cast(Tensor, totals), reduce_op="sum"))
+        self.progress.unread.append((names, summed))
 
     def step(self) -> None:
         """Step the optimiser, and read the losses now and then.
@@ -182,6 +186,6 @@ class TrainState:
                     found.setdefault(name, []).append(values.float().cpu())
         self.net.train()
         trace = self.progress.trace
-        trace.setdefault("iteration", []).append(np.int64(self.progress.iteration))
-        for name, values in found.items():
-            trace.setdefault(name, []).append(torch.cat(values).numpy())
+        trace.setdefault("iteration", []).append(np.array(self.progress.iteration))
+        for name, parts in found.items():
+            trace.setdefault(name, []).append(torch.cat(parts).numpy())

@@ -1,7 +1,10 @@
 """The score of a network under training on its validation rows."""
 
+from typing import cast
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from fertool.evaluation.verification import verify
 from fertool.models.base import Targets
@@ -55,7 +58,7 @@ def _verification(state: TrainState, data: Data) -> float:
     with fabric.autocast():
         for _, output in infer(net, net, data.pixels, data.boxes, data.val.index[used][mine], size):
             embeddings[next(parts)] = output.logits.float()
-    embeddings = fabric.all_reduce(embeddings, reduce_op="sum")
+    embeddings = cast(Tensor, fabric.all_reduce(embeddings, reduce_op="sum"))
     divergence.check_outputs(state, (~embeddings.isfinite()).any())
     return verify(embeddings.cpu().numpy(), places.reshape(pairs.shape), same).accuracy
 
