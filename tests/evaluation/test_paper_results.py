@@ -335,10 +335,11 @@ def test_faces_prepared_otherwise_or_without_those_that_were_missed_have_no_numb
         ("align", "none"),
         ("on_no_face", "mark"),
         ("size", 112),
-        ("votes", "auto"),
+        ("data.votes", "auto"),
         ("detector", "dlib-hog"),
     ):
-        prepared = {**made.faces, key: here}
+        changes = {"data": {**made.faces["data"], "votes": here}} if key == "data.votes" else {key: here}
+        prepared = {**made.faces, **changes}
         other = replace(changed(made, prepared={"faces": prepared}), faces=prepared)
         assert f"detect-align.{key}" in [d.name for d in compare(other, n_total=3137).found]
         elsewhere = compare(replace(made, faces=prepared), n_total=3137).found
