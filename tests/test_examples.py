@@ -36,7 +36,7 @@ def read(table: Path) -> list[dict[str, str]]:
 
 def test_no_example_is_forgotten():
     tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
-    assert {p.stem for p in (ROOT / "examples").iterdir() if p.suffix in (".sh", ".py")} <= tested
+    assert {p.stem for p in (ROOT / "examples").iterdir() if p.suffix in (".sh", ".py") or p.is_dir()} <= tested
 
 
 def test_quickstart(tmp_path):
@@ -125,3 +125,21 @@ def test_python_api(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "ran-baseline-1 {'all'" in done.stdout
     assert (tmp_path / "out/report.html").exists()
+
+
+def test_own_dataset(tmp_path):
+    start("own_dataset/run.sh", "o", cwd=tmp_path)
+    faces = artefact.read(tmp_path / "o/artefacts/takes/faces.h5", "faces")
+    assert (faces.rows, faces.classes) == (60, ("neutral", "happiness", "surprise"))
+    assert faces.params["dataset"] == "studio"
+    assert read(tmp_path / "o/scores.csv")[0]["n_total"] == "20"
+
+
+def test_own_network(tmp_path):
+    assert len((ROOT / "examples/own_network/grid_attention.py").read_text().splitlines()) < 80
+    start("own_network/run.sh", "o", "--epochs", "1", cwd=tmp_path, PEOPLE="6", IMAGES="7")
+    run = tmp_path / "o/artefacts/rendered/runs/grid-attention-1"
+    assert artefact.read(run / "predictions.h5", "predictions")["attention_grid"].shape[1:] == (12, 12)
+    assert all((run / f"figures/{name}.png").stat().st_size for name in ("attention",))
+    assert {r["run"] for r in read(tmp_path / "o/scores.csv")} == {"grid-attention-1", "grid-attention-average-1"}
+    assert "grid-attention-average-1" in (tmp_path / "o/report.html").read_text()
