@@ -322,11 +322,13 @@ def evaluate(
     faces = _faces(data, workspace) if data is not None else None
     for folder in folders:
         scores.check_subsets(faces or folder.parent.parent / "faces.h5", names)
+        scores.check_groups(faces or folder.parent.parent / "faces.h5", used.by)
     predictions = {
         folder.name: stage.run(folder, settings=used, devices=choose(gpus), faces=faces, overwrite=overwrite)
         for folder in folders
     }
-    return scores.run(predictions, names=names, confidence=used.confidence, fuse=(), csv=None, paper=used.paper)
+    options = {"confidence": used.confidence, "paper": used.paper, "by": used.by}
+    return scores.run(predictions, names=names, fuse=(), csv=None, **options)
 
 
 def predict(

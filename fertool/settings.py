@@ -16,6 +16,7 @@ from fertool.plugins import PluginName, resolve
 #: what the random generators of all libraries take
 LARGEST_SEED = 2**63 - 1
 
+GROUPS = "column of the faces to group scores by, e.g. gender, yaw, size, or age:20,40,60"
 PAPER = "published numbers to compare with: a paper or a .yaml file (default: those of the run's recipe or network)"
 
 #: of factors that optimisers work with: float32 ends at 3e38
@@ -317,6 +318,7 @@ class Evaluate(Settings):
     pairs: Annotated[int, Ge(20), "identity: number of verified pairs, half of them of one subject"] = 6000
     pair_seed: Annotated[int, Ge(0), "identity: random seed of the pairs"] = 0
     paper: Annotated[str, PAPER] = ""
+    by: Annotated[tuple[str, ...], GROUPS] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -373,6 +375,7 @@ class Report(Settings):
     confidence: Annotated[float, Gt(0), Lt(1), "level of the confidence intervals"] = 0.95
     seed: Annotated[int, Ge(0), "random seed of the recognised faces"] = 0
     paper: Annotated[str, PAPER] = ""
+    by: Annotated[tuple[str, ...], GROUPS] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

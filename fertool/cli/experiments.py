@@ -86,7 +86,7 @@ def train(
     return {"folds": summaries}
 
 
-@command("eval", EXPERIMENTS, settings="eval", flags=("split", "weights", "batch", "precision", "draws", "paper"))
+@command("eval", EXPERIMENTS, settings="eval", flags=("split", "weights", "batch", "precision", "draws", "paper", "by"))
 def evaluate(
     options: Options,
     run: Runs = None,
@@ -121,19 +121,20 @@ def evaluate(
         "--fuse": fuse,
         "--classes": classes,
         "--draws": options.flags["draws"],
+        "--by": settings.by,
     }
     of_subjects = pairs.applies(folders)
     if of_subjects and (given := [flag for flag, value in of_expressions.items() if value]):
         raise UsageError(f"{given[0]} is for expressions, and {folders[0].name} learned subjects", "leave it out")
     if average:
-        if subset or fuse or latency or data or folds or regions or csv or options.flags["split"]:
+        if subset or fuse or latency or data or folds or regions or csv or settings.by or options.flags["split"]:
             raise UsageError("--average scores every run on its own split", "of the options of eval add --run only")
         facts = scores.average(space, folders, settings=settings, devices=devices)
         scores.report_average(facts)
         return facts
     if folds:
-        if subset or fuse or latency or data:
-            raise UsageError("--folds scores whole folds", "leave out --subset, --fuse, --latency and --data")
+        if subset or fuse or latency or data or settings.by:
+            raise UsageError("--folds scores whole folds", "leave out --subset, --by, --fuse, --latency and --data")
         facts = scores.cross_validation(
             space, folders, settings=settings, devices=devices, overwrite=overwrite, csv=csv
         )
@@ -142,6 +143,7 @@ def evaluate(
     faces, names = space.faces(data) if data else None, tuple(subset or ())
     for folder in folders:
         scores.check_subsets(faces or folder.parent.parent / "faces.h5", names)
+        scores.check_groups(faces or folder.parent.parent / "faces.h5", settings.by)
     common = {"settings": settings, "devices": devices, "faces": faces, "regions": regions}
     every = _predictions(folders, common, overwrite)
     first = {name: paths[0] for name, paths in every.items()}
@@ -157,6 +159,7 @@ def evaluate(
             csv=csv,
             draws=every,
             paper=settings.paper,
+            by=settings.by,
         )
     if latency:
         facts["latency"] = _latency(folders, common)

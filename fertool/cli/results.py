@@ -66,7 +66,7 @@ def visualize(
     return {"files": [str(f) for f in files]}
 
 
-@command("report", RESULTS, settings="report", flags=("mistakes", "confidence", "paper"))
+@command("report", RESULTS, settings="report", flags=("mistakes", "confidence", "paper", "by"))
 def report(
     options: Options,
     run: Runs = None,

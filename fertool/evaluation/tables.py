@@ -103,6 +103,49 @@ def confusion(result: Mapping, subset: str = ALL, run: str = "") -> Table:
     )
 
 
+def groups(grouped: Mapping, column: str, confidence: float, run: str = "") -> Table:
+    """Return a line per group of faces, from `groups.score_groups`."""
+    columns = [column, "faces", "right", "accuracy", f"{100 * confidence:g} % interval", "macro"]
+    rows = [
+        [
+            name + " *" * s["few"],
+            s["n_total"],
+            s["n_correct"],
+            percent(s["accuracy"]),
+            interval(s["low"], s["high"]),
+            percent(s["macro_accuracy"]),
+        ]
+        for name, s in grouped["groups"].items()
+    ]
+    return _numbers_right(console.table(f"{run + ', by' if run else 'By'} {column}", columns, rows))
+
+
+def gap(grouped: Mapping) -> str:
+    """Return in words the largest gap between groups, and whether it is more than chance."""
+    few = f"; {FEW_NOTE}" if any(s["few"] for s in grouped["groups"].values()) else ""
+    if not (found := grouped["gap"]):
+        return f"fewer than two groups have {FEW} labelled faces: no gap is tested{few}"
+    significance = "significant" if found["significant"] else "not significant"
+    return (
+        f"largest gap: {points(found['difference'])} points between {found['highest']} and {found['lowest']}, "
+        f"p {_p_words(found['p'])} (permutation test, {significance}){few}"
+    )
+
+
+def _p_words(p: float) -> str:
+    return f"= {p:.3f}" if p >= 0.001 else "< 0.001"
+
+
+def group_rows(result: Mapping, run: str) -> list[dict]:
+    """Return a flat row per column and group, for CSV; the gap of a column stands in each of its rows."""
+    return [
+        {"run": run, "subset": ALL, "by": column, "group": name, **scores}
+        | {f"gap_{k}": (grouped["gap"] or {}).get(k) for k in ("difference", "p", "highest", "lowest")}
+        for column, grouped in result["groups"].items()
+        for name, scores in grouped["groups"].items()
+    ]
+
+
 def comparison(result: Mapping) -> Table:
     """Return runs against the first of them, from `score.compare`: a block per subset, one line per run.
 

@@ -204,6 +204,7 @@ class _Walk:
             csv=None,
             draws=draws,
             paper=settings.paper,
+            by=settings.by,
         )
         scores.report(facts)
         return facts

@@ -9,7 +9,7 @@ import numpy as np
 from fertool import artefact, console
 from fertool.artefact import Artefact
 from fertool.errors import ArtefactError, UsageError
-from fertool.evaluation import comparison, folds, paper_results, score, setups, tables
+from fertool.evaluation import comparison, folds, groups, paper_results, score, setups, tables
 from fertool.evaluation.units import percent
 from fertool.requirements.rows import fold_count
 from fertool.settings import Evaluate, Report
@@ -31,6 +31,7 @@ def run(
     csv: Path | None,
     draws: Mapping[str, list[Path]] | None = None,
     paper: str = "",
+    by: Sequence[str] = (),
 ) -> dict:
     """Score one or more runs.
 
@@ -41,9 +42,11 @@ def run(
         csv: also write one line per run and subset, and beside it (…-classes.csv) one per class.
         draws: run name -> its predictions on every draw of random crops, where there are several.
         paper: whose numbers to compare with, see `Evaluate.paper`.
+        by: columns of the faces to group them by, see `evaluation.groups`; with a CSV file, …-groups.csv beside it.
 
     Returns:
-        {"runs": {name: scores}, "comparison": ... of several runs, "fused": ... if asked}, see `evaluation.score`.
+        {"runs": {name: scores}, "comparison": ... of several runs, "fused": ... if asked}, see `evaluation.score`. The
+        scores of a run have "groups", column -> result of `evaluation.groups.score_groups`.
     """
     if len(fuse) == 1:
         raise UsageError("--fuse needs at least two runs", "name them: --run ran-1 --run ran-2 --fuse")
@@ -59,6 +62,7 @@ def run(
                 **comparison.beside(score.score(file, subsets[name], names, confidence=confidence), made[name]),
                 "select_on": trained[name].params["train"]["select_on"],
                 "last_epochs": last_epochs(trained[name], file),
+                "groups": _grouped(file, faces[name], by, confidence),
                 "draws": _over_draws((draws or {}).get(name, ()), subsets[name], names),
                 "predictions": str(file.path),
             }
@@ -76,7 +80,35 @@ def run(
         beside = csv.with_name(f"{csv.stem}-classes{csv.suffix}")
         tables.write_csv(beside, [row for name, r in results.items() for row in tables.class_rows(r, name)])
         facts["csv"] = [str(csv), str(beside)]
+        if by:
+            beside = csv.with_name(f"{csv.stem}-groups{csv.suffix}")
+            tables.write_csv(beside, [row for name, r in facts["runs"].items() for row in tables.group_rows(r, name)])
+            facts["csv"].append(str(beside))
     return facts
+
+
+def _grouped(predictions: Artefact, faces: Artefact | None, by: Sequence[str], confidence: float) -> dict[str, dict]:
+    """Return the scores of the groups that each column makes."""
+    if by and faces is None:
+        raise ArtefactError(f"the faces of {predictions.path} are no longer in the workspace", "leave out --by")
+    label, rows = np.asarray(predictions["label"], dtype=np.int64), np.asarray(predictions["row"])
+    predicted, classes = np.asarray(predictions["logits"]).argmax(1), len(predictions.classes)
+    return {
+        column: groups.score_groups(label, predicted, groups.groups_by(faces, column, rows), classes, confidence)
+        for column in by
+    }
+
+
+def check_groups(faces: Path, by: Sequence[str]) -> None:
+    """Refuse a column that faces cannot be grouped by, before a network has run for it.
+
+    Raises:
+        UsageError: no such column.
+    """
+    if by:
+        source = artefact.read(faces, "faces")
+        for column in by:
+            groups.require_column(source, column)
 
 
 def cross_validation(
@@ -326,6 +358,10 @@ def report(facts: dict, *, every_class: bool = False) -> None:
             console.say(f"note: the checkpoint of {name} was chosen on the test split; its numbers are optimistic")
         if len(facts["runs"]) == 1 or every_class:
             _show_classes(result, name if len(facts["runs"]) > 1 else "", every_class)
+    for name, result in facts["runs"].items():
+        for column, grouped in result["groups"].items():
+            console.show(tables.groups(grouped, column, result["confidence"], name if len(facts["runs"]) > 1 else ""))
+            console.say(tables.gap(grouped))
     if "comparison" in facts:
         console.show(tables.comparison(facts["comparison"]))
     for name, time in facts.get("latency", {}).items():

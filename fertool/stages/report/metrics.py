@@ -67,7 +67,7 @@ def _scored(about: dict, run: Run, trained: Artefact, settings: Report) -> Artef
         names = (score.ALL,)
     except ArtefactError as e:
         about["silent"].append(f"how it does on occluded or turned faces: {e.message} ({e.hint})")
-    options = {"confidence": settings.confidence, "fuse": (), "csv": None, "paper": settings.paper}
+    options = {"confidence": settings.confidence, "fuse": (), "csv": None, "paper": settings.paper, "by": settings.by}
     found = scores.run({run.name: predictions.path}, names=names, **options)
     looks = gallery.Looks(run, faces, predictions)
     about |= {
