@@ -28,7 +28,7 @@ class GridAttention(FerModel):
 
     name = "grid-attention"
     Settings = GridSettings
-    VARIANTS = {"average": {"attention": False}}  # noqa: RUF012
+    VARIANTS = {"average": {"attention": False}}
     cam_layer = "trunk.7"
 
     def __init__(self, settings: GridSettings, classes: int, regions: int = 1):
