@@ -200,7 +200,7 @@ def test_pixels_are_cut_as_they_are(space):
     assert run.params["model"]["cut"]
     import torch
 
-    from fertool.models.base import InputSpec
+    from fertool.backbones.base import InputSpec
 
     images = torch.randint(0, 256, (5, 1, 160, 125), dtype=torch.uint8)
     spec = InputSpec((144, 112), 1, cut=True)
