@@ -116,7 +116,7 @@ def test_accuracy_over_several_draws(space):
     paths += [paths[0].with_name(f"predictions-draw-{i}.h5") for i in (2, 3, 4)]
     drawn = [artefact.read(p, "predictions") for p in paths]
     assert len({np.asarray(p["logits"]).tobytes() for p in drawn}) == 4
-    each = [100 * (np.asarray(p["logits"]).argmax(1) == np.asarray(p["label"])).mean() for p in drawn]
+    each = [(np.asarray(p["logits"]).argmax(1) == np.asarray(p["label"])).mean() for p in drawn]
     assert found["draws"]["all"]["n_draws"] == 4
     assert found["draws"]["all"]["mean"] == pytest.approx(np.mean(each))
     assert found["draws"]["all"]["sd"] == pytest.approx(np.std(each, ddof=1))
