@@ -13,30 +13,6 @@ from commands import call, tell
 import fertool
 from fertool import artefact, plugins
 
-NETWORK = """
-from torch import nn
-from fertool.backbones.base import InputSpec
-from fertool.models.base import FerModel, Output
-from fertool.settings import Settings
-from dataclasses import dataclass
-
-@dataclass(frozen=True, kw_only=True)
-class MySettings(Settings):
-    name: str = "my-net"
-
-class MyNet(FerModel):
-    name = "my-net"
-    Settings = MySettings
-
-    def __init__(self, settings, classes, regions=1):
-        super().__init__()
-        self.settings, self.input = settings, InputSpec((16, 16))
-        self.classifier = nn.Sequential(nn.Flatten(), nn.Linear(768, classes))
-
-    def forward(self, views):
-        return Output(self.classifier(views[:, 0]))
-"""
-
 DETECTOR = """
 import numpy as np
 from fertool.detectors.base import Detector, Faces
@@ -77,7 +53,7 @@ def undecorated(runs, settings, subset):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A working folder with plugins that nobody has named."""
-    for name, code in (("mynet", NETWORK), ("middle", DETECTOR), ("own", DATASET), ("mean", FIGURE)):
+    for name, code in (("mynet", toy.NETWORK), ("middle", DETECTOR), ("own", DATASET), ("mean", FIGURE)):
         (tmp_path / f"{name}.py").write_text(code)
     monkeypatch.chdir(tmp_path)
     for variable in ("FERTOOL_PLUGINS", "FERTOOL_PLUGINS_MENTIONED"):
@@ -130,7 +106,9 @@ def test_changed_source_is_named_with_both_digests(folder, monkeypatch, fits):
     toy.write_faces(folder / "ws/toy")
     tell("train", "mynet.py:MyNet", "--gpus", 0, "--epochs", 1, "--batch", 16, space="ws")
     (folder / "later").mkdir()
-    changed = NETWORK + "# later\n" if fits else NETWORK.replace("nn.Flatten(), ", "nn.Flatten(), nn.Identity(), ")
+    changed = (
+        toy.NETWORK + "# later\n" if fits else toy.NETWORK.replace("nn.Flatten(), ", "nn.Flatten(), nn.Identity(), ")
+    )
     (folder / "later/mynet.py").write_text(changed)
     monkeypatch.setenv("FERTOOL_PLUGINS_MENTIONED", "")
     monkeypatch.setenv("FERTOOL_PLUGINS", "later/mynet.py:MyNet")

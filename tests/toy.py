@@ -29,6 +29,31 @@ SMALL = {
     "shift": 0.05,
 }
 
+#: the smallest network of a user's own, as the source of its file
+NETWORK = """
+from torch import nn
+from fertool.backbones.base import InputSpec
+from fertool.models.base import FerModel, Output
+from fertool.settings import Settings
+from dataclasses import dataclass
+
+@dataclass(frozen=True, kw_only=True)
+class MySettings(Settings):
+    name: str = "my-net"
+
+class MyNet(FerModel):
+    name = "my-net"
+    Settings = MySettings
+
+    def __init__(self, settings, classes, regions=1):
+        super().__init__()
+        self.settings, self.input = settings, InputSpec((16, 16))
+        self.classifier = nn.Sequential(nn.Flatten(), nn.Linear(768, classes))
+
+    def forward(self, views):
+        return Output(self.classifier(views[:, 0]))
+"""
+
 
 def bars(labels: np.ndarray, side: int = 32, seed: int = 0) -> np.ndarray:
     """(N, side, side, 1) noise with a bright bar at the top (class 0), in the middle or at the bottom."""

@@ -42,30 +42,9 @@ results:
       - {system: somebody else's, value: 99.0}
 """
 
-NETWORK = """
-from dataclasses import dataclass
-from torch import nn
-from fertool.backbones.base import InputSpec
-from fertool.models.base import FerModel, Output
-from fertool.settings import Settings
-
-@dataclass(frozen=True, kw_only=True)
-class MySettings(Settings):
-    name: str = "my-net"
-
-class MyNet(FerModel):
-    name = "my-net"
-    paper = "numbers.yaml"
-    Settings = MySettings
-
-    def __init__(self, settings, classes, regions=1):
-        super().__init__()
-        self.settings, self.input = settings, InputSpec((16, 16))
-        self.classifier = nn.Sequential(nn.Flatten(), nn.Linear(768, classes))
-
-    def forward(self, views):
-        return Output(self.classifier(views[:, 0]))
-"""
+NETWORK = toy.NETWORK.replace(
+    'name = "my-net"\n    Settings', 'name = "my-net"\n    paper = "numbers.yaml"\n    Settings'
+)
 
 
 @pytest.fixture

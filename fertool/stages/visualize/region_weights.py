@@ -81,19 +81,15 @@ def _part_names(run: Run, faces: Artefact) -> list[str] | None:
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of some faces that a network weighs.
+    """The parts of some faces that can be covered.
 
     Attributes:
-        weights: their name.
-        boxes: (N, P, 4) fractions of the face, of the parts that can be covered.
-        index: (P,) which of the weights are theirs.
-        names: of all weights; None for patches.
+        boxes: (N, P, 4) fractions of the face.
+        index: (P,) which of the network's weights are theirs.
     """
 
-    weights: str
     boxes: np.ndarray
     index: np.ndarray
-    names: list[str] | None
 
 
 @figure("obscure", "what covering a part of a face does to the weights of all its parts")
@@ -110,17 +106,19 @@ def draw_obscure(runs: list[Run], settings: Visualize, subset: str | None) -> Dr
         raise UsageError(f"there is no prediction for a face {unknown[0]!r}", nearest(unknown[0], place))
     at = np.array([place[i] for i in ids])
     rows = np.asarray(predictions["row"])[at]
-    parts = _parts(one, network, rows, name)
-    chosen = _chosen(settings, parts)
     images = np.asarray(faces["images"][rows])
+    parts, uncovered = _parts(network, images, rows, name)
+    chosen = _chosen(settings, parts)
     covered = np.stack([cover(images, parts.boxes[:, p]) for p in chosen], axis=1)
-    weights = np.stack([_look(network, v, rows, name) for v in (images, *np.moveaxis(covered, 1, 0))], axis=1)
+    weights = np.stack([uncovered, *(_look(network, v, rows, name) for v in np.moveaxis(covered, 1, 0))], axis=1)
     label = np.asarray(predictions["label"])[at]
     true = [predictions.classes[k] if k >= 0 else "" for k in label]
-    drawn = sheets.draw_obscured(images, true, covered, weights, parts.index[chosen].tolist(), name, parts.names)
+    drawn = sheets.draw_obscured(
+        images, true, covered, weights, parts.index[chosen].tolist(), name, _part_names(one, faces)
+    )
     checked = np.flatnonzero(inside(predictions, faces, subset))
     checked = np.random.default_rng(settings.seed).permutation(checked)[: settings.checked]
-    before, after, overlaps = _check(one, network, np.asarray(predictions["row"])[checked], name)
+    before, after, overlaps = _check(network, np.asarray(predictions["row"])[checked], name)
     _tell(name, before, after, overlaps)
     arrays = {"id": np.array(ids, object), "label": np.array(true, object), "images": images, "covered": covered}
     arrays |= {"weights": weights, "patches": parts.index[chosen], "checked/id": predictions.ids[checked]}
@@ -138,12 +136,10 @@ def _chosen(settings: Visualize, parts: Parts) -> np.ndarray:
     return np.array([known[p] for p in settings.patches])
 
 
-def _parts(run: Run, network: Network, rows: np.ndarray, name: str) -> Parts:
-    """Return the parts of these faces; the whole face is a part, too, but none that could be covered."""
-    images = np.asarray(network.faces["images"][rows])
+def _parts(network: Network, images: np.ndarray, rows: np.ndarray, name: str) -> tuple[Parts, np.ndarray]:
+    """Return the parts of these faces, and the weights (N, M) of all parts, nothing covered."""
     attention = {k: v.numpy() for k, v in network.look(images, rows).attention.items()}
-    boxes, index = network.net.region_boxes(attention, network.boxes[rows].numpy())
-    return Parts(name, boxes, index, _part_names(run, network.faces))
+    return Parts(*network.net.region_boxes(attention, network.boxes[rows].numpy())), attention[name]
 
 
 def cover(images: np.ndarray, boxes: np.ndarray) -> np.ndarray:
@@ -160,14 +156,15 @@ def _look(network: Network, images: np.ndarray, rows: np.ndarray, name: str) -> 
     return network.look(images, rows).attention[name].numpy()
 
 
-def _check(run: Run, network: Network, rows: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _check(network: Network, rows: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Weights (N, M) of faces, weights (N, P, M) with each part covered, and whether part p overlaps m (N, P, M)."""
     before, after, overlaps = [], [], []
     with console.progress("obscure", len(rows), "face") as advance:
         for start in range(0, len(rows), _CHUNK):
             mine = rows[start : start + _CHUNK]
-            parts, images = _parts(run, network, mine, name), np.asarray(network.faces["images"][mine])
-            before.append(_look(network, images, mine, name))
+            images = np.asarray(network.faces["images"][mine])
+            parts, uncovered = _parts(network, images, mine, name)
+            before.append(uncovered)
             several = [_look(network, cover(images, parts.boxes[:, p]), mine, name) for p in range(len(parts.index))]
             after.append(np.stack(several, axis=1))
             touching = np.zeros(after[-1].shape, bool)
