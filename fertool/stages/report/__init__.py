@@ -71,7 +71,10 @@ def evaluate_missing(folders: list[Path], devices: Devices) -> None:
             watched = train["train"]["val_split"]
             try:
                 evaluate.run(folder, settings=Evaluate(), devices=devices)
-            except DataError:
+            except DataError as e:
+                if watched == Evaluate.split:
+                    raise
+                console.say(f"note: {e.message}; evaluating split {watched}, which was watched in training")
                 evaluate.run(folder, settings=Evaluate(split=watched), devices=devices)
 
 
