@@ -9,7 +9,7 @@ from fertool import console, plugins
 from fertool.cli import complete
 from fertool.cli.app import RESULTS
 from fertool.cli.command import Options, command
-from fertool.cli.options import Gpus, Overwrite, Run, Runs, Space
+from fertool.cli.options import Data, Gpus, Overwrite, Run, Runs, Space
 from fertool.errors import UsageError
 from fertool.workspace import Workspace
 
@@ -85,6 +85,56 @@ def report(
     folders = [space.run(name) for name in run] if run else [space.run()]
     stage.evaluate_missing(folders, choose(gpus))
     facts = stage.summary(stage.run(folders, settings=settings, out=out))
+    stage.report(facts)
+    return facts
+
+
+@command("board", RESULTS, settings="eval", flags=("split", "weights", "confidence", "paper"))
+def board(
+    options: Options,
+    run: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--run",
+            help="name or folder of a run; repeatable (default: all of the dataset)",
+            autocompletion=complete.runs,
+        ),
+    ] = None,
+    data: Data = None,
+    subset: Annotated[
+        list[str] | None, typer.Option("--subset", help="also score this subset, e.g. pose45; repeatable; or all")
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(help="system or run that all others are compared with (default: each network's own baseline)"),
+    ] = None,
+    gpus: Gpus = None,
+    workspace: Space = None,
+    out: Annotated[
+        Path | None, typer.Option(help="folder for board.md, board.json, board.csv and figures (default: none)")
+    ] = None,
+) -> dict[str, Any]:
+    """Compare systems over several seeds: intervals, paired tests, the paper's claims.
+
+    Runs that differ by their seed alone are one system. Runs of other faces, labels, splits or subsets get a table of
+    their own; unfinished ones are listed with the reason.
+    """
+    from fertool.evaluation import paper_results
+    from fertool.stages import board as stage
+    from fertool.training.devices import choose
+
+    space, settings = Workspace(workspace), options.settings()
+    if settings.paper:
+        paper_results.load(settings.paper)  # which raises if it cannot be read
+    folders = [space.run(name) for name in run] if run else space.runs(space.faces(data).parent.name)
+    facts = stage.run(
+        folders,
+        settings=settings,
+        devices=choose(gpus),
+        subsets=tuple(subset or ()),
+        baseline=baseline or "",
+        out=out,
+    )
     stage.report(facts)
     return facts
 
