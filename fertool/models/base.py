@@ -64,6 +64,7 @@ class FerModel(ShowsAttention, nn.Module, ABC):
         name: short name, for built-in networks the one that `fertool train` takes.
         Settings: settings class of the network; its field `name` holds the reference to the class.
         VARIANTS: baselines and ablations, name -> settings that differ.
+        baseline: the variant that the others are compared with, "" for none.
         CATALOGUE: (label, settings, number of classes or None) of the forms that `fertool models` sizes; empty: as is.
         paper: name of a file of published numbers, "" for none.
         input: what one view looks like.
@@ -92,6 +93,7 @@ class FerModel(ShowsAttention, nn.Module, ABC):
     Settings: type[Settings]
     VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
     CATALOGUE: tuple[tuple[str, Mapping[str, Any], int | None], ...] = ()
+    baseline: str = ""
     paper: str = ""
     pairs: float | None = None
     classifies: bool = True

@@ -82,6 +82,7 @@ class LnlAttenNet(FerModel):
     region_weights = {"global": "global weight", "local": "local weight"}
     own_weight = "local"
     cam_layer = "unet.down.4"  # Conv5-2: everything after it uses it
+    baseline = "single"
     VARIANTS = {
         "lnlattennet": {},
         "single": {"nonlocal_weights": False, "local_weights": False},

@@ -61,6 +61,7 @@ class Man(FerModel):
 
     Settings = ManSettings
     paper = "man"
+    baseline = "vgg"
     VARIANTS = {"man": {}, "vgg-se": {"block": "se"}, "vgg": {"block": "none"}}
     CATALOGUE = (
         ("MAN (ERSnet)", {}, 7),

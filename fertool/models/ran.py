@@ -70,6 +70,7 @@ class Ran(FerModel):
     region_factors = {"mu": "µ", "nu": "ν"}
     released = {"alpha.0.": "q0.", "beta.0.": "q1.", "fc.": "classifier."}
 
+    baseline = "baseline"
     VARIANTS = {
         "ran": {},
         "relation": {"rank_weight": 0.0},

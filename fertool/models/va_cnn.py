@@ -58,6 +58,7 @@ class VaCnn(FerModel):
     cam_layer = "features.22"
     map_stride = STRIDE
 
+    baseline = "baseline"
     VARIANTS = {
         "va-cnn": {},
         "attention-symmetric": {"attention": "symmetric"},

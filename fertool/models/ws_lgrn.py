@@ -65,6 +65,7 @@ class WsLgrn(FerModel):
 
     Settings = WsLgrnSettings
     paper = "ws-lgrn"
+    baseline = "gfnet"
     VARIANTS = {
         "ws-lgrn": {},
         "gfnet": {"use_local": False, "fusion": "sum"},

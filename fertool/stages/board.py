@@ -13,11 +13,11 @@ from fertool.evaluation.board import markdown, results, tables
 from fertool.evaluation.board.systems import Entry, LeftOut, arrange
 from fertool.evaluation.score import membership
 from fertool.models.registry import model_class
+from fertool.outputs import MARK
 from fertool.settings import Evaluate
 from fertool.stages import evaluate
 from fertool.training import lineage
 from fertool.training.devices import Devices
-from fertool.workspace import run_reference
 
 
 def run(
@@ -77,7 +77,7 @@ def run(
 
 def _entry(folder: Path, settings: Evaluate, devices: Devices) -> Entry | LeftOut:
     """Return a run with its predictions, or the reason why it cannot be scored."""
-    name = run_reference(folder)
+    name = f"{folder.parents[1].name}/{folder.name}"
     try:
         trained = artefact.read(folder / "run.h5", "run")
         about = lineage.describe(trained)
@@ -96,8 +96,8 @@ def _entry(folder: Path, settings: Evaluate, devices: Devices) -> Entry | LeftOu
 
 
 def _beside(folder: Path, predictions: Artefact) -> Artefact | None:
-    path = folder.parent.parent / "faces.h5"
-    return artefact.find(predictions.parent("faces"), [path])
+    parent = predictions.parent("faces")
+    return artefact.find(parent, [folder.parent.parent / "faces.h5"]) if parent else None
 
 
 def _subsets(faces: Artefact | None) -> Artefact | None:
@@ -112,11 +112,11 @@ def _require_subsets(entries: Sequence[Entry], names: tuple[str, ...]) -> None:
     """Refuse a subset that faces of a run do not know."""
     for entry in {e.faces.digest: e for e in entries if e.faces}.values():
         for name in names:
-            if entry.subsets is None:
+            if entry.faces and entry.subsets is None:
                 raise ArtefactError(
                     f"there are no subsets beside the faces of {entry.name}", "run: fertool build-subsets"
                 )
-            if name != "all":
+            elif name != "all" and entry.subsets:
                 membership(entry.subsets, name)
 
 
@@ -135,7 +135,7 @@ def write(facts: dict[str, Any], out: Path) -> list[Path]:
             name = "board.png" if len(facts["blocks"]) == 1 else f"board-{number + 1}.png"
             style.save(board.draw(block), out / name)
             pictures[number] = name
-    content = {k: v for k, v in facts.items() if k != "files"}
+    content = {"generator": MARK, **{k: v for k, v in facts.items() if k != "files"}}
     made = [
         files.write(out / "board.md", markdown.page(facts, pictures)),
         files.write(out / "board.json", json.dumps(content, indent=1, allow_nan=False) + "\n"),
@@ -148,7 +148,7 @@ def report(facts: dict[str, Any]) -> None:
     """Print accuracies, differences, trainings and notes of every table, and the runs that are not counted."""
     for block in facts["blocks"]:
         console.show(tables.accuracies(block, facts["confidence"]))
-        if (gaps := tables.gaps(block, facts["confidence"])) is not None:
+        for gaps in tables.gaps(block, facts["confidence"]):
             console.show(gaps)
         console.show(tables.costs(block))
         for line in tables.notes(block):

@@ -102,9 +102,9 @@ def gap(system: Right, baseline: Right, confidence: float = 0.95) -> Gap:
     known = [v for v in own if v is not None]
     added, rough = 0.0, 0.0  # variance that seeds add, and the sum for the degrees of freedom
     for number, v in zip(seeds, own, strict=True):
-        component, mean_square, freedom = v or max(known, key=lambda one: one[0])
+        component, mean_square, df = v or max(known, key=lambda one: one[0])
         added += component / number
-        rough += (mean_square / number) ** 2 / freedom
+        rough += (mean_square / number) ** 2 / df
     variance = of_faces + added
     if not variance > 0:
         return Gap(value, value, value, 1.0 if value == 0 else 0.0, gained, lost)

@@ -1,11 +1,16 @@
 """The board as a Markdown page."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fertool.evaluation.board import tables
 from fertool.evaluation.score import FEW
 from fertool.evaluation.units import interval, percent, points
+from fertool.outputs import MARK
+
+_GAPS = ("subset", "system", "baseline", "difference", "interval", "p", "p (Holm)", "gained", "lost", "claim")
+_COSTS = ("system", "seed", "run", "digest", "minutes", "precision", "machine")
 
 
 def page(board: Mapping[str, Any], figures: Mapping[int, str] | None = None) -> str:
@@ -17,7 +22,7 @@ def page(board: Mapping[str, Any], figures: Mapping[int, str] | None = None) -> 
     """
     lines = ["# Results", "", _legend(board["confidence"]), ""]
     for number, block in enumerate(board["blocks"]):
-        lines += [f"## {_escaped(block['dataset'] or block['data'])}, split {_escaped(block['split'])}", ""]
+        lines += [f"## {_escaped(block['data'])}, split {_escaped(block['split'])}", ""]
         lines += [f"{_escaped(tables.title(block))}.", ""]
         lines += [*_accuracies(block), ""]
         if figures and number in figures:
@@ -42,15 +47,15 @@ def page(board: Mapping[str, Any], figures: Mapping[int, str] | None = None) -> 
     if board["left_out"]:
         lines += ["## Runs that are not counted", ""]
         lines += [f"- `{r['run']}`: {_escaped(r['reason'])}" for r in board["left_out"]] + [""]
-    return "\n".join(lines)
+    return "\n".join([*lines, f"<!-- {MARK} -->", ""])
 
 
 def _legend(confidence: float) -> str:
     return (
-        f"Accuracies in percent: mean over seeds ± standard deviation, and in brackets the {100 * confidence:g} % interval "
-        "over seeds and faces. Differences are in percentage points; bold where p, corrected by Holm for the systems of "
-        "the subset, is below 0.05. Gained and lost: faces that only the system or only its baseline gets right, mean "
-        "over pairs of their runs. Claim: the paper's difference, in brackets where it is of other settings."
+        f"Accuracies in percent: mean over seeds ± standard deviation, in brackets the {100 * confidence:g} % interval "
+        "over seeds and faces. Differences are in percentage points, bold where p, corrected by Holm for the systems "
+        "of the subset, is below 0.05. Gained and lost: faces that only the system or only its baseline gets right, "
+        "mean over pairs of their runs. Claim: the paper's difference, in brackets where it is of other settings."
     )
 
 
@@ -58,7 +63,10 @@ def _accuracies(block: Mapping[str, Any]) -> list[str]:
     names = tables.subsets(block)
     sizes = block["systems"][0]["subsets"]
     head = ["system", "seeds", *(f"{tables.heading(n)} ({sizes[n]['n_total']:,})" for n in names)]
-    rows = [[s["name"], str(len(s["seeds"])), *(_accuracy(s["subsets"][n]) for n in names)] for s in block["systems"]]
+    rows = [
+        [_escaped(s["name"]), str(len(s["seeds"])), *(_accuracy(s["subsets"][n]) for n in names)]
+        for s in block["systems"]
+    ]
     return _table(head, rows, text=1)
 
 
@@ -79,8 +87,8 @@ def _gap_rows(block: Mapping[str, Any]) -> Iterator[list[str]]:
                 bold = tables.is_significant(gap, scored["n_total"])
                 yield [
                     tables.heading(subset),
-                    system["name"],
-                    system["baseline"],
+                    _escaped(system["name"]),
+                    _escaped(system["baseline"]),
                     f"**{value}**" if bold else value,
                     tables.signed_interval(gap),
                     tables.p_value(gap["p"]),
@@ -92,28 +100,20 @@ def _gap_rows(block: Mapping[str, Any]) -> Iterator[list[str]]:
 
 
 def _costs(block: Mapping[str, Any]) -> list[str]:
-    head = ("system", "seed", "run", "digest", "minutes", "precision", "machine")
-    rows = [
-        [
-            s["name"],
-            str(r["seed"]),
-            r["name"],
-            r["digest"][:12],
-            f"{r['seconds'] / 60:.1f}",
-            s["precision"],
-            r["device"],
-        ]
-        for s in block["systems"]
-        for r in s["runs"]
-    ]
-    return _table(head, rows, text=7)
+    rows = []
+    for system in block["systems"]:
+        for run in system["runs"]:
+            cost = [f"{run['seconds'] / 60:.1f}", system["precision"], run["device"]]
+            rows.append([_escaped(system["name"]), str(run["seed"]), _escaped(run["name"]), run["digest"][:12], *cost])
+    return _table(_COSTS, rows, text=7)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], text: int) -> list[str]:
     """Return the lines of a table whose columns after the first `text` ones are right-aligned."""
     rule = ["---" if i < text else "---:" for i in range(len(head))]
-    return ["| " + " | ".join(map(_escaped, row)) + " |" for row in (head, rule, *rows)]
+    lines = [list(map(_escaped, head)), rule, *rows]
+    return ["| " + " | ".join(line) + " |" for line in lines]
 
 
 def _escaped(text: object) -> str:
-    return str(text).replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+    return re.sub(r"([|*\\])", r"\\\1", str(text)).replace("\n", " ").replace("<", "&lt;")

@@ -20,8 +20,8 @@ def of_block(block: Block, *, confidence: float, baseline: str = "", paper: str 
     """Return the numbers of one table.
 
     Args:
-        baseline: label of the system, or name of a run of it, that all others are compared with; by default the systems
-            of a network are compared with the first of its variants that is there.
+        baseline: label of the system, or name of a run of it, that all others are compared with; by default those of a
+            network are compared with its own baseline; of several with that which differs in the fewest settings.
         paper: whose claims stand beside the differences, see `settings.Evaluate`.
 
     Returns:
@@ -55,9 +55,9 @@ def _baselines(systems: Sequence[System], name: str) -> dict[str, System | None]
         return {s.label: None if s is found[0] else found[0] for s in systems}
     compared: dict[str, System | None] = {}
     for system in systems:
-        same = [s for s in systems if s.first.network == system.first.network]
-        variants = [v for v in model_class(system.first.network).VARIANTS if any(s.first.variant == v for s in same)]
-        candidates = [s for s in same if s.first.variant in variants[:1]]
+        network = system.first.network
+        wanted = network, model_class(network).baseline
+        candidates = [s for s in systems if wanted[1] and (s.first.network, s.first.variant) == wanted]
         nearest = min(candidates, key=lambda s: _distance(s, system), default=None)
         compared[system.label] = None if system in candidates else nearest
     return compared

@@ -45,22 +45,24 @@ def accuracies(block: Mapping[str, Any], confidence: float) -> Table:
     return right_aligned(console.table(title(block), columns, rows), 2)
 
 
-def gaps(block: Mapping[str, Any], confidence: float) -> Table | None:
-    """Return one line per subset and system that is compared with a baseline; None where none is."""
-    columns = ["subset", "system", "baseline", "diff.", f"{100 * confidence:g} % interval", "p", "p (Holm)"]
-    columns += ["gained", "lost", "claim"]
-    rows = []
-    for subset in subsets(block):
-        name = subset
-        for system in block["systems"]:
-            if (gap := system["subsets"][subset]["gap"]) is None:
-                continue
-            few = marked(subset, system["subsets"][subset]["n_total"])
-            rows.append([few if name else "", system["name"], system["baseline"], points(gap["difference"])])
-            rows[-1] += [signed_interval(gap), p_value(gap["p"]), p_value(gap["p_holm"])]
-            rows[-1] += [f"{gap['gained']:.1f}", f"{gap['lost']:.1f}", claimed(gap)]
-            name = ""
-    return right_aligned(console.table("Differences", columns, rows), 3) if rows else None
+def gaps(block: Mapping[str, Any], confidence: float) -> list[Table]:
+    """Return a table per baseline: one line per subset and system that is compared with it."""
+    columns = ["subset", "system", "diff.", f"{100 * confidence:g} % interval", "p", "gained", "lost", "claim"]
+    made = []
+    for baseline in dict.fromkeys(s["baseline"] for s in block["systems"] if s["baseline"]):
+        compared = [s for s in block["systems"] if s["baseline"] == baseline]
+        rows = []
+        for subset in subsets(block):
+            for number, system in enumerate(compared):
+                scored = system["subsets"][subset]
+                if gap := scored["gap"]:
+                    few = "" if number else marked(subset, scored["n_total"])
+                    numbers = (points(gap["difference"]), signed_interval(gap), p_value(gap["p_holm"]))
+                    counts = (f"{gap['gained']:.1f}", f"{gap['lost']:.1f}", claimed(gap))
+                    rows.append([few, system["name"], *numbers, *counts])
+        if rows:
+            made.append(right_aligned(console.table(f"Differences from {baseline}", columns, rows), 2))
+    return made
 
 
 def costs(block: Mapping[str, Any]) -> Table:
@@ -83,6 +85,8 @@ def notes(block: Mapping[str, Any]) -> list[str]:
     """Return what has to be known of a table's numbers, one line each."""
     systems = block["systems"]
     lines = []
+    if len([s for s in systems if s["baseline"]]) > 1:
+        lines.append("p is corrected for the number of differences of a subset (Holm)")
     if any(s["subsets"][n]["n_total"] < FEW for s in systems for n in s["subsets"]):
         lines.append(FEW_NOTE)
     if single := [s["name"] for s in systems if len(s["seeds"]) == 1]:
@@ -93,9 +97,12 @@ def notes(block: Mapping[str, Any]) -> list[str]:
             words.setdefault(departs, []).append(system["name"])
     lines += [f"the claim for {', '.join(names)} is of other settings; here: {said}" for said, names in words.items()]
     for system in systems:
-        if other := system["claims_elsewhere"]:
-            said = "; ".join(f"{points(c['difference'])} on {c['dataset']} ({c['source']})" for c in other)
-            lines.append(f"{system['name']}: no claim for these faces; the paper's on others: {said}")
+        tables: dict[str, list[str]] = {}
+        for c in system["claims_elsewhere"]:
+            tables.setdefault(f"{c['dataset']} ({c['source']})", []).append(points(c["difference"]))
+        if tables:
+            said = "; ".join(f"{', '.join(values)} on {where}" for where, values in tables.items())
+            lines.append(f"{system['name']}: no claim for these faces; the paper's for others: {said}")
     return lines
 
 
@@ -139,7 +146,7 @@ def is_significant(gap: Mapping[str, Any], n_total: int) -> bool:
 
 def signed_interval(gap: Mapping[str, Any]) -> str:
     """Return the interval of a difference in percentage points."""
-    return "–" if gap["low"] is None else f"{points(gap['low'])} to {points(gap['high'])}"
+    return "–" if gap["low"] is None else f"{points(gap['low'])}…{points(gap['high'])}"
 
 
 def p_value(p: float) -> str:
