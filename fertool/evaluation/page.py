@@ -17,12 +17,14 @@ from markupsafe import Markup
 
 from fertool import __version__
 from fertool.evaluation import charts
+from fertool.evaluation.board import tables
 from fertool.evaluation.score import ALL, FEW
 from fertool.evaluation.units import is_missing, percent, points
 
 #: by which a page is known to be one of these
 MARK = '<meta name="generator" content="fertool">'
 
+_SHOWN_OF_BLOCK = {"title": tables.title, "notes": tables.notes, "rows": tables.rows}
 COLOURS = 6  # of runs, in the style sheet
 _EPOCHS = 50  # lines of the table of a training; of longer ones every n-th epoch is shown
 
@@ -32,7 +34,8 @@ def render(facts: Mapping) -> str:
 
     Args:
         facts: {"runs": [see `stages.report.measured.facts`], "comparison": see `score.compare`, or {"refused"}, or
-            None, "cross_validations": list, "confidence", "nodes": all artefacts they come from, "commands",
+            None, "cross_validations": list, "board": tables of systems with several seeds, see
+            `evaluation.board.results.of_block`, "confidence", "nodes": all artefacts they come from, "commands",
             "versions": see `stages.report.origin`}.
     """
     runs = [{**r, "colour": i % COLOURS} for i, r in enumerate(facts["runs"])]
@@ -55,6 +58,9 @@ def render(facts: Mapping) -> str:
             percent=f"{100 * facts['confidence']:g} %",
             comparison=facts["comparison"],
             cross_validations=facts["cross_validations"],
+            board=[
+                {"title": tables.title(b), "notes": tables.notes(b), "rows": tables.rows(b)} for b in facts["board"]
+            ],
             **{k: facts[k] for k in ("nodes", "commands", "versions")},
             subsets=_subsets(scored, _best(facts["comparison"])) if scored else None,
             classes=_classes(scored),
@@ -285,7 +291,7 @@ def _numbers(runs: Sequence[Mapping], facts: Mapping) -> dict:
         r["name"]: {k: r.get(k) for k in ("data", "model", "variant", "recipe", "fold", "scores", "calibration")}
         for r in runs
     }
-    return _plain({"runs": each, **{k: facts[k] for k in ("comparison", "cross_validations")}})
+    return _plain({"runs": each, **{k: facts[k] for k in ("comparison", "cross_validations", "board")}})
 
 
 def _plain(value):

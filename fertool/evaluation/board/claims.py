@@ -7,6 +7,7 @@ from fertool.errors import RecipeError
 from fertool.evaluation import comparison, paper_results
 from fertool.evaluation.differences import Difference, cached_recipe
 from fertool.evaluation.paper_results import Reported
+from fertool.evaluation.score import ALL
 from fertool.evaluation.setups import Setup
 
 
@@ -56,7 +57,8 @@ def elsewhere(system: Setup, baseline: Setup) -> list[tuple[str, str, float]]:
     if system.paper != baseline.paper:
         return []
     pairs = _pairs(system, baseline)
-    return [(m.dataset, m.source, m.fraction - t.fraction) for m, t in pairs if m.dataset != system.dataset]
+    kept = [(m, t) for m, t in pairs if m.dataset != system.dataset and m.subset == ALL]
+    return [(m.dataset, m.source, m.fraction - t.fraction) for m, t in kept]
 
 
 def _pairs(system: Setup, baseline: Setup) -> Iterator[tuple[Reported, Reported]]:

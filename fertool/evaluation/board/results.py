@@ -112,7 +112,7 @@ def _system(
         "differs": system.differs,
         "seconds": float(np.mean(cost)),
         "devices": list(dict.fromkeys(e.run.info.get("device", "") or "not recorded" for e in system.runs)),
-        "precision": system.first.run.params["train"]["precision"],
+        "precision": system.first.run.params["train"].get("precision", ""),
         "claims_elsewhere": [{"dataset": d, "source": s, "difference": v} for d, s, v in other],
         "departs": {words: names for words, names in departs.items() if words},
         "subsets": subsets,

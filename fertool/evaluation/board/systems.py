@@ -39,7 +39,7 @@ class Entry:
 
     @property
     def seed(self) -> int:
-        return int(self.run.params["train"]["seed"])
+        return int(self.run.params["train"].get("seed", 0))
 
     @property
     def fold(self) -> int | None:

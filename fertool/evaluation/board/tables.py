@@ -106,6 +106,21 @@ def notes(block: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def rows(block: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return one row per subset and system, with what a page shows of its difference."""
+    made = []
+    for subset in subsets(block):
+        for system in block["systems"]:
+            s = system["subsets"][subset]
+            about = {"subset": heading(subset), "system": system["name"], "seeds": len(system["seeds"])}
+            gap = s["gap"]
+            if gap:
+                about |= {"gap_interval": signed_interval(gap), "claim": claimed(gap)}
+                about["significant"] = is_significant(gap, s["n_total"])
+            made.append({**s, **about, "few": s["n_total"] < FEW})
+    return made
+
+
 def csv_rows(board: Mapping[str, Any]) -> Iterator[dict[str, object]]:
     """Yield a row per table, system and subset."""
     for block in board["blocks"]:

@@ -48,6 +48,7 @@ def run(folders: list[Path], *, settings: Report, out: Path | None = None) -> Pa
             "runs": each,
             "comparison": metrics.comparison(scored) if len(scored) > 1 else None,
             "cross_validations": metrics.cross_validations(scored, settings),
+            "board": metrics.over_seeds(scored, settings),
             "confidence": settings.confidence,
             "commands": [*provenance.commands(nodes), shlex.join(["fertool", "report", *_named_again(folders)])],
             "versions": provenance.versions(nodes),

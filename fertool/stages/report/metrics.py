@@ -6,11 +6,14 @@ from fertool import artefact
 from fertool.artefact import Artefact
 from fertool.errors import ArtefactError, FertoolError
 from fertool.evaluation import metrics, score
+from fertool.evaluation.board import results
+from fertool.evaluation.board.systems import Entry, arrange
 from fertool.models.registry import model_class
 from fertool.settings import Evaluate, Report
 from fertool.stages.evaluate import pairs, predictions_of, scores
 from fertool.stages.report import gallery, provenance
 from fertool.stages.visualize.inputs import Run, named, subsets_of
+from fertool.training import lineage
 from fertool.workspace import Workspace, run_reference
 
 
@@ -185,6 +188,23 @@ def comparison(runs: list[Run]) -> dict:
         return score.compare(files, subsets, names)
     except ArtefactError as e:
         return {"refused": e.message}
+
+
+def over_seeds(runs: list[Run], settings: Report) -> list[dict]:
+    """Return the tables of systems that several of the runs are seeds of, see `evaluation.board.results.of_block`."""
+    entries = []
+    for run in runs:
+        trained, faces = run.run(), run.faces()
+        if not lineage.describe(trained)["finished"]:
+            continue
+        try:
+            subsets = subsets_of(faces)
+        except ArtefactError:
+            subsets = None
+        entries.append(Entry(run.name, trained, run.predictions(faces), faces, subsets))
+    blocks, _ = arrange(entries, (score.ALL,))
+    several = [b for b in blocks if any(len(s.entries) > 1 for s in b.systems)]
+    return [results.of_block(b, confidence=settings.confidence, paper=settings.paper) for b in several]
 
 
 def cross_validations(runs: list[Run], settings: Report) -> list[dict]:
