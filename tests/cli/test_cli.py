@@ -24,7 +24,7 @@ from fertool.stages import doctor
 from fertool.workspace import Workspace
 
 COMMANDS = {
-    "detect-align", "fit-sdm", "make-masks", "crop-regions", "build-subsets", "train", "eval", "sweep", "combine",
+    "detect-align", "fit-sdm", "make-masks", "crop-regions", "board", "build-subsets", "train", "eval", "sweep", "combine",
     "run", "demo", "visualize", "report", "predict", "export", "suggest-occlusion", "render", "inspect", "datasets",
     "models", "papers", "recipes", "doctor",
 }  # fmt: skip
