@@ -24,9 +24,9 @@ from fertool.stages import doctor
 from fertool.workspace import Workspace
 
 COMMANDS = {
-    "detect-align", "fit-sdm", "make-masks", "crop-regions", "board", "build-subsets", "train", "eval", "sweep", "combine",
+    "detect-align", "fit-sdm", "make-masks", "crop-regions", "build-subsets", "train", "eval", "sweep", "combine",
     "run", "demo", "visualize", "report", "predict", "export", "suggest-occlusion", "render", "inspect", "datasets",
-    "models", "papers", "recipes", "doctor",
+    "models", "papers", "recipes", "doctor", "board",
 }  # fmt: skip
 HEAVY = ("torch", "torchvision", "lightning", "cv2", "dlib", "matplotlib", "facenet_pytorch", "pandas", "trimesh")
 
