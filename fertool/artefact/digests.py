@@ -10,7 +10,7 @@ import json
 import os
 from collections import deque
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,8 @@ def of_file(
         whole.update(part.encode() + b"\0")
     with ThreadPoolExecutor(1) as beside:
         for name in sorted(stored.keys() - UNHASHED):
-            s, found, waiting = stored[name], [], deque()
+            s, found = stored[name], []
+            waiting: deque[Future[bytes]] = deque()
             for i, (dtype, piece) in enumerate(_pieces(path, name, s)):
                 if not i:
                     whole.update(f"{name}|{dtype.str}|{s.shape}\0".encode())
@@ -48,12 +49,12 @@ def of_array(path: Path, name: str, stored: Stored) -> str:
     """Return the digest of one array: that of the digests of its pieces of 4 MiB, so that all cores can work on it."""
     if stored.offset is None or stored.nbytes <= _PIECE:
         return _digest(b"".join(_digest(piece) for _, piece in _pieces(path, name, stored))).hex()
-    starts = range(0, stored.nbytes, _PIECE)
+    offset, starts = stored.offset, range(0, stored.nbytes, _PIECE)
     with open(path, "rb", buffering=0) as f, ThreadPoolExecutor(cores()) as team:
 
         def one(start: int) -> bytes:
             count = min(_PIECE, stored.nbytes - start)
-            piece = os.pread(f.fileno(), count, stored.offset + start)
+            piece = os.pread(f.fileno(), count, offset + start)
             if len(piece) < count:
                 raise OSError(f"{path} ends too early")
             return _digest(piece)
@@ -96,5 +97,5 @@ def _digest(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=16).digest()
 
 
-def _hash():
+def _hash() -> hashlib.blake2b:
     return hashlib.blake2b(digest_size=16)

@@ -35,7 +35,7 @@ class Column:
     shape: tuple[int, ...] = ()
 
     @property
-    def h5_dtype(self):
+    def h5_dtype(self) -> np.dtype:
         if self.dtype.startswith("U"):
             return h5py.string_dtype("utf-8", max(1, int(self.dtype[1:])))
         return np.dtype(self.dtype)

@@ -1,10 +1,10 @@
 """Opening artefacts: everything is checked, nothing is followed out of the file."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from fertool.errors import ArtefactError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+T = TypeVar("T")
 
 _CHEAP = 1 << 26  # bytes: an array up to this size is checked whenever it is read; a larger one when all of it is used
 
@@ -144,7 +146,7 @@ class Artefact:
             f"{self.path}: changed or damaged after it was written, by the digest of: {names}", _damage_hint(self.path)
         )
 
-    def _reading(self, work, *args):
+    def _reading(self, work: Callable[..., T], *args: Any) -> T:
         try:
             return work(self.path, *args)
         except (OSError, ValueError, RuntimeError) as e:
@@ -173,6 +175,22 @@ class Artefact:
     def as_parent(self, role: str | None = None) -> Parent:
         name = f"{self.path.parent.name}/{self.path.name}"
         return Parent(role or self.kind, self.kind, name, self.uid, self.digest)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Return the classes.
+
+        Raises:
+            ArtefactError: the file has none.
+        """
+        if self.classes is None:
+            raise ArtefactError(f"{self.path} has no classes", "use faces that are labelled with expressions")
+        return self.classes
+
+    def parent_digest(self, role: str) -> str:
+        """Return the digest of the file it was made from in a role; "" if there was none."""
+        found = self.parent(role)
+        return found.digest if found else ""
 
     def parent(self, role: str) -> Parent | None:
         return next((p for p in self.inputs if p.role == role), None)
@@ -228,7 +246,7 @@ def read(path: str | Path, kind: str | tuple[str, ...] | None = None, *, partial
     except (TypeError, ValueError) as e:
         raise ArtefactError(f"{path} cannot be read as a fertool artefact: {one_line(e)}", _damage_hint(path)) from e
     except (OSError, KeyError, RuntimeError) as e:
-        if getattr(e, "errno", None):
+        if isinstance(e, OSError) and e.errno:
             raise ArtefactError(
                 f"cannot read {path}: {e.strerror}", "make it readable, and run the command again"
             ) from e

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import h5py
 import numpy as np
@@ -18,6 +18,9 @@ from typing_extensions import TypedDict
 from fertool.artefact.layout import KINDS, SCHEMA, Parent
 from fertool.artefact.storage import Stored
 from fertool.errors import ArtefactError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 #: attributes that every file has; `digests` and `seal` came later and may be missing
 ATTRIBUTES = (
@@ -38,10 +41,10 @@ class Facts(dict):
         super().__init__(values)
         self.where = where
 
-    def __missing__(self, key: str):
+    def __missing__(self, key: str) -> NoReturn:
         raise ArtefactError(f"{self.where} does not say {key!r}", "make the file again with this fertool")
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type["Facts"], tuple[dict, str]]:
         return Facts, (dict(self), self.where)
 
 
@@ -189,7 +192,7 @@ class _ParentFacts(TypedDict):
 
 
 @cache
-def _checker(kind: Any):
+def _checker(kind: Any) -> "TypeAdapter[Any]":
     from pydantic import TypeAdapter  # slow to import, and `fertool --help` imports this module
 
     return TypeAdapter(kind)
@@ -315,7 +318,7 @@ def _text(h5: h5py.File, name: str) -> str:
 
 
 def _json(texts: Mapping[str, str], name: str, where: str) -> Any:
-    def constant(said: str):
+    def constant(said: str) -> float:
         if name == "info":
             return float(said)
         raise ValueError(f"its attribute {name} holds {said}")

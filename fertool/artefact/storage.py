@@ -3,12 +3,16 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
 
 from fertool.artefact.heaps import check_heaps
 from fertool.errors import ArtefactError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 _MOST_ARRAYS = 50_000
 _DEEPEST = 16  # groups within groups
@@ -45,14 +49,14 @@ class _Driver:
     def read(self, count: int) -> bytes:
         return os.pread(self.fd, count, self.at)
 
-    def readinto(self, buffer) -> int:
+    def readinto(self, buffer: "Buffer") -> int:
         view, count = memoryview(buffer).cast("B"), 0
         while count < len(view) and (n := os.preadv(self.fd, [view[count:]], self.at + count)):
             count += n
         check_heaps(self.fd, self.at, view[:count])
         return count
 
-    def write(self, data) -> int:
+    def write(self, data: "Buffer") -> int:
         view, done = memoryview(data).cast("B"), 0
         while done < len(view) and not self.error:
             try:

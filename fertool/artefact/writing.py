@@ -27,7 +27,13 @@ _PATIENCE = 60.0  # seconds to wait for another process that saves the same file
 
 
 def _set_attrs(
-    h5: h5py.File, kind: str, params: Mapping, inputs: Iterable[Parent], classes, info: Mapping, arrays: Iterable[str]
+    h5: h5py.File,
+    kind: str,
+    params: Mapping,
+    inputs: Iterable[Parent],
+    classes: Iterable[str] | None,
+    info: Mapping,
+    arrays: Iterable[str],
 ) -> None:
     _set(h5, "fertool_kind", kind)
     h5.attrs["fertool_schema"] = SCHEMA
@@ -124,7 +130,7 @@ class Writer:
     def __enter__(self) -> "Writer":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
@@ -147,16 +153,17 @@ class Writer:
                 self._put("status", row, PENDING)
         self.status[rows] = PENDING
 
-    def _put(self, name: str, row: int, value) -> None:
+    def _put(self, name: str, row: int, value: object) -> None:
         s = self.stored[name]
         if s.is_text:
             whole = str(value).encode()[: s.dtype.itemsize].decode(errors="ignore")  # never half a character
             data = whole.encode().ljust(s.dtype.itemsize, b"\0")
         else:
-            data = np.asarray(value, dtype=s.dtype)
-            if data.shape != s.shape[1:]:
-                raise ValueError(f"{name}: a row has shape {s.shape[1:]}, not {data.shape}")
-            data = data.tobytes()
+            array = np.asarray(value, dtype=s.dtype)
+            if array.shape != s.shape[1:]:
+                raise ValueError(f"{name}: a row has shape {s.shape[1:]}, not {array.shape}")
+            data = array.tobytes()
+        assert s.offset is not None  # columns of a file that is being written lie in one piece
         if os.pwrite(self._fd, data, s.offset + row * len(data)) < len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -273,7 +280,16 @@ def _check_layout(old: Artefact, columns: Mapping[str, Column], known: Mapping) 
         )
 
 
-def _lay_out(partial: Path, kind, columns, known, params, inputs, classes, info) -> None:
+def _lay_out(
+    partial: Path,
+    kind: str,
+    columns: Mapping[str, Column],
+    known: Mapping[str, np.ndarray],
+    params: Mapping,
+    inputs: Iterable[Parent],
+    classes: Iterable[str] | None,
+    info: Mapping | None,
+) -> None:
     rows, columns = len(known["id"]), {**columns, "status": Column("u1")}
     with files.replacing(partial, artefact=True, durable=True) as part:
         with open_h5(part, "w") as h5:

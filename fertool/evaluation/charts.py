@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+Values = Sequence[float] | np.ndarray
+
 WIDTH, HEIGHT = 420, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 10, 40
 
@@ -23,8 +25,8 @@ class Line:
     """
 
     name: str
-    x: Sequence[float]
-    y: Sequence[float]
+    x: Values
+    y: Values
     colour: int = 0
     dashed: bool = False
     dots: bool = False

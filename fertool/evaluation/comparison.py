@@ -121,7 +121,7 @@ def _distance(found: tuple[Difference, ...]) -> tuple[int, int, int]:
 
 
 def _assumed(setup: Setup, row: Reported) -> str:
-    names = {differences.wanted_weights(m) for m in row.members} - {None}
+    names = {name for m in row.members if (name := differences.wanted_weights(m))}
     files = dict.fromkeys(n["lineage"]["init"]["name"] for n in setup.networks if names)
     return f"provided that {', '.join(files)} holds weights of {' and '.join(sorted(names))}" if names else ""
 
@@ -152,8 +152,8 @@ def beside(result: dict, setup: Setup | None) -> dict:
     subsets = {name: {**s, "paper": _entry(found[name], s["accuracy"])} for name, s in result["subsets"].items()}
     says = [*_lines(found), *_recalls(setup, result)]
     about = {"name": paper.name, "title": paper.title, "venue": paper.venue, "says": says}
-    about["confusions"] = confusions([setup], result["classes"], result["subsets"][_WHOLE]["n_total"])
-    return {**result, "paper": about, "subsets": subsets}
+    matrices = confusions([setup], result["classes"], result["subsets"][_WHOLE]["n_total"])
+    return {**result, "paper": {**about, "confusions": matrices}, "subsets": subsets}
 
 
 def beside_folds(result: dict, folds: list[Setup | None]) -> dict:
@@ -162,21 +162,22 @@ def beside_folds(result: dict, folds: list[Setup | None]) -> dict:
     Adds `paper`: {name, title, venue, says, confusions, value, sd, aggregation (which of ours it is compared with), and
     what `beside` gives a subset}, or None.
     """
-    if None in folds:
+    known = [s for s in folds if s is not None]
+    if len(known) < len(folds):
         return {**result, "paper": None}
-    each = [compare(s, n_total=result["pooled"]["n_total"]) for s in folds]
+    each = [compare(s, n_total=result["pooled"]["n_total"]) for s in known]
     found = max(each, key=lambda c: len(c.found))
     row = found.reported or next(iter(found.others), None)
     if row is None:
         return {**result, "paper": None}
     pooled = row.aggregation == "pooled"
-    entry = _entry(found, result["pooled" if pooled else "fold_mean"]["accuracy"])
-    paper = paper_results.load(folds[0].paper)
+    entry = _entry(found, result["pooled" if pooled else "fold_mean"]["accuracy"]) or {}
+    paper = paper_results.load(known[0].paper)
     says = _lines({_WHOLE: found})
     if row.why:
         says.append(f"compared with the {'pooled' if pooled else 'mean'} accuracy: {row.why}")
     entry |= {"name": paper.name, "title": paper.title, "venue": paper.venue, "says": says}
-    entry["confusions"] = confusions(folds, result["classes"], result["pooled"]["n_total"])
+    entry["confusions"] = confusions(known, result["classes"], result["pooled"]["n_total"])
     return {
         **result,
         "paper": entry | {"sd": row.sd and row.sd / 100, "aggregation": "pooled" if pooled else "fold mean"},

@@ -151,7 +151,7 @@ def _of_run(
     mine = _train(here["train"])
     if not here["finished"]:
         yield Difference("training", _length(train), f"stopped after epoch {here['epochs']} of {_length(mine)}")
-    elif not _as_long(train, mine, data and data.train, lineage.get("faces")):
+    elif not _as_long(train, mine, data.train if data else None, lineage.get("faces")):
         yield Difference("training", _length(train), _length(mine))
     init = _wanted_init(recipe, given)
     yield from _weights(init, variant, lineage.get("init") or {"name": "not recorded", "run": None})
@@ -202,7 +202,7 @@ def _section(section: str, asked: Mapping, given: Mapping, mine: Mapping) -> Ite
     theirs = asked[section].as_dict()
     if section == "detect-align":
         theirs["limit"] = None
-        mine = DetectAlign().as_dict() | {"limit": None} | mine
+        mine = {**DetectAlign().as_dict(), "limit": None, **mine}
         theirs = _with_options(theirs, theirs["data"], mine)
         mine = _with_options(mine, mine["data"], mine)
         for one in (theirs, mine):
@@ -294,7 +294,7 @@ def _asked_once(recipe: str, _version: tuple[str, int], given: tuple[tuple[str, 
 def _train(stored: Mapping) -> Train:
     """Return the settings of a training from those that a run holds; what it lacks has its default."""
     known = {f.name for f in fields(Train)}
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items() if k in known}
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items() if k in known}
     return Train(**values)
 
 
@@ -311,8 +311,11 @@ def _length(s: Train) -> str:
 
 
 def _as_long(theirs: Train, mine: Train, their_faces: int | None, my_faces: int | None) -> bool:
-    if bool(theirs.iterations) == bool(mine.iterations):
-        pair = (theirs.iterations, mine.iterations) if mine.iterations else (theirs.epochs, mine.epochs)
+    pair: tuple[float, float]
+    if theirs.iterations and mine.iterations:
+        pair = theirs.iterations, mine.iterations
+    elif not theirs.iterations and not mine.iterations:
+        pair = theirs.epochs, mine.epochs
     else:
         pair = _epochs(theirs, their_faces or my_faces), _epochs(mine, my_faces)
     return math.isfinite(pair[0]) and abs(pair[1] - pair[0]) <= _LENGTH * pair[0]

@@ -29,7 +29,7 @@ def score(predictions: Sequence[Artefact], confidence: float = 0.95) -> dict:
     keys = ("n_total", "n_correct", "accuracy", "macro_accuracy")
     pooled = together.pooled
     return {
-        "classes": list(predictions[0].classes),
+        "classes": list(predictions[0].class_names),
         "confidence": confidence,
         "folds": [{"fold": i, **{k: s[k] for k in keys}} for i, s in enumerate(each)],
         "pooled": {

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -90,7 +91,7 @@ def _values(faces: Artefact, name: str) -> np.ndarray:
     if name == "status":
         return np.array([status.NAMES[code] for code in values.tolist()])
     if name == "label":
-        return np.array([*faces.classes, ""])[values]
+        return np.array([*faces.class_names, ""])[values]
     return values if values.dtype.kind in "iufb" else values.astype(str)
 
 
@@ -158,7 +159,7 @@ def score_groups(
         "gap": {highest, lowest (names), difference, p, significant} between the groups that are known and have enough
         faces, None for fewer than two of these; see `largest_gap`}. Rates are fractions; None without a labelled face.
     """
-    scored = {}
+    scored: dict[str, dict[str, Any]] = {}
     for name, rows in groups.items():
         keep = rows & (labels >= 0)
         one = metrics.accuracy(labels[keep], predicted[keep], confidence)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -90,7 +91,7 @@ def _environment() -> Environment:
     )
     made.filters |= {
         "rate": percent,
-        "decimal": lambda v, digits=2: "–" if is_missing(v) else f"{v:.{digits}f}",
+        "decimal": _decimal,
         "count": lambda n: "–" if n is None else f"{n:,}",
         "signed": lambda v: points(v).replace("-", "−"),
         "p": lambda v: f"{v:.3f}" if v >= 0.001 else "< 0.001",
@@ -100,6 +101,10 @@ def _environment() -> Environment:
     }
     made.globals |= {"ALL": ALL, "FEW": FEW}
     return made
+
+
+def _decimal(value: float | None, digits: int = 2) -> str:
+    return "–" if is_missing(value) else f"{value:.{digits}f}"
 
 
 def _duration(seconds: float) -> str:
@@ -221,7 +226,7 @@ def _curve(metric: str, runs: Sequence[Mapping]) -> dict:
         if only:
             marks = (np.flatnonzero(np.diff(h["lr"]) < 0) + 1.5).tolist()
             columns.append(("learning rate", h["lr"]))
-    ranges = {"x_range": (0, max(epochs, 1)), "x_step": 1, "marks": marks}
+    ranges: dict[str, Any] = {"x_range": (0, max(epochs, 1)), "x_step": 1, "marks": marks}
     every = -(-epochs // _EPOCHS)
     shown = [e for e in range(epochs) if (e + 1) % every == 0 or e == epochs - 1]
     top = max((float(np.nanmax(line.y)) for line in loss if not np.isnan(line.y).all()), default=1.0)
@@ -239,7 +244,7 @@ def _curve(metric: str, runs: Sequence[Mapping]) -> dict:
 
 
 def _score_range(lines: Iterable[charts.Line]) -> tuple[float, float]:
-    values = np.concatenate([line.y for line in lines] or [np.array([0.0, 100.0])])
+    values = np.concatenate([np.asarray(line.y) for line in lines] or [np.array([0.0, 100.0])])
     return charts.rounded(float(np.nanmin(values)), float(np.nanmax(values)), 10)
 
 
@@ -294,7 +299,7 @@ def _numbers(runs: Sequence[Mapping], facts: Mapping) -> dict:
     return _plain({"runs": each, **{k: facts[k] for k in ("comparison", "cross_validations", "board")}})
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     """Without what JSON has no word for."""
     if isinstance(value, Mapping):
         return {k: _plain(v) for k, v in value.items()}

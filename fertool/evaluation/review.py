@@ -22,7 +22,7 @@ def render(title: str, table: str, entries: Sequence[dict], looked_at: int) -> s
     """
     script = (resources.files("fertool") / "evaluation" / "templates" / "review.js").read_text(encoding="utf-8")
     environment = Environment(loader=PackageLoader("fertool.evaluation"), autoescape=True, undefined=StrictUndefined)
-    groups = {kind: [] for kind in OCCLUSIONS}
+    groups: dict[str, list[dict]] = {kind: [] for kind in OCCLUSIONS}
     for entry in entries:
         picture = thumbnails.data_uri(thumbnails.face(entry["image"]))
         groups[entry["type"]].append({**entry, "picture": picture})

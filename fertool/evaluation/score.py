@@ -73,12 +73,12 @@ def score(
     source, predicted = together.source, together.predicted
     missed = np.asarray(source["status"]) == KEPT if "status" in source else None
     return {
-        "classes": list(source.classes),
+        "classes": list(source.class_names),
         "confidence": confidence,
-        "chance": 1 / len(source.classes),
+        "chance": 1 / len(source.class_names),
         "fused": len(files),
         "subsets": {
-            name: _score_rows(rows, together.labels, predicted, missed, source.classes, confidence)
+            name: _score_rows(rows, together.labels, predicted, missed, source.class_names, confidence)
             for name, rows in members(source, subsets, names).items()
         },
     }
@@ -214,7 +214,14 @@ def _same_faces(files: list[Artefact]) -> Scored:
     return Scored(first, labels, tuple(scores))
 
 
-def _score_rows(rows, labels, predicted, missed, classes, confidence) -> dict:
+def _score_rows(
+    rows: np.ndarray,
+    labels: np.ndarray,
+    predicted: np.ndarray,
+    missed: np.ndarray | None,
+    classes: Sequence[str],
+    confidence: float,
+) -> dict:
     keep = rows & (labels >= 0)
     confusion = metrics.confusion_matrix(labels[keep], predicted[keep], len(classes))
     each = metrics.class_scores(confusion)

@@ -66,7 +66,7 @@ def setup_of(
     if split in train["train_splits"] or not paper:
         return None
     network = lineage.describe(run)
-    same = run.parent("faces").digest == predictions.parent("faces").digest
+    same = run.parent_digest("faces") == predictions.parent_digest("faces")
     prepared = network["prepared"]
     if not prepared and same and faces is not None:
         network["prepared"] = prepared = {"faces": faces.params, "regions": None}
@@ -126,11 +126,12 @@ def _sources(subsets: Artefact | None) -> dict[str, str]:
 
 def fused(setups: list[Setup | None]) -> Setup | None:
     """Return what the mean of the scores of several runs is; None where their paper or dataset is not the same."""
-    if not setups or None in setups or len({(s.paper, s.dataset) for s in setups}) > 1:
+    known = [s for s in setups if s is not None]
+    if not known or len(known) < len(setups) or len({(s.paper, s.dataset) for s in known}) > 1:
         return None
     return replace(
-        setups[0],
-        variant="+".join(s.variant for s in setups),
-        networks=tuple(n for s in setups for n in s.networks),
-        checkpoint=" and ".join(dict.fromkeys(s.checkpoint for s in setups)),
+        known[0],
+        variant="+".join(s.variant for s in known),
+        networks=tuple(n for s in known for n in s.networks),
+        checkpoint=" and ".join(dict.fromkeys(s.checkpoint for s in known)),
     )

@@ -5,12 +5,12 @@ import math
 
 def percent(fraction: float | None, digits: int = 2) -> str:
     """Return a fraction as a number in percent, "–" for None or nan."""
-    return "–" if is_missing(fraction) else f"{100 * fraction:.{digits}f}"
+    return "–" if fraction is None or math.isnan(fraction) else f"{100 * fraction:.{digits}f}"
 
 
 def points(difference: float | None) -> str:
     """Return a difference of fractions in percentage points, with its sign; "–" for None or nan."""
-    return "–" if is_missing(difference) else f"{100 * difference:+.2f}"
+    return "–" if difference is None or math.isnan(difference) else f"{100 * difference:+.2f}"
 
 
 def interval(low: float | None, high: float | None, digits: int = 2) -> str:
