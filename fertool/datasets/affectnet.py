@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from fertool.datasets.base import Dataset, Problem, Sample, Samples, some
+from fertool.datasets.base import Dataset, Problem, Sample, Samples, Scan, some
 from fertool.datasets.disk import find, pictures, printable, resolve
 from fertool.errors import DataError
 from fertool.labels import PROTOCOLS
@@ -87,7 +87,7 @@ train_set/annotations/0_exp.npy ...                  expression; 0_lnd.npy, 0_va
         found = find(root, *IMAGES, "Manually_Annotated_file_lists", *(f"{f}/annotations" for f in FOLDERS.values()))
         return f"it holds {found.relative_to(root)}" if found else ""
 
-    def scan(self):
+    def scan(self) -> Scan:
         problems: list[Problem] = []
         wanted = bytes(code for code, name in enumerate(CODES) if name in self.classes)
         small = [find(self.root, f"{folder}/annotations") for folder in FOLDERS.values()]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -46,7 +46,18 @@ class Sample:
     distribution: tuple[float, ...] | None = None
     landmarks: np.ndarray | None = None
     box: tuple[float, float, float, float] | None = None
-    extra: dict[str, float | int | str] = field(default_factory=dict)
+    extra: Mapping[str, float | int | str] = field(default_factory=dict)
+
+    @property
+    def file(self) -> Path:
+        """Return the file that holds its pixels.
+
+        Raises:
+            DataError: there is none; only its dataset can read it.
+        """
+        if self.path is None:
+            raise DataError(f"the sample {self.id!r} has no path", "give it one, or override the dataset's read")
+        return self.path
 
 
 @dataclass(frozen=True)
@@ -61,7 +72,7 @@ class Problem:
         return f"{self.message} ({self.path})" if self.path else self.message
 
 
-class Samples(Sequence):
+class Samples(Sequence[Sample]):
     """Samples made when they are asked for, so that a list of 300,000 images stays small.
 
     Args:
@@ -75,10 +86,20 @@ class Samples(Sequence):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, index):
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "Samples": ...
+
+    def __getitem__(self, index: int | slice) -> "Sample | Samples":
         if isinstance(index, slice):
             return Samples(self._rows[index], self._make)
         return self._make(self._rows[index])
+
+
+#: what a dataset lists: its samples, and everything missing or wrong
+Scan = tuple[Sequence[Sample], list[Problem]]
 
 
 class Dataset(ABC):
@@ -132,14 +153,14 @@ class Dataset(ABC):
         """Return what in the tree at `root` shows that it is this dataset, or ""; a few look-ups suffice."""
 
     @abstractmethod
-    def scan(self) -> tuple[Sequence[Sample], list[Problem]]:
+    def scan(self) -> Scan:
         """Read the lists and folders once: all samples in a fixed order, and everything missing or wrong.
 
         Every problem names the path looked for. A fatal one means that the samples are not to be used.
         """
 
     @cached_property
-    def _scanned(self) -> tuple[Sequence[Sample], list[Problem]]:
+    def _scanned(self) -> Scan:
         return self.scan()
 
     def problems(self) -> list[Problem]:
@@ -170,7 +191,7 @@ class Dataset(ABC):
         """
         from fertool.faces.images import read_image
 
-        return read_image(sample.path)
+        return read_image(sample.file)
 
     def __getstate__(self) -> dict:
         # workers only read images: the list of samples stays at home

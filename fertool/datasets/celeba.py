@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fertool.datasets.base import Dataset, Problem, Sample, Samples, some
+from fertool.datasets.base import Dataset, Problem, Sample, Samples, Scan, some
 from fertool.datasets.disk import find, is_picture, pictures, resolve, tops
 from fertool.datasets.tabular import text
 from fertool.errors import DataError
@@ -55,7 +55,7 @@ All may lie at the top instead, or as .csv with img_align_celeba/img_align_celeb
         found = find(root, *LISTS, *FOLDERS)
         return f"it holds {found.relative_to(root)}" if found else ""
 
-    def scan(self):
+    def scan(self) -> Scan:
         problems: list[Problem] = []
         top = next((t for t in tops(self.root) if any(resolve(t, name) for name in (*LISTS, *FOLDERS))), self.root)
         lists = {}
@@ -65,13 +65,12 @@ All may lie at the top instead, or as .csv with img_align_celeba/img_align_celeb
                 wanted = f"{top / places[0]}, or {', '.join(places[1:3])}"
                 problems.append(Problem(f"the list of {what} is missing", wanted, fatal=what != "landmarks"))
         folder, names = _image_files(top, problems)
-        if any(p.fatal for p in problems):
+        listed, partition = lists["attributes"], lists["splits"]
+        if listed is None or partition is None or any(p.fatal for p in problems):
             return [], problems
         try:
-            stems, attributes = _read(
-                lists["attributes"], [name.removeprefix("attr_") for name in COLUMNS], frozenset((-1, 1))
-            )
-            codes = _joined(stems, *_read(lists["splits"], ["partition"], frozenset(range(3))))[:, 0]
+            stems, attributes = _read(listed, [name.removeprefix("attr_") for name in COLUMNS], frozenset((-1, 1)))
+            codes = _joined(stems, *_read(partition, ["partition"], frozenset(range(3))))[:, 0]
             points = None
             if lists["landmarks"]:
                 points = _joined(stems, *_read(lists["landmarks"], POINTS, frozenset(range(-9999, 10_000))))
@@ -94,12 +93,12 @@ All may lie at the top instead, or as .csv with img_align_celeba/img_align_celeb
         problems += self._uncounted(splits)
 
         def make(i: int) -> Sample:
-            known = points is not None and points[i, 0] != _ABSENT
+            place = None if points is None or points[i, 0] == _ABSENT else points[i]
             return Sample(
                 id=str(stems[i]),
                 path=folder / f"{stems[i]}.{ending}",
                 split=splits[i],
-                landmarks=points[i].reshape(5, 2).astype(float) if known else None,
+                landmarks=None if place is None else place.reshape(5, 2).astype(float),
                 extra=dict(zip(COLUMNS, attributes[i].tolist(), strict=True)),
             )
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 
-from fertool.datasets.base import Dataset, Problem, Sample, Samples, some
+from fertool.datasets.base import Dataset, Problem, Sample, Samples, Scan, some
 from fertool.datasets.disk import few, find, frames, resolve, taken
 from fertool.datasets.tabular import text
 from fertool.errors import DataError
@@ -22,7 +22,15 @@ from fertool.settings import Settings
 IMAGES = ("cohn-kanade-images", "extended-cohn-kanade-images/cohn-kanade-images")
 EMOTIONS = ("Emotion", "Emotion_labels/Emotion", "Emotion_labels")
 LANDMARKS = ("Landmarks/Landmarks", "Landmarks")
-CODES = {1: "anger", 2: "contempt", 3: "disgust", 4: "fear", 5: "happiness", 6: "sadness", 7: "surprise"}
+CODES: dict[float, str] = {
+    1: "anger",
+    2: "contempt",
+    3: "disgust",
+    4: "fear",
+    5: "happiness",
+    6: "sadness",
+    7: "surprise",
+}
 
 
 class Frame(NamedTuple):
@@ -68,13 +76,13 @@ folders named by emotion (CK+48) is read as the dataset `folder`."""
         found = find(root, *IMAGES)
         return f"it holds {found.relative_to(root)}" if found else ""
 
-    def scan(self):
+    def scan(self) -> Scan:
         problems: list[Problem] = []
         images, emotions, landmarks = (find(self.root, *names) for names in (IMAGES, EMOTIONS, LANDMARKS))
         for found, what, names in ((images, "pictures", IMAGES), (emotions, "emotions", EMOTIONS)):
             if found is None:
                 problems.append(Problem(f"the folder of {what} is missing", str(self.root / names[0])))
-        if problems:
+        if images is None or emotions is None:
             return [], problems
         try:
             rows = self._taken(images, _emotions(emotions, problems), problems)
@@ -104,7 +112,9 @@ folders named by emotion (CK+48) is read as the dataset `folder`."""
 
     def _taken(self, images: Path, emotions: dict[str, str], problems: list[Problem]) -> list[Frame]:
         """Return the pictures that are taken of every recording with one of the emotions."""
-        rows, absent, short = [], [], []
+        rows: list[Frame] = []
+        absent: list[str] = []
+        short: list[str] = []
         for sequence, emotion in emotions.items():
             if emotion not in self.classes:
                 continue
@@ -141,9 +151,11 @@ def _emotions(folder: Path, problems: list[Problem]) -> dict[str, str]:
 
 def _landmarks(folder: Path | None, rows: list[Frame], problems: list[Problem]) -> list[np.ndarray | None]:
     """(68, 2) pixels for every picture, None where they are missing."""
+    if folder is None:
+        return [None] * len(rows)
     found: list[np.ndarray | None] = []
     bad = []
-    for frame in rows if folder else ():
+    for frame in rows:
         path = resolve(folder, f"{frame.sequence.replace('_', '/')}/{frame.path.stem}_landmarks.txt")
         try:
             found.append(np.array(text(path).split(), dtype=float).reshape(68, 2) if path else None)
@@ -154,4 +166,4 @@ def _landmarks(folder: Path | None, rows: list[Frame], problems: list[Problem]) 
     if bad:
         note = f"landmarks of {len(bad):,} of {len(rows):,} pictures are missing or incomplete: {some(bad)}"
         problems.append(Problem(note, str(folder), fatal=False))
-    return found or [None] * len(rows)
+    return found

@@ -68,7 +68,7 @@ def roles(cells: Mapping[str, Sequence[str]], meanings: Mapping[str, Callable[[s
     Returns:
         what it holds -> column name.
     """
-    by_slug = {slug(name): name for name in reversed(cells)}
+    by_slug = {slug(name): name for name in reversed(list(cells))}
     chosen: dict[str, str] = {}
     for role, names in NAMES.items():
         plain = [by_slug[name] for name in names if name in by_slug]

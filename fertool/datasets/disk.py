@@ -95,7 +95,7 @@ def class_names(folder: Path) -> dict[int, str]:
     for number, line in enumerate(line for line in text(path).split("\n") if line.strip()):
         found = re.fullmatch(r"(?:(\d{1,4})[\s:,;=.-]+)?(.+)", line.strip())
         label = emotion(found[2]) if found else None
-        if label is None:
+        if not found or label is None:
             raise DataError(f"{path}: {line.strip()[:40]!r} names no emotion", "one a line: happy, or 3 happy")
         named[int(found[1] or number)] = label
     return named
@@ -243,7 +243,7 @@ def resolve(root: Path, name: str) -> Path | None:
     """`root/name` in whatever letter case it is written on disk; None if it is not there."""
     path = root
     for part in name.split("/"):
-        exact = path / part
+        exact: Path | None = path / part
         if not os.path.exists(exact):
             if not os.path.isdir(path):
                 return None

@@ -7,7 +7,7 @@ Transactions on Image Processing 2019. Networks learn from RAF-DB and AffectNet 
 from dataclasses import replace
 from pathlib import Path
 
-from fertool.datasets.base import Dataset, Problem, Samples, some
+from fertool.datasets.base import Dataset, Problem, Samples, Scan, some
 from fertool.datasets.disk import called
 from fertool.datasets.folder import Folder
 from fertool.datasets.table import Table
@@ -30,7 +30,7 @@ FED-RO/labels.csv           path,label; all are in split test"""
         found = called(root, "fedro")
         return f"{found} holds labelled pictures" if found and (Table.matches(found) or Folder.matches(found)) else ""
 
-    def scan(self):
+    def scan(self) -> Scan:
         top = called(self.root, "fedro") or self.root
         inner = Table(top) if Table.matches(top) else Folder(top)
         problems = inner.problems()

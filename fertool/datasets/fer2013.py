@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fertool.datasets.base import Dataset, Problem, Sample, Samples, some
+from fertool.datasets.base import Dataset, Problem, Sample, Samples, Scan, some
 from fertool.datasets.disk import find
 from fertool.datasets.tabular import header
 from fertool.errors import DataError
@@ -42,12 +42,13 @@ def index_table(path: Path) -> list[Row]:
             columns = [c.strip(b' "\r\n\xef\xbb\xbf').decode("latin-1").lower() for c in first.split(b",")]
             if "pixels" not in columns:
                 raise DataError(f"{path} has no column 'pixels'", "expected header: emotion,pixels,Usage")
-            places = {name: columns.index(name) if name in columns else None for name in ("emotion", "pixels", "usage")}
+            pixels = columns.index("pixels")
+            places = {name: columns.index(name) if name in columns else None for name in ("emotion", "usage")}
             start = len(first)
             for line in f:
                 fields = line.split(b",")
-                if line.strip() and len(fields) > places["pixels"]:
-                    before = fields[: places["pixels"]]
+                if line.strip() and len(fields) > pixels:
+                    before = fields[:pixels]
                     offset = start + sum(map(len, before)) + len(before)
                     rows.append(Row(offset, _field(fields, places["emotion"]), _field(fields, places["usage"])))
                 start += len(line)
@@ -106,7 +107,7 @@ The release in folders (train/angry/..., test/...) is read as the dataset `folde
         table = find(root, *TABLES)
         return f"it holds {table.relative_to(root)}" if table else ""
 
-    def scan(self):
+    def scan(self) -> Scan:
         table = self.root if self.root.is_file() else find(self.root, *TABLES)
         if table is None:
             return [], [Problem("the table of faces is missing", str(self.root / TABLES[0]))]
@@ -133,4 +134,4 @@ The release in folders (train/angry/..., test/...) is read as the dataset `folde
         return Samples(range(len(rows)), make), problems
 
     def read(self, sample: Sample) -> np.ndarray:
-        return read_pixels(sample.path, sample.offset)
+        return read_pixels(sample.file, sample.offset)

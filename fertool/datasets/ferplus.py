@@ -15,7 +15,7 @@ from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 
-from fertool.datasets.base import Dataset, Problem, Sample, Samples, some
+from fertool.datasets.base import Dataset, Problem, Sample, Samples, Scan, some
 from fertool.datasets.disk import find, pictures, resolve
 from fertool.datasets.fer2013 import TABLES, USAGE, index_table, read_pixels
 from fertool.datasets.tabular import table
@@ -166,7 +166,7 @@ label.csv                          Image name, box and ten votes: another count,
         faces = find(root, *FOLDERS.values(), *TABLES)
         return f"it holds {faces.relative_to(root)} and {votes.relative_to(root)}" if votes and faces else ""
 
-    def scan(self):
+    def scan(self) -> Scan:
         root = self.root.parent if self.root.is_file() else self.root
         problems: list[Problem] = []
         folders = {split: found for split, name in FOLDERS.items() if (found := find(root, name))}
@@ -209,7 +209,7 @@ label.csv                          Image name, box and ten votes: another count,
         return Samples(range(len(faces)), make), problems
 
     def read(self, sample: Sample) -> np.ndarray:
-        return super().read(sample) if sample.offset < 0 else read_pixels(sample.path, sample.offset)
+        return super().read(sample) if sample.offset < 0 else read_pixels(sample.file, sample.offset)
 
 
 def _listed(root: Path, folders: dict[str, Path], problems: list[Problem]) -> list[Face]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fertool.datasets.base import Dataset, Problem, Sample, Samples, some
+from fertool.datasets.base import Dataset, Problem, Sample, Samples, Scan, some
 from fertool.datasets.disk import (
     ARCHIVES,
     CLASSES,
@@ -74,7 +74,7 @@ n000001/1.jpg ...                person/image, without expressions, with --set d
         unlabelled = any(is_picture(child.name) for child in inside) and not find_tables(root)
         return "it holds images without labels" if unlabelled else ""
 
-    def scan(self):
+    def scan(self) -> Scan:
         if self.root.is_file():
             return Samples([self.root.name], self._sample), []
         problems: list[Problem] = []
@@ -120,8 +120,8 @@ n000001/1.jpg ...                person/image, without expressions, with --set d
         if drawn:
             note(f"{drawn:,} images that fertool drew are left out")
         self.classes = ordered({label for _, label, _ in self._places.values() if label})
-        split = any(split for split, _, _ in self._places.values())
-        if strangers and (self.classes or split or any(name.isdecimal() for name in strangers)):
+        has_splits = any(split for split, _, _ in self._places.values())
+        if strangers and (self.classes or has_splits or any(name.isdecimal() for name in strangers)):
             folders = some((f"{printable(name)} ({n:,} images)" for name, n in sorted(strangers.items())), 20)
             say = f"name them in {CLASSES} (lines such as: 3 happy)" if _numbers(strangers) else "rename them"
             note(f"folders that are named by no emotion: {folders}; {say}, or list the images in a CSV", fatal=True)

@@ -6,7 +6,7 @@ Its happiness intensities are not read: they are none of the emotions.
 
 from pathlib import Path
 
-from fertool.datasets.base import Dataset, Problem, Sample, Samples
+from fertool.datasets.base import Dataset, Problem, Sample, Samples, Scan
 from fertool.datasets.disk import called, pictures_below, printable
 from fertool.errors import DataError
 
@@ -25,7 +25,7 @@ HAPPEI/1.jpg ...            pictures in it and below"""
         found = called(root, "happei")
         return f"{found} is called so" if found else ""
 
-    def scan(self):
+    def scan(self) -> Scan:
         top = called(self.root, "happei") or self.root
         try:
             paths = pictures_below(top)

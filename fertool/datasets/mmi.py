@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fertool.datasets.base import Dataset, Problem, Sample, Samples, some
+from fertool.datasets.base import Dataset, Problem, Sample, Samples, Scan, some
 from fertool.datasets.disk import emotion, find, frames, ignored
 from fertool.datasets.tabular import table
 from fertool.datasets.video import count_frames, read_frame
@@ -70,7 +70,7 @@ manifest.csv                          sequence,subject,label,first_frame,peak_fr
         described = any((folder / "session.xml").is_file() for folder in _folders(sessions)[:20])
         return f"it holds {sessions.relative_to(root)} with session.xml" if described else ""
 
-    def scan(self):
+    def scan(self) -> Scan:
         sessions, manifest = find(self.root, "Sessions"), find(self.root, MANIFEST)
         if sessions is None:
             return [], [Problem("the folder of recordings is missing", str(self.root / "Sessions"))]
@@ -98,9 +98,9 @@ manifest.csv                          sequence,subject,label,first_frame,peak_fr
         return Samples(range(len(rows)), make), problems
 
     def read(self, sample: Sample) -> np.ndarray:
-        if sample.path.suffix.lower() not in VIDEOS:
+        if sample.file.suffix.lower() not in VIDEOS:
             return super().read(sample)
-        picture = read_frame(sample.path, sample.frame)
+        picture = read_frame(sample.file, sample.frame)
         # early frontal videos of 720x576 were taken with the camera on its side
         lying = sample.extra["view"] == "frontal" and picture.shape[:2] == (576, 720)
         return np.ascontiguousarray(np.rot90(picture, -1)) if lying else picture
@@ -131,7 +131,7 @@ def _recordings(folder: Path, problems: list[Problem]) -> Iterator[Recording]:
         except ET.ParseError as e:
             problems.append(Problem(f"the XML cannot be read: {e}", str(folder / file), fatal=False))
             trees[key] = ET.Element("none")
-    codes = {tag.get("Name"): tag.get("Value") for tag in trees["emotion"].iter("Metatag")}
+    codes = {tag.get("Name"): tag.get("Value", "") for tag in trees["emotion"].iter("Metatag")}
     track = trees["view"].find(".//track")
     yield Recording(
         name=name,
@@ -148,7 +148,7 @@ def _peak(units: ET.Element) -> int:
     at_apex: Counter[int] = Counter()
     for unit in units.iter("ActionUnit"):
         placed = [m for m in unit.iter("Marker") if m.get("Frame", "").isdecimal()]
-        markers = sorted((int(m.get("Frame")), m.get("Type", "")) for m in placed)
+        markers = sorted((int(m.get("Frame", "")), m.get("Type", "")) for m in placed)
         for (start, kind), (end, _) in zip(markers, markers[1:], strict=False):
             if kind == APEX:
                 at_apex.update(range(start, end))
@@ -187,16 +187,17 @@ def _as_listed(path: Path, found: dict[str, Recording], problems: list[Problem])
     for n, line in enumerate(lines, start=2):
         cells = [line[columns[name]].strip() if columns[name] < len(line) else "" for name in COLUMNS]
         name, subject, label, *numbers = cells
-        if emotion(label) not in Mmi.classes or not all(number.isdecimal() for number in numbers if number):
+        shown = emotion(label)
+        if shown not in Mmi.classes or not all(number.isdecimal() for number in numbers if number):
             wrong.append(f"line {n} ({','.join(line)[:40]!r})")
             continue
         recording = found.get(os.path.splitext(name)[0])
         count = _count(recording) if recording else 0
         first, peak = (int(number or 0) for number in numbers)
-        if count < max(first, peak, 2):
+        if recording is None or count < max(first, peak, 2):
             absent.append(name)
             continue
-        rows += _ends(recording, subject, emotion(label), first or 1, peak or recording.peak, count)
+        rows += _ends(recording, subject, shown, first or 1, peak or recording.peak, count)
     if wrong:
         note = f"lines without one of the emotions, or with frames that are no numbers: {some(wrong)}"
         problems.append(Problem(note, str(path)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fertool.datasets.base import Dataset, Problem, Sample, Samples, some
+from fertool.datasets.base import Dataset, Problem, Sample, Samples, Scan, some
 from fertool.datasets.disk import few, find, frames, resolve, taken
 from fertool.errors import DataError
 from fertool.labels import PROTOCOLS
@@ -50,7 +50,7 @@ Taken are the last three pictures of each recording, or its first (neutral) and 
         found = find(root, *PLACES)
         return f"it holds {found.relative_to(root)}" if found else ""
 
-    def scan(self):
+    def scan(self) -> Scan:
         top = find(self.root, *PLACES)
         if top is None:
             return [], [Problem("the recordings are missing", str(self.root / PLACES[1]))]

@@ -10,7 +10,7 @@ from itertools import islice, product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fertool.datasets.base import Dataset, Problem, Sample, Samples, some
+from fertool.datasets.base import Dataset, Problem, Sample, Samples, Scan, some
 from fertool.datasets.disk import few, is_picture, pictures_below, printable, tops
 from fertool.errors import DataError
 from fertool.labels import PROTOCOLS, canonical, is_emotion
@@ -58,8 +58,8 @@ Taken are the frontal ones, or those of all five cameras (`views`); contempt is 
         found = next((name for name in names if NAME.match(name) and is_picture(name)), "")
         return f"it holds {found}" if found else ""
 
-    def scan(self):
-        paths: dict[tuple[str, int, str, str], Path] = {}
+    def scan(self) -> Scan:
+        paths: dict[tuple[str, int, str, str], tuple[Path, str]] = {}
         problems: list[Problem] = []
         strange, again = [], []
         try:
@@ -71,11 +71,11 @@ Taken are the frontal ones, or those of all five cameras (`views`); contempt is 
             if not found or not is_emotion(found[5]):
                 strange.append(path.name)
                 continue
-            angle, subject, _, _, emotion, gaze = found.groups()
+            angle, subject, _, gender, emotion, gaze = found.groups()
             key = (f"{int(subject):02d}", int(angle), canonical(emotion), gaze.lower())
             if key in paths:
                 again.append(path.name)
-            paths.setdefault(key, path)
+            paths.setdefault(key, (path, gender.lower()))
         for names, what in ((strange, "are not named as those of RaFD"), (again, "are there twice")):
             if names:
                 note = f"{len(names):,} pictures {what} and are left out: {some(map(printable, names))}"
@@ -85,14 +85,14 @@ Taken are the frontal ones, or those of all five cameras (`views`); contempt is 
         wanted = list(product(SUBJECTS, angles, self.classes, GAZES))
         taken = sorted(key for key in paths if key[1] in angles and key[2] in self.classes)
         if absent := [key for key in wanted if key not in paths]:
-            names = some(f"Rafd{angle:03d}_{subject}_…_{what}_{gaze}" for subject, angle, what, gaze in absent)
-            note = f"{len(absent):,} of {len(wanted):,} images are missing: {names}"
+            examples = some(f"Rafd{angle:03d}_{subject}_…_{what}_{gaze}" for subject, angle, what, gaze in absent)
+            note = f"{len(absent):,} of {len(wanted):,} images are missing: {examples}"
             problems.append(Problem(note, str(self.root), fatal=not taken))
 
         def make(i: int) -> Sample:
             subject, angle, emotion, gaze = taken[i]
-            path = paths[taken[i]]
-            extra = {"angle": angle, "gaze": gaze, "gender": NAME.fullmatch(path.stem)[4].lower()}
+            path, gender = paths[taken[i]]
+            extra = {"angle": angle, "gaze": gaze, "gender": gender}
             return Sample(path.stem, path, label=emotion, subject=subject, box=BOX, extra=extra)
 
         return Samples(range(len(taken)), make), problems

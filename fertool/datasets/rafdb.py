@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 
-from fertool.datasets.base import Dataset, Problem, Sample, Samples, some
+from fertool.datasets.base import Dataset, Problem, Sample, Samples, Scan, some
 from fertool.datasets.disk import few, find, pictures, resolve, tops
 from fertool.datasets.tabular import table, text
 from fertool.errors import DataError
@@ -65,7 +65,7 @@ Annotation/boundingbox/train_00001_boundingbox.txt ...  (optional)"""
         found = find(root, *LISTS) or _numbered(root)
         return f"it holds {found.relative_to(root)}" if found else ""
 
-    def scan(self):
+    def scan(self) -> Scan:
         problems: list[Problem] = []
         if not find(self.root, *LISTS) and (train := _numbered(self.root)):
             return self._scan_numbered(train.parent.parent)
@@ -74,7 +74,7 @@ Annotation/boundingbox/train_00001_boundingbox.txt ...  (optional)"""
         if labels is None:
             problems.append(Problem("the list of labels is missing", str(top / LISTS[0])))
         folder, files = self._image_files(top, problems)
-        if any(p.fatal for p in problems):
+        if labels is None or any(p.fatal for p in problems):
             return [], problems
         try:
             listed = _read_labels(labels, self.classes, problems)
@@ -94,12 +94,19 @@ Annotation/boundingbox/train_00001_boundingbox.txt ...  (optional)"""
         def make(i: int) -> Sample:
             stem, label = listed[i]
             name = files.get(stem.lower() + suffix, f"{stem}{suffix}.jpg")
-            where = {} if suffix else {"landmarks": notes.landmarks[i], "box": notes.boxes[i]}
-            return Sample(stem, folder / name, label=label, split=_split(stem), extra=notes.extra[i], **where)
+            return Sample(
+                stem,
+                folder / name,
+                label=label,
+                split=_split(stem),
+                landmarks=notes.landmarks[i],
+                box=notes.boxes[i],
+                extra=notes.extra[i],
+            )
 
         return Samples(range(len(listed)), make), problems
 
-    def _scan_numbered(self, top: Path):
+    def _scan_numbered(self, top: Path) -> Scan:
         """Return the copy whose aligned faces lie in folders named by the code of their class."""
         self.chosen["images"] = "aligned"  # this copy has no others
         problems: list[Problem] = []
@@ -220,7 +227,7 @@ class _Annotation:
     def __init__(self, top: Path, stems: list[str], points: str, located: bool):
         self.problems: list[Problem] = []
         self.landmarks: list[np.ndarray | None] = [None] * len(stems)
-        self.boxes: list[tuple[float, ...] | None] = [None] * len(stems)
+        self.boxes: list[tuple[float, float, float, float] | None] = [None] * len(stems)
         self.extra: list[dict[str, str]] = [{}] * len(stems)
         manual = self._read(top, "manual", "manu_attri", stems, 13)
         if manual is not None:
@@ -232,11 +239,11 @@ class _Annotation:
             wanted = [k for k in ("manual", "auto") if points in (k, "both")]
             marks = np.concatenate([_points(kinds[k], POINTS[k], len(stems)) for k in wanted], axis=1)
             self.landmarks = [None if np.isnan(p).all() else p for p in marks]
-            boxes = self._read(top, "boundingbox", "boundingbox", stems, 4) or self.boxes
+            boxes = self._read(top, "boundingbox", "boundingbox", stems, 4) or [None] * len(stems)
             turned = [stem for stem, b in zip(stems, boxes, strict=True) if b and not (b[2] > b[0] and b[3] > b[1])]
             if turned:
                 self._report(f"{len(turned):,} boxes have no area and are left out: {some(turned)}", top, "boundingbox")
-            self.boxes = [tuple(b) if b and b[2] > b[0] and b[3] > b[1] else None for b in boxes]
+            self.boxes = [(b[0], b[1], b[2], b[3]) if b and b[2] > b[0] and b[3] > b[1] else None for b in boxes]
 
     def _read(self, top: Path, kind: str, ending: str, stems: list[str], count: int) -> list[list[float] | None] | None:
         """Return the numbers in the file of every image (None where unusable); None if the folder is not there."""

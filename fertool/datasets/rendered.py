@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fertool.datasets.base import Dataset, Problem, Sample, Samples, some
+from fertool.datasets.base import Dataset, Problem, Sample, Samples, Scan, some
 from fertool.labels import ATTRIBUTES, PROTOCOLS
 
 TABLE, LANDMARKS = "rendered.csv", "landmarks.npy"
@@ -33,7 +33,7 @@ images/p000/p000-00.png ..."""
     def matches(cls, root: Path) -> str:
         return f"it holds {TABLE}" if (Path(root) / TABLE).is_file() else ""
 
-    def scan(self):
+    def scan(self) -> Scan:
         table, marks = self.root / TABLE, self.root / LANDMARKS
         missing = [Problem(f"{p.name} is missing", str(p)) for p in (table, marks) if not p.is_file()]
         if missing:

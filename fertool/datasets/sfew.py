@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from fertool.datasets.base import Dataset, Problem, Sample, Samples
+from fertool.datasets.base import Dataset, Problem, Sample, Samples, Scan
 from fertool.datasets.disk import emotion, few, find, pictures, pictures_below, printable, resolve, tops
 from fertool.errors import DataError
 from fertool.labels import PROTOCOLS
@@ -51,13 +51,13 @@ Test/... or Test_Aligned_Faces/...                    without labels (optional)"
         if found := find(root, *aligned):
             return f"it holds {found.relative_to(root)}"
         for top in tops(root):
-            folders = [resolve(top, f"{split}/Angry") for split in ("Train", "Val")]
-            first = next((p.name for folder in folders if folder for p in few(folder) if NAME.fullmatch(p.name)), "")
-            if all(folders) and first:
+            folders = [folder for split in ("Train", "Val") if (folder := resolve(top, f"{split}/Angry"))]
+            first = next((p.name for folder in folders for p in few(folder) if NAME.fullmatch(p.name)), "")
+            if len(folders) == 2 and first:
                 return f"it holds {folders[0].relative_to(root)} with {first}"
         return ""
 
-    def scan(self):
+    def scan(self) -> Scan:
         kinds = ("aligned", "original") if self.chosen["images"] == "auto" else (self.chosen["images"],)
         places = {kind: self._folders(kind) for kind in kinds}
         self.chosen["images"] = kind = max(kinds, key=lambda kind: len(places[kind]))
@@ -93,12 +93,13 @@ Test/... or Test_Aligned_Faces/...                    without labels (optional)"
 
     def _folders(self, kind: str) -> dict[str, list[tuple[Path, str | None]]]:
         """Split -> its folders of pictures with their emotions; those of test have none."""
-        found = {}
+        found: dict[str, list[tuple[Path, str | None]]] = {}
         for split in SPLITS:
             top = find(self.root, *(place.format(split.title()) for place in PLACES[kind]))
             # unpacking may have put a folder between; aligned faces may lie in the folder of the frames
             between = [p for p in tops(top) if kind in p.name.lower() or "aligned" not in p.name.lower()] if top else []
             for folder in between:
+                named: list[tuple[Path, str | None]]
                 named = [(p, label) for p in few(folder) if p.is_dir() and (label := emotion(p.name))]
                 if named or (split == "test" and pictures(folder)):
                     found[split] = named or [(folder, None)]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fertool.datasets import columns
-from fertool.datasets.base import Dataset, Problem, Sample, Samples, some
+from fertool.datasets.base import Dataset, Problem, Sample, Samples, Scan, some
 from fertool.datasets.disk import ARCHIVES, CLASSES, SPLITS, class_names, emotion, few, ignored, is_picture, printable
 from fertool.datasets.tabular import header, table, unescape_formula
 from fertool.errors import DataError
@@ -52,7 +52,7 @@ are carried along. Separated by commas, semicolons or tabs, in UTF-8 or UTF-16. 
         found = find_tables(root)
         return f"{found[0].name} lists images ({', '.join(header(found[0]))})" if len(found) == 1 else ""
 
-    def scan(self):
+    def scan(self) -> Scan:
         found = find_tables(self.root)
         if len(found) != 1:
             have = f"there are several, {some(p.name for p in found)}: name one" if found else "there is none"

@@ -4,6 +4,7 @@ import codecs
 import csv
 import io
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from fertool.errors import DataError
@@ -70,7 +71,7 @@ def unescape_formula(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
-def _reader(content: str):
+def _reader(content: str) -> Iterator[list[str]]:
     first, _, rest = content.partition("\n")
     if declared := re.fullmatch(r'"?sep=(.)"?\s*', first, re.IGNORECASE):  # written by spreadsheets
         return csv.reader(io.StringIO(rest), delimiter=declared[1], strict=True)

@@ -4,13 +4,17 @@ import os
 from bisect import bisect_left
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import cv2
 
 _PATIENCE = 10_000  # frames in a row that cannot be decoded before a video counts as ended
 
 
-def open_video(at: Path | int):
+def open_video(at: Path | int) -> "cv2.VideoCapture":
     """Open a video file, or the camera of a number, without what OpenCV and FFmpeg would print about a broken one.
 
     Returns:
@@ -26,7 +30,7 @@ def open_video(at: Path | int):
         cv2.utils.logging.setLogLevel(before)
 
 
-def grabbed(video, at: Path | int) -> Iterator[tuple[int, float]]:
+def grabbed(video: "cv2.VideoCapture", at: Path | int) -> Iterator[tuple[int, float]]:
     """Grab the frames of an open video one by one; the caller retrieves those it wants.
 
     Frames that cannot be decoded are passed over and counted: later ones keep their numbers. Where one is missing, by
@@ -37,8 +41,8 @@ def grabbed(video, at: Path | int) -> Iterator[tuple[int, float]]:
     """
     import cv2
 
-    is_file = not isinstance(at, int)
-    stated = video.get(cv2.CAP_PROP_FRAME_COUNT) if is_file else 0
+    path = None if isinstance(at, int) else at
+    stated = video.get(cv2.CAP_PROP_FRAME_COUNT) if path else 0
     rate = video.get(cv2.CAP_PROP_FPS)
     number, failed, before, times = 0, 0, 0.0, None
     while failed <= min(max(stated - number, 0), _PATIENCE):
@@ -47,8 +51,8 @@ def grabbed(video, at: Path | int) -> Iterator[tuple[int, float]]:
             continue
         now = video.get(cv2.CAP_PROP_POS_MSEC)
         number += 1
-        if is_file and (failed or (number > 1 and (now - before) * rate > 1500)):
-            times = _times(at) if times is None else times
+        if path and (failed or (number > 1 and (now - before) * rate > 1500)):
+            times = _times(path) if times is None else times
             number = max(number, bisect_left(times, now - 1) + 1)
         failed, before = 0, now
         yield number, now
@@ -79,7 +83,7 @@ def count_frames(path: Path) -> int:
     return max(count, 0)
 
 
-def retrieve(video) -> np.ndarray | None:
+def retrieve(video: "cv2.VideoCapture") -> np.ndarray | None:
     """Return the frame grabbed last as (H, W, 3) RGB uint8; None if it is empty or cannot be decoded."""
     import cv2
 

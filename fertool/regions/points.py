@@ -49,7 +49,7 @@ def usable(landmarks: np.ndarray) -> np.ndarray:
     missing, where all lie in one place, or where one lies so far out that no image reaches it.
     """
     p = np.asarray(landmarks, dtype=np.float64)
-    near = (np.abs(p) < FARTHEST).all(axis=(-1, -2))  # false for NaN too
+    near = np.all(np.abs(p) < FARTHEST, axis=(-1, -2))  # false for NaN too
     return near & (np.ptp(np.where(near[..., None, None], p, 0), axis=-2).max(axis=-1) > _COINCIDE)
 
 
@@ -116,9 +116,9 @@ def eight_points(landmarks: np.ndarray, lip: int = 57) -> np.ndarray:
         left, right, mouth = p[:, _LEFT_EYE_37], p[:, _RIGHT_EYE_37], p[:, _MOUTH_37]
         between = (left.mean(axis=1) + right.mean(axis=1)) / 2
         corners = _x_extremes(mouth)
-        lip = _take(mouth, mouth[..., 1].argmax(axis=1))
+        lower_lip = _take(mouth, mouth[..., 1].argmax(axis=1))
         return np.stack(
-            [_nose_between(between, corners), *_x_extremes(left), *_x_extremes(right), *corners, lip], axis=1
+            [_nose_between(between, corners), *_x_extremes(left), *_x_extremes(right), *corners, lower_lip], axis=1
         )
     if p.shape[1] == 42:
         eight, automatic = eight_points(p[:, :5]), eight_points(p[:, 5:])[:, _OUTLINED]
@@ -128,9 +128,9 @@ def eight_points(landmarks: np.ndarray, lip: int = 57) -> np.ndarray:
     half_eye = _EYE_HALF_WIDTH * (right - left)
     mouth = right_corner - left_corner
     down = np.stack([-mouth[:, 1], mouth[:, 0]], axis=1)  # the mouth's own "down", as long as the mouth is wide
-    lip = (left_corner + right_corner) / 2 + _LOWER_LIP * down
+    lower_lip = (left_corner + right_corner) / 2 + _LOWER_LIP * down
     eyes = [left - half_eye, left + half_eye, right - half_eye, right + half_eye]
-    return np.stack([nose, *eyes, left_corner, right_corner, lip], axis=1)
+    return np.stack([nose, *eyes, left_corner, right_corner, lower_lip], axis=1)
 
 
 def _checked(landmarks: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ def pixel_duplicates(images: np.ndarray, rows: np.ndarray, splits: np.ndarray) -
     """
     groups: dict[bytes, list[int]] = defaultdict(list)
     for row in rows:
-        groups[hashlib.sha256(np.ascontiguousarray(images[row])).digest()].append(int(row))
+        groups[hashlib.sha256(np.ascontiguousarray(images[row]).data).digest()].append(int(row))
     return [np.array(g) for g in groups.values() if len(set(splits[g])) > 1]
 
 

@@ -72,7 +72,7 @@ def check_disjoint(folds: np.ndarray, subjects: np.ndarray) -> None:
 
 def facts(folds: np.ndarray, faces: Artefact) -> list[dict[str, Any]]:
     """Return subjects, faces and missing classes of each fold."""
-    label, classes = np.asarray(faces["label"]), faces.classes
+    label, classes = np.asarray(faces["label"]), faces.classes or ()
     subjects = faces["subject"] if "subject" in faces else np.full(len(folds), "", object)
     found = []
     for fold in range(folds.max() + 1):

@@ -28,12 +28,13 @@ def occlusion_subsets(
     The source is the table if there is one, else the lists, else the ground truth of rendered faces; else there are no
     subsets.
     """
+    has_types = True
     if table:
         source, rows, types = "table", table.rows, table.types
         listed = [(row, kind) for row, kind in zip(rows, types, strict=True) if kind]
     elif lists and "occlusion" in lists.lists:
         source, entries = "list", lists.lists["occlusion"]
-        listed = zip(entries.rows, entries.types, strict=True)
+        listed, has_types = list(zip(entries.rows, entries.types, strict=True)), lists.layout.types
     elif "true_occlusion" in faces:
         source = "truth"
         listed = [(row, kind) for row, kind in enumerate(faces["true_occlusion"]) if kind not in ("", "none")]
@@ -48,7 +49,7 @@ def occlusion_subsets(
             if kind:
                 of_type[kind][row] = True
     subsets = [Subset("occlusion", source, anything)]
-    if source != "list" or lists.layout.types:
+    if has_types:
         subsets += [Subset(f"occlusion-{kind}", source, members) for kind, members in of_type.items()]
     text = [",".join(kind for kind in OCCLUSIONS if of_type[kind][row]) for row in range(faces.rows)]
     return subsets, np.array(text, dtype=object)
@@ -76,7 +77,7 @@ def pose_subsets(faces: Artefact, wanted: str, thresholds: tuple[float, ...], li
     for threshold in thresholds if wanted != "none" else ():
         name = pose_subset_name(threshold)
         source = _pose_source(faces, wanted, name, lists)
-        if source == "list":
+        if lists is not None and source == "list":
             members = np.zeros(faces.rows, bool)
             members[lists.lists[name].known_rows] = True
             subsets.append(Subset(name, source, members))

@@ -24,7 +24,7 @@ def draw_pairs(subjects: np.ndarray, number: int, seed: int = 0) -> tuple[np.nda
     same, different = (place + 1, ends - place - 1), (ends, n - ends)  # a face's first partner, and how many follow
     per_kind = min(number // 2, int(same[1].sum()), int(different[1].sum())) // FOLDS * FOLDS
     rng = np.random.default_rng(seed)
-    pairs = np.concatenate([_draw(*partners, per_kind, rng) for partners in (same, different)])
+    pairs = np.concatenate([_draw(first, count, per_kind, rng) for first, count in (same, different)])
     return order[pairs], np.arange(2 * per_kind) < per_kind
 
 

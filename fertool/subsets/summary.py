@@ -27,7 +27,7 @@ def some(names: list[str]) -> dict[str, Any]:
 def list_facts(faces: Artefact, lists: RanLists, ids: Ids) -> dict[str, Any]:
     """Return the size of each list, the entries found among the faces, and how the labels of both compare."""
     rows = {role: entries.known_rows for role, entries in lists.lists.items()}
-    both = np.intersect1d(rows["train"], rows["test"]) if {"train", "test"} <= rows.keys() else []
+    both = np.intersect1d(rows["train"], rows["test"]) if {"train", "test"} <= rows.keys() else ()
     return {
         "dataset": lists.layout.title,
         "folder": str(lists.folder),
@@ -73,7 +73,7 @@ def _not_found(names: list[str], rows: np.ndarray, ids: Ids) -> dict[str, Any]:
 def subset_facts(subset: Subset, splits: np.ndarray, lists: RanLists | None) -> dict[str, Any]:
     """Return the size of a subset in all and by split, and its size in the paper if it comes from the authors' list."""
     by_split = _by_split(splits[subset.members])
-    paper = lists.layout.paper.get(subset.name) if subset.source == "list" else None
+    paper = lists.layout.paper.get(subset.name) if lists and subset.source == "list" else None
     facts = {"name": subset.name, "source": subset.source, "faces": int(subset.members.sum()), "paper": paper}
     return {**facts, "splits": {split: by_split.get(split, 0) for split in _by_split(splits)}}
 
