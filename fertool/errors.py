@@ -73,7 +73,7 @@ class OutOfMemoryError(FertoolError):
     exit_code = 5
 
 
-def out_of_memory(error: BaseException) -> OutOfMemoryError | None:
+def out_of_memory(error: BaseException | None) -> OutOfMemoryError | None:
     """Tell whether an error, or what it was raised from, is a lack of memory, whichever library noticed it."""
     while error is not None:
         said = " ".join(str(error).split())

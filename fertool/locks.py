@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -78,7 +79,7 @@ def writes(name: str) -> Callable[[Callable], Callable]:
         signature = inspect.signature(stage)
 
         @functools.wraps(stage)
-        def locked(*args, **kwargs):
+        def locked(*args: Any, **kwargs: Any) -> Any:
             output = signature.bind(*args, **kwargs).arguments.get(name)
             if output is None:
                 return stage(*args, **kwargs)

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ def process(
             if ready == [crew.control]:  # results that came before a death are yielded first; a dead worker's pipe ends
                 crew.hear()
                 continue
-            for pipe in (p for p in ready if p is not crew.control):
+            for pipe in (p for p in ready if isinstance(p, Connection) and p is not crew.control):
                 try:
                     kind, value = pipe.recv()
                 except (EOFError, OSError):
@@ -123,7 +124,7 @@ def process(
                     raise value
                 if kind == "result":
                     yield crew.unanswered[pipe].popleft(), value
-                elif given := next(chunks, None):
+                elif given := next(chunks, []):
                     crew.give(pipe, given)
                 else:
                     busy.remove(pipe)
@@ -149,8 +150,8 @@ def _undisturbed() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)  # what waited calls a handler that notes it
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        for caught, handler in handlers.items():
+            signal.signal(caught, handler)
         for number in came[:1]:
             signal.raise_signal(number)
 
@@ -265,7 +266,7 @@ def _lead(control: Connection, pipes: list[Connection], make: Callable, argument
         except Exception as e:
             _tell(control, e)
             return
-    workers: list[mp.Process] = []
+    workers: list[BaseProcess] = []
     try:
         for own in pipes:
             others = [control, *(pipe for pipe in pipes if pipe is not own)]
@@ -277,7 +278,7 @@ def _lead(control: Connection, pipes: list[Connection], make: Callable, argument
         control.send(("ready", None))
         running = {worker.sentinel: i for i, worker in enumerate(workers)}
         while control not in (ended := wait([control, *running])):
-            for sentinel in ended:
+            for sentinel in (s for s in ended if isinstance(s, int)):
                 i = running.pop(sentinel)
                 workers[i].join()
                 control.send(("ended", (i, workers[i].exitcode)))

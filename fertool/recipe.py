@@ -8,12 +8,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
 from fertool import yaml_files
 from fertool.errors import RecipeError, UsageError, nearest
 from fertool.settings import STAGES, Settings
 from fertool.yaml_text import LONGEST, parse
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 S = TypeVar("S", bound=Settings)
 
@@ -168,7 +171,7 @@ def parse_sets(sets: Iterable[str]) -> list[tuple[str, list[str], Any]]:
 
 
 @cache
-def _adapter(cls: type):
+def _adapter(cls: type) -> "TypeAdapter[Any]":
     from pydantic import TypeAdapter
 
     return TypeAdapter(cls)

@@ -26,9 +26,9 @@ def prepare() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest free number
     sys.stdin = sys.stdin or open(0, closefd=False, encoding="utf-8")  # noqa: SIM115 (these last as long as the process)
     if sys.stdout is sys.__stdout__:
-        sys.stdout = sys.__stdout__ = _wrapped(sys.stdout, 1, _Stdout)
+        sys.stdout = sys.__stdout__ = _wrapped(sys.stdout, 1, _Stdout)  # type: ignore[misc]  # Final for others
     if sys.stderr is sys.__stderr__:
-        sys.stderr = sys.__stderr__ = _wrapped(sys.stderr, 2, _Stderr)
+        sys.stderr = sys.__stderr__ = _wrapped(sys.stderr, 2, _Stderr)  # type: ignore[misc]
 
 
 def _wrapped(stream: io.TextIOWrapper | None, number: int, kind: type[io.TextIOWrapper]) -> io.TextIOWrapper:

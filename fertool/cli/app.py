@@ -15,7 +15,7 @@ PREPARE, EXPERIMENTS, RESULTS, TOOLS = "Prepare data", "Train and evaluate", "Us
 class PanelGroup(TyperGroup):
     """A group whose plain help lists commands by panel. Rich help has panels too, and takes twice as long to appear."""
 
-    def format_commands(self, ctx: typer.Context, formatter: Any) -> None:
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write one section per panel."""
         panels: dict[str, list[tuple[str, str]]] = {panel: [] for panel in (PREPARE, EXPERIMENTS, RESULTS, TOOLS)}
         width = max(map(len, self.commands), default=0)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
-from types import UnionType
+from types import GenericAlias, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
@@ -70,11 +70,12 @@ def _option(cls: type[Settings], name: str, flag: str) -> Any:
     field = next(f for f in fields(cls) if f.name == name)
     kind, words, plugin = _parts(field.type)
     if get_origin(kind) is tuple and get_args(kind)[-1] is Ellipsis:
-        element = get_args(kind)[0]
+        element: Any = get_args(kind)[0]
         while get_origin(element) is Annotated:
             element = get_args(element)[0]
         # typer has no lists of choices: what is not among them is refused with the settings
-        kind, words = list[str if get_origin(element) is Literal else element], f"{words}; repeatable"
+        choices = get_origin(element) is Literal
+        kind, words = GenericAlias(list, str if choices else element), f"{words}; repeatable"
     metavar = f"<{get_args(kind)[0].__name__}>" if get_origin(kind) is list else None
     declared = typer.Option(
         *([flag] if flag else []),

@@ -243,13 +243,14 @@ def resolve(root: Path, name: str) -> Path | None:
     """`root/name` in whatever letter case it is written on disk; None if it is not there."""
     path = root
     for part in name.split("/"):
-        exact: Path | None = path / part
+        exact = path / part
         if not os.path.exists(exact):
             if not os.path.isdir(path):
                 return None
-            exact = next((p for p in few(path) if p.name.lower() == part.lower()), None)
-            if exact is None:
+            similar = next((p for p in few(path) if p.name.lower() == part.lower()), None)
+            if similar is None:
                 return None
+            exact = similar
         path = exact
     return path
 

@@ -92,7 +92,13 @@ Taken are the frontal ones, or those of all five cameras (`views`); contempt is 
         def make(i: int) -> Sample:
             subject, angle, emotion, gaze = taken[i]
             path, gender = paths[taken[i]]
-            extra = {"angle": angle, "gaze": gaze, "gender": gender}
-            return Sample(path.stem, path, label=emotion, subject=subject, box=BOX, extra=extra)
+            return Sample(
+                path.stem,
+                path,
+                label=emotion,
+                subject=subject,
+                box=BOX,
+                extra={"angle": angle, "gaze": gaze, "gender": gender},
+            )
 
         return Samples(range(len(taken)), make), problems

@@ -91,7 +91,9 @@ are carried along. Separated by commas, semicolons or tabs, in UTF-8 or UTF-16. 
             return [None if known[cell] == "" else known[cell] for cell in column]
 
         wanted = f"one of the numbers in {CLASSES}" if numbered else "names of emotions"
-        labels = translate("label", wanted + ("" if numbered else _on_numbers(cells.get(roles.get("label"), ()))))
+        labels = translate(
+            "label", wanted + ("" if numbered else _on_numbers(cells[roles["label"]] if "label" in roles else ()))
+        )
         splits = translate("split", "train, val or test")
         frames = translate("frame", f"whole numbers up to {_LARGEST:,}")
         if "label" in roles and (bare := labels.count(None)):
@@ -206,7 +208,7 @@ def _taken(roles: dict[str, str], extra: dict[str, list]) -> str:
     unlabelled = "" if "label" in roles else "no column of labels was found: all images are unlabelled"
     if not taken and not unlabelled:
         return ""
-    return "; ".join(filter(None, (unlabelled, taken and f"columns taken: {', '.join(taken)}", others)))
+    return "; ".join(filter(None, (unlabelled, f"columns taken: {', '.join(taken)}" if taken else "", others)))
 
 
 def _extra(cells: dict[str, list[str]], report: Callable) -> dict[str, list]:
@@ -235,25 +237,28 @@ class _Files:
     def __init__(self, folder: Path):
         self.folder = Path(os.path.abspath(folder))
         self.notes: list[str] = []
-        self._listed: dict[str, dict[str, str]] = {}
+        self._listed: dict[str, dict[str, str | None]] = {}
 
     def locate(self, written: list[str]) -> list[str]:
         """Return the file of every path: relative to the folder; written on Windows, in other letter case or another
         Unicode form, or, if all absolute paths are those of another machine, found by their ends.
         """
-        paths, otherwise, elsewhere, drop = [], [], [], 0
+        paths: list[str] = []
+        otherwise: list[str] = []
+        elsewhere: list[str] = []
+        drop = 0
         moved = not any(os.path.exists(name) for name in written if _is_absolute(name))
         for name in written:
             path = os.path.normpath(os.path.join(self.folder, name))
             if not os.path.exists(path):
                 slashes = name.replace("\\", "/")
-                path = self._similar(slashes)
-                if path is None and moved and _is_absolute(slashes):
-                    path, drop = self._moved(slashes, drop)
-                    elsewhere += [name] if path else []
-                elif path is not None and slashes == name:
+                similar = self._similar(slashes)
+                if similar is None and moved and _is_absolute(slashes):
+                    similar, drop = self._moved(slashes, drop)
+                    elsewhere += [name] if similar else []
+                elif similar is not None and slashes == name:
                     otherwise.append(name)
-                path = path or os.path.normpath(os.path.join(self.folder, slashes))
+                path = similar or os.path.normpath(os.path.join(self.folder, slashes))
             paths.append(path)
         if otherwise:
             note = f"{len(otherwise):,} files were found in other letter case or Unicode form: {some(otherwise)}"
@@ -341,7 +346,7 @@ def _ids(cells: list[str], names: list[str], report: Callable) -> list[str]:
 
 def _check_files(paths: list[str], names: list[str], labels: list, splits: list, report: Callable) -> None:
     """Report files that have two labels, or lie in two splits, by whatever name or link they are listed."""
-    files = [inode(path) or path for path in paths]
+    files: list[Hashable] = [inode(path) or path for path in paths]
     for what, values in (("labels", labels), ("splits", splits)):
         said: dict[Hashable, set] = {}
         for file, value in zip(files, values, strict=True):

@@ -24,7 +24,8 @@ LARGEST = 1600
 #: border of enlarged images, as a fraction of their shorter side
 BORDER = 0.15
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 Box = tuple[float, float, float, float]
 
 

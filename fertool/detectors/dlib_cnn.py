@@ -55,7 +55,7 @@ class DlibCnn(Detector):
         self.batch = 16 if options.device == "cpu" else 64
         self._window, self._overlap = file.loss["window"], file.loss["overlap"]
         self._mean = torch.tensor(file.input["mean"], device=options.device)[:, None, None]
-        self._net = _network(file).to(options.device, memory_format=torch.channels_last).eval()
+        self._net = _network(file).to(options.device).to(memory_format=torch.channels_last).eval()
 
     def detect(self, images: Sequence[np.ndarray], boxes: Sequence[Box | None] = ()) -> Iterator[Faces]:
         """Yield the faces in each of some (H, W, 3) RGB images, which have one size.
@@ -113,15 +113,14 @@ def _network(file: dlib_dat.Network) -> nn.Sequential:
     modules: list[nn.Module] = []
     for layer in file.layers:
         if layer.kind == "con":
-            out, h, w, *stride, pad_y, pad_x = layer.shape
-            conv = nn.Conv2d(layer.weight.shape[1], out, (h, w), tuple(stride), (pad_y, pad_x)).requires_grad_(False)
-            conv.weight.copy_(torch.tensor(layer.weight))
-            conv.bias.copy_(torch.tensor(layer.bias))
+            out, h, w, down, right, pad_y, pad_x = layer.shape
+            weight, bias = torch.tensor(layer.weight), torch.tensor(layer.bias)
+            conv = nn.Conv2d(weight.shape[1], out, (h, w), (down, right), (pad_y, pad_x)).requires_grad_(False)
+            conv.load_state_dict({"weight": weight, "bias": bias})
             modules.append(conv)
         elif layer.kind == "affine":
             scale, shift = torch.tensor(layer.weight), torch.tensor(layer.bias)
-            modules[-1].weight.mul_(scale[:, None, None, None])
-            modules[-1].bias.mul_(scale).add_(shift)
+            conv.load_state_dict({"weight": weight * scale[:, None, None, None], "bias": bias * scale + shift})
         else:
             modules.append(nn.ReLU(inplace=True))
     return nn.Sequential(*modules)
@@ -157,14 +156,15 @@ def _levels(height: int, width: int) -> tuple[np.ndarray, tuple[int, int]]:
     """
     sizes = [(height, width)]
     while min(smaller := [int(5 / 6 * side) for side in sizes[-1]]) > 0 and smaller[0] >= 5:
-        sizes.append(tuple(smaller))
+        sizes.append((smaller[0], smaller[1]))
     total, down, before = sum(h + _GAP for h, _ in sizes) - 2 * _GAP, 0, 0
     for h, w in sizes:
         if w <= width - before - _GAP and 2 * (down - height) >= total - height:
             break
         down, before = down + h + _GAP, w
     down -= _GAP
-    levels, y = [], _EDGE
+    levels: list[tuple[int, int, int, int]] = []
+    y = _EDGE
     while y < down + _EDGE and len(levels) < len(sizes):
         h, w = sizes[len(levels)]
         levels.append((_EDGE, y, _EDGE + w - 1, y + h - 1))
@@ -176,7 +176,7 @@ def _levels(height: int, width: int) -> tuple[np.ndarray, tuple[int, int]]:
             break
         levels.append((right - w + 1, y - h, right, y - 1))
         y -= h + _GAP
-    return np.array(levels), tuple(max(side + 2 * _EDGE, _SEEN) for side in (down, width))
+    return np.array(levels), (max(down + 2 * _EDGE, _SEEN), max(width + 2 * _EDGE, _SEEN))
 
 
 def _boxes(centres: np.ndarray, window: tuple[int, int], levels: np.ndarray) -> np.ndarray:

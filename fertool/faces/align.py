@@ -156,3 +156,11 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: int, height: int | None = 
     how = cv2.INTER_CUBIC if k == 1 else cv2.INTER_LINEAR
     drawn = cv2.warpAffine(image, finer, (size * k, height * k), flags=how, borderMode=cv2.BORDER_REPLICATE)
     return drawn if k == 1 else cv2.resize(drawn, (size, height), interpolation=cv2.INTER_AREA)
+
+
+def remap(image: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Return an image (H, W[, C]) at places (h, w, 2) float32 x, y, linear between pixels; beyond it its edge."""
+    import cv2
+
+    # OpenCV's stubs do not say that one map of pairs takes no second map
+    return cv2.remap(image, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]

@@ -71,8 +71,6 @@ class Frontal:
 
     def draw(self, image: np.ndarray) -> np.ndarray:
         """Return the (height, width[, 3]) uint8 frontal view out of an (H, W[, 3]) image."""
-        import cv2
-
         height, width = self.shape
         near = self.matrix * _FINER
         near[:, 2] += _FINER * (_ROOM * np.array([width, height]) + 0.5) - 0.5
@@ -84,7 +82,7 @@ class Frontal:
         turned = self.scale * surface @ self.turn.T
         where = (turned[..., :2] + self.shift).astype(np.float32)
         at = align.apply(near, where).astype(np.float32)
-        drawn = cv2.remap(close, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+        drawn = align.remap(close, at).astype(np.float32)
         seen = self._seen(surface, turned, where)
         mirrored = np.clip(seen[:, ::-1] - seen, 0, 1)
         mirrored = mirrored[..., None] if drawn.ndim == 3 else mirrored
@@ -166,10 +164,8 @@ def _ahead(marks: np.ndarray, turn: np.ndarray, scale: float, shift: np.ndarray)
 
 def _surface(places: np.ndarray) -> np.ndarray:
     """Return the mean head's surface (H, W, 3) at x, y (H, W, 2) of the head's frame."""
-    import cv2
-
     at = ((places - (_LEFT, _TOP)) / _STEP).astype(np.float32)
-    depth = cv2.remap(_depths(), at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    depth = align.remap(_depths(), at)
     return np.concatenate([places, depth[..., None]], axis=-1)
 
 

@@ -5,10 +5,14 @@ import io
 import stat
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fertool.errors import DataError, out_of_memory
+
+if TYPE_CHECKING:
+    from PIL import Image, ImageFile
 
 #: larger images are refused before they are decoded (a decompression bomb is a small file)
 MAX_PIXELS = 100_000_000
@@ -115,12 +119,12 @@ def _formats(data: bytes, path: Path) -> tuple[str, ...]:
     return ("HEIF",)
 
 
-def _is_deep(image) -> bool:
+def _is_deep(image: "ImageFile.ImageFile") -> bool:
     """Whether an image has 16 bits for each of several channels, of which Pillow would keep the upper eight."""
     return image.mode in ("RGB", "RGBA", "LA") and any(";16" in str(tile[3]) for tile in image.tile)
 
 
-def _eight_bit(image, data: bytes):
+def _eight_bit(image: "ImageFile.ImageFile", data: bytes) -> "Image.Image":
     """Return a deep image as one of 8 bits, as it lies in the file."""
     import cv2
     from PIL import Image
@@ -144,7 +148,7 @@ def _scaled(values: np.ndarray) -> np.ndarray:
     return ((values.astype(np.int64) * 255 + white // 2) // white).astype(np.uint8)
 
 
-def _pixels(image, path: Path) -> np.ndarray:
+def _pixels(image: "Image.Image", path: Path) -> np.ndarray:
     from PIL import Image
 
     if image.mode == "F":

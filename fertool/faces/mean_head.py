@@ -112,4 +112,4 @@ def angles(matrix: np.ndarray) -> tuple[float, float, float]:
     yaw = np.arcsin(np.clip(matrix[2, 0], -1, 1))
     pitch = np.arctan2(-matrix[2, 1], matrix[2, 2])
     roll = np.arctan2(matrix[1, 0], matrix[0, 0])
-    return tuple(float(a) for a in np.degrees((pitch, yaw, roll)))
+    return float(np.degrees(pitch)), float(np.degrees(yaw)), float(np.degrees(roll))

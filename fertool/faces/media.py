@@ -41,13 +41,18 @@ class Source:
     missing: bool = False
 
     @property
+    def path(self) -> Path | None:
+        """The file; None of a camera."""
+        return None if isinstance(self.at, int) else self.at
+
+    @property
     def is_camera(self) -> bool:
-        return isinstance(self.at, int)
+        return self.path is None
 
     @property
     def is_video(self) -> bool:
         """Whether it has many pictures."""
-        return self.is_camera or self.at.suffix.lower() in VIDEOS
+        return self.path is None or self.path.suffix.lower() in VIDEOS
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,9 @@ def named(words: Iterable[str], note: Callable[[str], None] = lambda message: No
 
 
 def _inside(root: Path, note: Callable[[str], None]) -> list[Source]:
-    sources, others, drawn = [], Counter(), 0
+    sources: list[tuple[Path, Source]] = []
+    others: Counter[str] = Counter()
+    drawn = 0
     for below, names in walk(root, skipped=lambda at, first: note(f"{root / at} is left out, it is a link to {first}")):
         for name in names:
             ending = os.path.splitext(name)[1].lower()
@@ -104,13 +111,13 @@ def _inside(root: Path, note: Callable[[str], None]) -> list[Source]:
                 drawn += 1
             else:
                 path = root / below / name
-                sources.append(_file(str(path), path, path.relative_to(root).as_posix()))
+                sources.append((path, _file(str(path), path, path.relative_to(root).as_posix())))
     if drawn:
         note(f"{drawn:,} images and videos in {root} that fertool drew are left out")
     if others:
         kinds = some((f"{n:,} {ending}" for ending, n in others.most_common()), 8)
         note(f"{others.total():,} files in {root} are left out, they do not end like images or videos: {kinds}")
-    return sorted(sources, key=lambda source: source.at)
+    return [source for _, source in sorted(sources, key=lambda source: source[0])]
 
 
 def _file(name: str, path: Path, below: str) -> Source:
@@ -121,9 +128,9 @@ def count(sources: Iterable[Source], every: int) -> int | None:
     """How many pictures they have, as far as videos state it; None with a camera among them."""
     total = 0
     for source in sources:
-        if source.is_camera:
+        if source.path is None:
             return None
-        total += -(-max(count_frames(source.at), 1) // every) if source.is_video else 1
+        total += -(-max(count_frames(source.path), 1) // every) if source.is_video else 1
     return total
 
 
@@ -139,31 +146,32 @@ def pictures(sources: Iterable[Source], every: int = 1) -> Iterator[Picture]:
     for source in sources:
         if source.missing:
             yield Picture(source, None, "no such file or directory")
-        elif source.is_video:
+        elif source.path is None or source.is_video:
             yield from _frames(source, every)
         else:
-            yield _still(source)
+            yield _still(source, source.path)
 
 
-def _still(source: Source) -> Picture:
+def _still(source: Source, path: Path) -> Picture:
     try:
-        return Picture(source, read_image(source.at))
+        return Picture(source, read_image(path))
     except UnreadableImage as e:
-        return Picture(source, None, e.message.removeprefix(f"{source.at}: "))
+        return Picture(source, None, e.message.removeprefix(f"{path}: "))
 
 
 def _frames(source: Source, every: int) -> Iterator[Picture]:
     import cv2
 
-    if not source.is_camera and not stat.S_ISREG(source.at.stat().st_mode):
+    path = source.path
+    if path and not stat.S_ISREG(path.stat().st_mode):
         yield Picture(source, None, "not a file")
         return
     video = open_video(source.at)
     began, last = time.monotonic(), 0
     try:
         if not video.isOpened():
-            if not source.is_camera:
-                probe(source.at)
+            if path:
+                probe(path)
             yield Picture(source, None, "there is no such camera" if source.is_camera else "not a video, or damaged")
             return
         stated, rate = video.get(cv2.CAP_PROP_FRAME_COUNT), video.get(cv2.CAP_PROP_FPS) / every
@@ -180,10 +188,10 @@ def _frames(source: Source, every: int) -> Iterator[Picture]:
     finally:
         video.release()
     if not last:
-        if not source.is_camera:
-            probe(source.at)
+        if path:
+            probe(path)
         yield Picture(source, None, "no frame of it can be read")
-    elif not source.is_camera and last < (stated if source.at.suffix.lower() in _EXACT else _SHORT * stated):
-        probe(source.at)
+    elif path and last < (stated if path.suffix.lower() in _EXACT else _SHORT * stated):
+        probe(path)
         said = f"damaged: it ends after {last:,} of {stated:,.0f} frames"
         yield Picture(source, None, f"{said}, or some of them are lost and later ones are counted without them", last)

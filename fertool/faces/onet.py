@@ -50,7 +50,8 @@ def _features(faces: Tensor, weights: dict[str, Tensor]) -> Tensor:
 @lru_cache(4)
 def _weights(device: str) -> dict[str, Tensor]:
     spec = find_spec("facenet_pytorch")
-    path = Path(spec.submodule_search_locations[0]) / "data/onet.pt" if spec else None
+    folders = spec.submodule_search_locations if spec else None
+    path = Path(folders[0]) / "data/onet.pt" if folders else None
     if path is None or not path.is_file():
         raise DeviceError("head pose needs MTCNN's last network", "run: pip install facenet-pytorch")
     tensors = torch.load(path, weights_only=True, map_location=device)

@@ -96,7 +96,9 @@ class Finder:
         if s.align == "frontal":
             angles, errors = self.pose([rgb(image)], [box], [marks], s.detector)
             view = frontal.see(marks, s.template, s.size, s.height, angles[0])
-            return view and Cut(self._finished(view.draw(image)), view.matrix, view.landmarks, (angles[0], errors[0]))
+            if view is None:
+                return None
+            return Cut(self._finished(view.draw(image)), view.matrix, view.landmarks, (angles[0], errors[0]))
         matrix = align.align(marks, s.template, s.size, s.align, s.height)
         return None if matrix is None else self._flat(image, matrix, marks)
 

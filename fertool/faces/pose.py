@@ -62,7 +62,7 @@ def make(name: str, weights: str | None = None, device: str = "cpu") -> Estimato
             f"pose {name} " + ("takes no weights" if weights else "needs 6DRepNet's published weights"),
             "add --pose sixd --set detect-align.pose_weights=FILE",
         )
-    if name == "sixd":
+    if weights is not None:
         from fertool.faces.sixd import SixDRepNet
 
         return SixDRepNet(weights, device)
@@ -73,7 +73,9 @@ def make(name: str, weights: str | None = None, device: str = "cpu") -> Estimato
     return lambda images, boxes, landmarks, detector: pose_net.estimate(images, boxes, detector, device)
 
 
-def _by_landmarks(images: Sequence, boxes: Sequence, landmarks: Sequence[np.ndarray | None], detector: str):
+def _by_landmarks(
+    images: Sequence[np.ndarray], boxes: Sequence[np.ndarray], landmarks: Sequence[np.ndarray | None], detector: str
+) -> tuple[np.ndarray, np.ndarray]:
     known = [estimate(m) if m is not None and len(m) == 68 else (_UNKNOWN, np.nan) for m in landmarks]
     return np.array([angles for angles, _ in known]).reshape(-1, 3), np.array([error for _, error in known])
 
@@ -126,7 +128,7 @@ def _start(seen: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
     return np.stack([x, y, np.cross(x, y)]), float(d.mean()), solved[3]
 
 
-def _project(turn: np.ndarray, scale: float, shift: np.ndarray):
+def _project(turn: np.ndarray, scale: float, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the head's points as drawn (68, 2), turned (68, 3), and how much nearness enlarges each."""
     turned = POINTS @ turn.T
     depth = _DISTANCE / (_DISTANCE + turned[:, 2])

@@ -59,7 +59,7 @@ def estimate(
     side = np.sqrt((box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1]))
     middle = (box[:, :2] + box[:, 2:]) / 2 + np.stack([np.zeros_like(side), down * side], axis=1)
     size, lean = eyes * side, np.zeros_like(side)
-    patches = [_patch(images[i], m, SQUARE * s) for i, m, s in zip(good, middle, size, strict=True)]
+    patches = [_patch(images[i], m, SQUARE * s) for i, m, s in zip(good.tolist(), middle, size, strict=True)]
     grey = [patch for patch, _, _ in patches]
     middle, size = np.stack([m for _, m, _ in patches]), size * [scale for _, _, scale in patches]
     for name in _STEPS:
@@ -100,16 +100,22 @@ def _patch(image: np.ndarray, middle: np.ndarray, square: float) -> tuple[np.nda
     return patch, (middle - first + 0.5) * (reduced / shape) - 0.5, scale
 
 
-def _look(images: list[np.ndarray], middle: np.ndarray, side: np.ndarray, lean: np.ndarray, network) -> np.ndarray:
+def _look(
+    images: list[np.ndarray],
+    middle: np.ndarray,
+    side: np.ndarray,
+    lean: np.ndarray,
+    network: Callable[[np.ndarray], np.ndarray],
+) -> np.ndarray:
     """Return the outputs (n, 9) for a square of each image, which leans by so many degrees."""
     scale = onet.SIDE / side
     matrices = (scale * _turn(-lean)).transpose(2, 0, 1)
     shifts = (onet.SIDE - 1) / 2 - np.einsum("nij,nj->ni", matrices, middle)
-    seen = [
+    squares = [
         warp(image, np.column_stack([matrix, shift]), onet.SIDE)
         for image, matrix, shift in zip(images, matrices, shifts, strict=True)
     ]
-    seen = np.stack(seen)
+    seen = np.stack(squares)
     faces, mirrored = network(np.concatenate([seen, seen[:, :, ::-1]])).reshape(2, len(seen), -1)
     return (faces + MIRRORED * mirrored) / 2
 

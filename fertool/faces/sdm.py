@@ -20,7 +20,7 @@ import numpy as np
 
 from fertool import artefact
 from fertool.errors import ArtefactError, DataError
-from fertool.faces.align import apply, similarity, warp
+from fertool.faces.align import apply, remap, similarity, warp
 from fertool.pool import cores
 from fertool.regions.points import KNOWN_SETS, five_points
 
@@ -170,7 +170,7 @@ def fit(
     import cv2
 
     rng = np.random.default_rng(seed)
-    chosen = np.repeat(np.arange(len(faces)), perturbations)
+    chosen = np.repeat(np.arange(len(faces)), perturbations).tolist()
     ways = [_perturbed(similarity(faces[i].points, mean), rng, rotation, scale, shift) for i in chosen]
     truth = np.stack([apply(way, faces[i].points) for way, i in zip(ways, chosen, strict=True)])
     points = np.repeat(mean[None], len(chosen), axis=0)
@@ -181,7 +181,7 @@ def fit(
         for cell in cells:
             look = np.empty((len(chosen), len(mean) * _CELLS**2 * _DIRECTIONS), np.float32)
 
-            def see(n: int, look=look, points=points, cell=cell) -> None:
+            def see(n: int, look: np.ndarray = look, points: np.ndarray = points, cell: float = cell) -> None:
                 pixels = faces[chosen[n]].pixels
                 cut_out = cv2.warpAffine(pixels, ways[n], (SIZE, SIZE), borderMode=cv2.BORDER_REPLICATE)
                 look[n] = _describe(_edges(cut_out), points[n], cell)
@@ -198,7 +198,7 @@ def fit(
     return Cascade(mean, tuple(steps)), errors
 
 
-def _perturbed(matrix: np.ndarray, rng, rotation: float, scale: float, shift: float) -> np.ndarray:
+def _perturbed(matrix: np.ndarray, rng: np.random.Generator, rotation: float, scale: float, shift: float) -> np.ndarray:
     """Return a transform to the cut-out, followed by a random similarity about the cut-out's middle."""
     angle, grow = np.radians(rng.normal(0, rotation)), np.exp(rng.normal(0, scale))
     about = grow * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -248,5 +248,5 @@ def _describe(edges: np.ndarray, points: np.ndarray, cell: float) -> np.ndarray:
     offsets = (np.arange(_CELLS) - (_CELLS - 1) / 2) * side
     around = np.stack(np.meshgrid(offsets, offsets), axis=-1).reshape(-1, 2)
     at = (points[:, None] + around).astype(np.float32)
-    found = cv2.remap(smooth, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).reshape(len(points), -1)
+    found = remap(smooth, at).reshape(len(points), -1)
     return (found / (np.linalg.norm(found, axis=1, keepdims=True) + _FLAT)).ravel()

@@ -5,6 +5,7 @@ The network is RepVGG-B1g2 (Ding et al., CVPR 2021) in the form for inference, e
 ReLU, and a linear layer to the first two columns of a rotation matrix.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ _MEAN, _SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class Network(nn.Module):
     """(N, 3, 224, 224) → (N, 3, 3) rotation matrices. Parameters have the published names."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.layer0 = _Block(3, 64, 2, 1)
         width, number = 64, 1
@@ -74,7 +75,13 @@ class SixDRepNet:
         net.load_state_dict(tensors)
         self._net, self._device = net.eval().to(device), device
 
-    def __call__(self, images, boxes, landmarks, detector) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(
+        self,
+        images: Sequence[np.ndarray],
+        boxes: Sequence[np.ndarray],
+        landmarks: Sequence[np.ndarray | None],
+        detector: str,
+    ) -> tuple[np.ndarray, np.ndarray]:
         """(n, 3) pitch, yaw and roll in degrees of the faces in boxes of (H, W, 3) images, and NaN: it gives no
         error.
         """
@@ -91,7 +98,7 @@ def angles(matrix: np.ndarray) -> tuple[float, float, float]:
     pitch = np.arctan2(matrix[2, 1], matrix[2, 2])
     yaw = np.arctan2(matrix[2, 0], np.hypot(matrix[0, 0], matrix[1, 0]))
     roll = np.arctan2(matrix[1, 0], matrix[0, 0])
-    return tuple(float(a) for a in np.degrees((pitch, yaw, roll)))
+    return float(np.degrees(pitch)), float(np.degrees(yaw)), float(np.degrees(roll))
 
 
 def _cut(image: np.ndarray, box: np.ndarray) -> np.ndarray:

@@ -53,5 +53,5 @@ def digest(image: np.ndarray | None) -> np.ndarray:
     if image is None:
         return np.zeros(DIGEST, np.uint8)
     h = hashlib.blake2b(repr(image.shape).encode(), digest_size=DIGEST)
-    h.update(np.ascontiguousarray(image))
+    h.update(np.ascontiguousarray(image).data)
     return np.frombuffer(h.digest(), np.uint8)

@@ -1,6 +1,6 @@
 """One image after the other → aligned faces: the work of a detect-align process."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,17 +54,18 @@ class Aligner:
                 yield row | {"source_digest": source.digest, "source_stat": source.stat}
 
     def _faces(self, group: list["_SourceImage"]) -> list[dict]:
-        colour = [rgb(p.image) for p in group]
+        images = [p.image for p in group if p.image is not None]
+        colour = [rgb(image) for image in images]
         found = self._finder.find(colour, [p.sample.box for p in group])
         rows, heads = [], []
-        for source, pixels, faces in zip(group, colour, found, strict=True):
-            row, head = self._face(source.sample, source.image, pixels, faces)
+        for source, image, pixels, faces in zip(group, images, colour, found, strict=True):
+            row, head = self._face(source.sample, image, pixels, faces)
             rows.append(row)
             if head is not None:
                 heads.append((row, *head))
         if heads:
-            unposed, images, boxes, marks = zip(*heads, strict=True)
-            angles, errors = self._pose(images, boxes, marks, self.settings.detector)
+            unposed, shown, boxes, marks = zip(*heads, strict=True)
+            angles, errors = self._pose(shown, boxes, marks, self.settings.detector)
             for row, pose, error in zip(unposed, angles, errors, strict=True):
                 row |= {"pose": pose, "pose_error": error}
         return rows
@@ -88,8 +89,8 @@ class Aligner:
             return self._row(NO_FACE, faces_found=min(found, 255))
         return self._row(KEPT, self._finder.keep(image), faces_found=min(found, 255))
 
-    def _row(self, status: int, cut: Cut | None = None, **values) -> dict:
-        row = {
+    def _row(self, status: int, cut: Cut | None = None, **values: object) -> dict:
+        row: dict[str, object] = {
             "images": np.zeros(self.settings.shape, np.uint8),
             "faces_found": 0,
             "bbox": np.full(4, np.nan),
@@ -147,6 +148,6 @@ def _read(dataset: Dataset, task: Task) -> _SourceImage:
     return _SourceImage(sample, image, source_file.digest(image), stat, problem)
 
 
-def source_digests(dataset: Dataset):
+def source_digests(dataset: Dataset) -> Callable[[Sequence[Task]], Iterator[np.ndarray]]:
     """Return what a process does that only looks whether images have changed: Task → digest of its pixels."""
     return lambda tasks: (_read(dataset, task).digest for task in tasks)

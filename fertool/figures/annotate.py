@@ -4,10 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fertool.labels import EMOTIONS
+
+if TYPE_CHECKING:
+    from PIL import ImageFont
 
 _LEAST_SIDE = 640  # smaller pictures are enlarged: a label would not fit into them
 _TEXT = (13, 40)  # height of letters in pixels, at least and at most
@@ -57,8 +61,8 @@ def annotate(image: np.ndarray, faces: Sequence[Framed]) -> np.ndarray:
         image = cv2.resize(image, None, fx=k, fy=k, interpolation=cv2.INTER_CUBIC)
     image = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
     for face in faces:
-        if face.heat is not None:
-            image = _heated(image, face, k)
+        if face.heat is not None and face.place is not None:
+            image = _heated(image, face.heat, face.place, k)
     drawn = Image.fromarray(image)
     pen = ImageDraw.Draw(drawn)
     boxes = [tuple(k * (np.asarray(face.box) + 0.5)) for face in faces]
@@ -97,7 +101,8 @@ def _free(
     places = [(x, y) for y in (y0 - h, y1) for x in (x0, x1 - w, (x0 + x1 - w) / 2)]
     places += [(x, y) for x in (x1, x0 - w) for y in (y0, y1 - h)]
     places += [(x0, y0), (x0, y1 - h)]
-    best, least = None, np.inf
+    best: tuple[float, ...] = box
+    least = np.inf
     for order, (x, y) in enumerate(places):
         x, y = np.clip(x, 0, max(0, picture[0] - 1 - w)), np.clip(y, 0, max(0, picture[1] - 1 - h))
         area = (float(x), float(y), float(x + w), float(y + h))
@@ -113,19 +118,19 @@ def _shared(a: Sequence[float], b: Sequence[float]) -> float:
     return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
 
 
-def _heated(image: np.ndarray, face: Framed, k: int) -> np.ndarray:
+def _heated(image: np.ndarray, values: np.ndarray, place: np.ndarray, k: int) -> np.ndarray:
     """Return an image, enlarged k times, with a map over one face: stretched from its lowest value to its highest, and
     the more opaque the higher.
     """
     import cv2
 
-    low, high = float(face.heat.min()), float(face.heat.max())
-    heat = ((face.heat - low) / max(high - low, 1e-9)).astype(np.float32)
+    low, high = float(values.min()), float(values.max())
+    heat = ((values - low) / max(high - low, 1e-9)).astype(np.float32)
     heat = np.pad(heat, 1, mode="edge")  # up to the edges of its outer cells
-    matrix = face.place * k
+    matrix = place * k
     matrix[:, 2] += (k - 1) / 2 - matrix[:, :2].sum(axis=1)
     height, width = image.shape[:2]
-    rows, columns = face.heat.shape
+    rows, columns = values.shape
     corners = np.array([(0.5, 0.5), (columns + 0.5, 0.5), (columns + 0.5, rows + 0.5), (0.5, rows + 0.5)])
     corners = corners @ matrix[:, :2].T + matrix[:, 2]
     (x0, y0), (x1, y1) = np.floor(corners.min(axis=0)).astype(int), np.ceil(corners.max(axis=0)).astype(int) + 1
@@ -137,7 +142,7 @@ def _heated(image: np.ndarray, face: Framed, k: int) -> np.ndarray:
     over = np.clip(cv2.warpAffine(heat, matrix, size, flags=cv2.INTER_LINEAR), 0, 1)
     polygon = np.zeros((size[1], size[0]), np.uint8)
     cv2.fillConvexPoly(polygon, np.rint(corners - (x0, y0)).astype(np.int32), 1)
-    coloured = cv2.applyColorMap(np.uint8(255 * over), cv2.COLORMAP_INFERNO)[..., ::-1]
+    coloured = cv2.applyColorMap((255 * over).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
     opaque = (_HEAT * over * polygon)[..., None]
     out = image.copy()
     out[y0:y1, x0:x1] = np.rint((1 - opaque) * image[y0:y1, x0:x1] + opaque * coloured)
@@ -151,7 +156,7 @@ def _ink(colour: str) -> str:
 
 
 @lru_cache
-def _font(size: int):
+def _font(size: int) -> "ImageFont.FreeTypeFont":
     import matplotlib
     from PIL import ImageFont
 

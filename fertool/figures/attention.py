@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fertool.figures import style
@@ -97,7 +98,7 @@ def _grey(image: np.ndarray) -> np.ndarray:
     return image.mean(axis=2, keepdims=True).astype(np.uint8)
 
 
-def _laid(ax, values: np.ndarray, extent: tuple, height: int, width: int) -> None:
+def _laid(ax: Axes, values: np.ndarray, extent: tuple, height: int, width: int) -> None:
     """Draw a map over the part of the face that the network saw."""
     ax.imshow(values, cmap=_MAP, alpha=0.6, extent=extent, interpolation="bilinear", aspect="auto")
     ax.set_xlim(-0.5, width - 0.5)
@@ -118,7 +119,7 @@ def draw_trace(
     t, n, m = weights.shape
     at = at or iterations[np.unique(np.linspace(0, t - 1, min(6, t)).round().astype(int))].tolist()
     figure = Figure(figsize=(style.PAGE, 2.9 * n + 0.2), layout="constrained")
-    for face, part in enumerate(np.atleast_1d(figure.subfigures(n, 1, squeeze=True))):
+    for face, part in enumerate(figure.subfigures(n, 1, squeeze=False)[:, 0]):
         upper, lower = part.subfigures(2, 1, height_ratios=(1.25, 1))
         curves = upper.subplots()
         for region in range(m):

@@ -1,6 +1,7 @@
 """Training curves of one or several runs."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -73,7 +74,7 @@ def _several(loss: Axes, accuracy: Axes, histories: Mapping[str, History]) -> No
     accuracy.set_title("thick: validation, thin: training", size=6.5, color=style.QUIET)
 
 
-def _line(ax: Axes, values: np.ndarray, label: str | None, **look) -> None:
+def _line(ax: Axes, values: np.ndarray, label: str | None, **look: Any) -> None:
     if np.isnan(values).all():
         return
     epochs = np.arange(1, len(values) + 1)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fertool.figures import style
@@ -59,7 +60,7 @@ def draw(true: Sequence[str], panels: Sequence[Panel], asked: str = "true class"
     return sheet.figure
 
 
-def _say(ax, predicted: str, true: str) -> None:
+def _say(ax: Axes, predicted: str, true: str) -> None:
     """Write the predicted class below the face."""
     wrong = bool(true) and predicted != true
     box = {"facecolor": style.WRONG if wrong else "black", "alpha": 0.65, "pad": 1, "linewidth": 0}

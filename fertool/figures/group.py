@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -74,6 +75,6 @@ def draw(images: Sequence[GroupImage], title: str) -> Figure:
             ax = sheet.at(row, column)
             ax.imshow(image, interpolation="bicubic")
         for x0, y0, x1, y1 in photo.boxes:
-            frame = {"fill": False, "edgecolor": "#FFD400", "linewidth": 0.9}
+            frame: dict[str, Any] = {"fill": False, "edgecolor": "#FFD400", "linewidth": 0.9}
             sheet.figure.axes[-3].add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, **frame))
     return sheet.figure

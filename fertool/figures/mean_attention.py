@@ -75,11 +75,11 @@ def draw(panels: Sequence[Means], classes: Sequence[str], units: Mapping[str, Ma
             sheet.label(first + 1 + 2 * j, "attention", below)
             sheet.label(first + 2 + 2 * j, "product", below)
             projected, product = panel.projected(name), panel.product(name)
-            for column in np.flatnonzero(panel.count):
+            for column in np.flatnonzero(panel.count).tolist():
                 ax = sheet.at(first + 1 + 2 * j, column)
                 ax.imshow(projected[column], cmap="inferno", vmin=0, vmax=1, aspect="auto")
                 sheet.picture(first + 2 + 2 * j, column, product[column].astype(np.uint8))
-        for column in np.flatnonzero(panel.count):
+        for column in np.flatnonzero(panel.count).tolist():
             sheet.picture(first, column, np.round(panel.faces[column]).astype(np.uint8))
     return sheet.figure
 

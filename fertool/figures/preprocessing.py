@@ -4,6 +4,7 @@ and 4), and how well a network finds the regions itself.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -56,10 +57,10 @@ def steps(faces: Sequence[Prepared]) -> Figure:
         for column in range(3):
             ax = _equal(sheet.at(row, column), face.image)
             if column == 1:
-                frame = {"fill": False, "edgecolor": _FRAME, "linewidth": 1.2}
+                frame: dict[str, Any] = {"fill": False, "edgecolor": _FRAME, "linewidth": 1.2}
                 ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, clip_on=False, **frame))
             if column == 2 and len(face.points):
-                ax.scatter(*face.points.T, s=2.5, c=_DOT, linewidths=0)
+                ax.scatter(face.points[:, 0], face.points[:, 1], s=2.5, c=_DOT, linewidths=0)
                 height, width = face.image.shape[:2]
                 across, down = 0.15 * (x1 - x0), 0.15 * (y1 - y0)
                 ax.set_xlim(max(x0 - across, -0.5), min(x1 + across, width - 0.5))
@@ -95,8 +96,8 @@ def landmarks(
         ax.set_xlim(-0.5, width - 0.5)
         ax.set_ylim(height - 0.5, -0.5)
         if points.shape[1] > 8:
-            ax.scatter(*points[row].T, s=1.2, c=_DOT, linewidths=0)
-        ax.scatter(*eight[row].T, s=6, c="#ff3b30", edgecolors="white", linewidths=0.3)
+            ax.scatter(points[row, :, 0], points[row, :, 1], s=1.2, c=_DOT, linewidths=0)
+        ax.scatter(eight[row, :, 0], eight[row, :, 1], s=6, c="#ff3b30", edgecolors="white", linewidths=0.3)
         for i, (x, y) in enumerate(eight[row]):
             ax.text(x, y - 0.03 * height, str(i + 1), size=4.5, color="white", ha="center", va="bottom")
         for column, box in enumerate(pixel_boxes(np.clip(boxes[row, 1:], 0, 1), width, height), 1):
@@ -144,7 +145,13 @@ def masks(
             bright = np.where(seen[np.ix_(y, x)], 1.0, _DIMMED)[..., None]
             ax = sheet.picture(row, column, (colours(image) * bright).astype(np.uint8))
             _outline(ax, true[row, column], height, width)
-            said = {"size": 5, "color": "white", "ha": "right", "va": "bottom", "transform": ax.transAxes}
+            said: dict[str, Any] = {
+                "size": 5,
+                "color": "white",
+                "ha": "right",
+                "va": "bottom",
+                "transform": ax.transAxes,
+            }
             ax.text(0.98, 0.02, f"{iou[row, column]:.2f}", bbox={"color": "black", "alpha": 0.6, "pad": 0.8}, **said)
     return sheet.figure
 

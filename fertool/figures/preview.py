@@ -1,6 +1,9 @@
 """Pictures that show what crop-regions and make-masks made of a few faces."""
 
+from typing import Any
+
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -30,7 +33,7 @@ def crops(images: np.ndarray, boxes: np.ndarray, ids: list[str], names: list[str
         face = axes[row][0]
         _show(face, image, name)
         for i, (x0, y0, x1, y1) in enumerate(pixels):
-            frame = {"fill": False, "edgecolor": _colour(i), "linewidth": 1.6}
+            frame: dict[str, Any] = {"fill": False, "edgecolor": _colour(i), "linewidth": 1.6}
             face.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, **frame))
             _show(axes[row][1 + i], image[y0:y1, x0:x1], stretch=height / width)
             _frame(axes[row][1 + i], _colour(i))
@@ -60,7 +63,7 @@ def masks(images: np.ndarray, masks: np.ndarray, points: np.ndarray, ids: list[s
     return figure
 
 
-def _grid(rows: int, columns: int):
+def _grid(rows: int, columns: int) -> tuple[Figure, np.ndarray]:
     figure = Figure(figsize=(columns * _CELL, rows * _CELL + 0.3), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for ax in axes.ravel():
@@ -70,7 +73,7 @@ def _grid(rows: int, columns: int):
     return figure, axes
 
 
-def _show(ax, image: np.ndarray, label: str = "", stretch: float | None = None) -> None:
+def _show(ax: Axes, image: np.ndarray, label: str = "", stretch: float | None = None) -> None:
     """Draw an image with its row's label; `stretch` is its height / width."""
     grey = image.shape[-1] == 1
     aspect = "auto" if stretch else "equal"
@@ -82,7 +85,7 @@ def _show(ax, image: np.ndarray, label: str = "", stretch: float | None = None) 
         ax.set_ylabel(label if len(label) <= 22 else "…" + label[-21:], fontsize=6, parse_math=False)
 
 
-def _frame(ax, colour: str) -> None:
+def _frame(ax: Axes, colour: str) -> None:
     for spine in ax.spines.values():
         spine.set(edgecolor=colour, linewidth=1.6)
 

@@ -1,6 +1,7 @@
 """Pictures of faces in rows and columns, with words at their left and above: what most of the papers' figures are."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -70,17 +71,24 @@ class Sheet:
         top, bottom = self._y[first[0]] - gap, self._y[last[0]] + self._heights[last[0]] + gap
         corner = left / self.size[0], 1 - bottom / self.size[1]
         sides = (right - left) / self.size[0], (bottom - top) / self.size[1]
-        look = {"fill": False, "edgecolor": colour, "linewidth": 1.6, "transform": self.figure.transFigure}
+        look: dict[str, Any] = {
+            "fill": False,
+            "edgecolor": colour,
+            "linewidth": 1.6,
+            "transform": self.figure.transFigure,
+        }
         self.figure.add_artist(Rectangle(corner, *sides, **look))
 
-    def head(self, text: str, first: int, last: int | None = None, row: int = 0, lift: float = 0.0, **look) -> None:
+    def head(
+        self, text: str, first: int, last: int | None = None, row: int = 0, lift: float = 0.0, **look: Any
+    ) -> None:
         """Words above the columns from `first` to `last` of a row, `lift` inches higher than the lowest place."""
         last = first if last is None else last
         middle = (self._x[first] + self._x[last] + self._width) / 2
         x, y = middle / self.size[0], 1 - (self._y[row] - 0.03 - lift) / self.size[1]
         self.figure.text(x, y, text, **{"ha": "center", "va": "bottom", "size": 7, **look})
 
-    def title(self, text: str, row: int = 0, lift: float = 0.0, **look) -> None:
+    def title(self, text: str, row: int = 0, lift: float = 0.0, **look: Any) -> None:
         """Words at the left edge above a row."""
         y = 1 - (self._y[row] - 0.03 - lift) / self.size[1]
         self.figure.text(0.02 / self.size[0], y, text, **{"va": "bottom", "size": 6.5, "weight": "bold", **look})
@@ -133,7 +141,9 @@ def enlarge(values: np.ndarray, height: int, width: int) -> np.ndarray:
     return values
 
 
-def cells(images: np.ndarray, columns: int, width: float = style.PAGE, left: float = 0.85, most: float = 0.95):
+def cells(
+    images: np.ndarray, columns: int, width: float = style.PAGE, left: float = 0.85, most: float = 0.95
+) -> tuple[float, float]:
     """Width and height in inches of a cell, so that so many columns fit the width, at most `most` wide.
 
     Args:

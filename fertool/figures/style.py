@@ -3,8 +3,10 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
 
 from fertool import files
@@ -20,7 +22,7 @@ HIGHEST, LOWEST = "#D62728", "#1F4FD8"  # RAN's red and blue frames, told apart 
 WRONG, QUIET = "#B02A1A", "#666666"
 SEQUENTIAL = "Blues"  # light to dark in one hue
 
-_LOOK = {
+_LOOK: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
     "font.size": 7,
     "axes.titlesize": 8,
@@ -53,7 +55,7 @@ def line(i: int) -> dict:
     return {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i // len(COLOURS) % len(DASHES)]}
 
 
-def text_on(colour: Sequence[float]) -> str:
+def text_on(colour: Sequence[float] | np.ndarray) -> str:
     """Return black or white, whichever has the higher contrast on a colour (WCAG 2.2), red, green, blue from 0 to 1."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

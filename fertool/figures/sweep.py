@@ -1,13 +1,14 @@
 """Accuracy over the values of a setting."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from fertool.figures import style
 
-Line = Sequence[tuple[object, Mapping]]  # (value, {"accuracy", "low", "high", "paper"}), fractions or None
+Line = Sequence[tuple[Any, Mapping]]  # (value, {"accuracy", "low", "high", "paper"}), fractions or None
 
 
 def draw(lines: Mapping[str, Line], key: str) -> Figure:

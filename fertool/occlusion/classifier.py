@@ -27,8 +27,8 @@ _FLAT = 8.0  # grey levels added to a face's spread, so that flat ones are not b
 class Guesser(nn.Sequential):
     """(N, 1, 48, 48) grey levels -> (N, 5) logits: nothing, then the types of `OCCLUSIONS`."""
 
-    def __init__(self):
-        blocks = []
+    def __init__(self) -> None:
+        blocks: list[nn.Module] = []
         for before, after in zip(_CHANNELS, _CHANNELS[1:], strict=False):
             convolution = nn.Conv2d(before, after, 3, padding=1, bias=False)
             blocks += [convolution, nn.BatchNorm2d(after), nn.ReLU(), nn.MaxPool2d(2)]

@@ -1,7 +1,7 @@
 """Draw things over a face until a chosen fraction of it is covered."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 
@@ -50,6 +50,7 @@ def cover(
     face = face_of(landmarks, image.shape[:2])
     light = _light(image, face)
     seed = list(hashlib.blake2b(f"{key}\0{kind}".encode(), digest_size=16).digest())
+    things: Iterable[Thing]
     if kind == "glasses-mask":
         things = eyewear.make(np.random.default_rng(seed), face, severities)
     else:
@@ -67,7 +68,7 @@ def _level(thing: Thing, face: Face, severity: float) -> float:
         glass = thing.glass[face.area]
         order = np.argsort(field)
         hidden = np.cumsum(1 - glass[order]) + glass.sum()
-        place = np.searchsorted(hidden, severity * len(field))
+        place = int(np.searchsorted(hidden, severity * len(field)))
         level = field[order[min(place, len(field) - 1)]]
     else:
         place = min(int(severity * len(field)), len(field) - 1)

@@ -54,7 +54,7 @@ def _glasses(rng: np.random.Generator, face: Face, *, dark: bool) -> Thing:
     glass = np.where((lens < 1) & ~dark, tint, 0).astype(np.float32)
     glare, at = rng.uniform(0, 0.5), rng.uniform(-0.5, 0.3)
 
-    def paint(depth):
+    def paint(depth: np.ndarray) -> np.ndarray:
         # the rim is what lies just behind the edge of sunglasses, all of spectacles but their glass
         inside = step(depth, 1.6 * rim, 0.02) if dark else (lens < 1) * step(-depth, 0.0, 0.02)
         shine = glare * np.exp(-(((height + 0.35 * x - at) / 0.18) ** 2))
@@ -100,7 +100,7 @@ def _mask(rng: np.random.Generator, face: Face) -> Thing:
         away = _from_line(face.grid[..., 0], face.grid[..., 1], a, b) / face.unit
         loops = np.minimum(loops, np.where(np.abs(around) > 1.0, away, np.inf))
 
-    def paint(depth):
+    def paint(depth: np.ndarray) -> np.ndarray:
         shade = 1.02 - 0.22 * around**2 + 0.05 * rough - 0.08 * np.clip(down - 1.0, 0, 1)
         if pleats:
             for at in (0.32, 0.5, 0.68):
@@ -127,7 +127,7 @@ def _both(mask: Thing, glasses: Thing) -> Thing:
     worn = glasses.field <= 0
     field = np.where(worn, -9.0, mask.field).astype(np.float32)
 
-    def paint(depth):
+    def paint(depth: np.ndarray) -> np.ndarray:
         return np.where(worn[..., None], glasses.paint(-glasses.field), mask.paint(depth))
 
     return Thing("mask and sunglasses", field, paint, glass=mask.glass, shadow=0.25, levels=mask.levels)
@@ -145,7 +145,9 @@ def _on_plane(camera: np.ndarray, pixel: np.ndarray) -> np.ndarray:
     return np.linalg.pinv(camera[:, :2], rcond=0.15) @ (pixel - camera[:, 2])
 
 
-def _from_line(x: np.ndarray, y: np.ndarray, a, b) -> np.ndarray:
+def _from_line(
+    x: np.ndarray, y: np.ndarray, a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray
+) -> np.ndarray:
     """Distance of points from the line between a and b."""
     (ax, ay), (dx, dy) = a, np.subtract(b, a)
     t = np.clip(((x - ax) * dx + (y - ay) * dy) / max(dx * dx + dy * dy, 1e-9), 0, 1)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from fertool.occlusion.geometry import Face
-from fertool.occlusion.occluders import Thing
+from fertool.occlusion.occluders import Paint, Thing
 from fertool.occlusion.patterns import cloth_colour, coloured, hair_colour, noise, rounded, step, wander
 
 _FINGER = 0.3  # width of a finger
@@ -49,7 +49,7 @@ def _cloth(rng: np.random.Generator, u: np.ndarray, v: np.ndarray, skin: np.ndar
     pattern, period = rng.choice(["plain", "stripes", "checks"], p=[0.5, 0.3, 0.2]), rng.uniform(0.2, 0.6)
     strength = rng.uniform(0.1, 0.25)
 
-    def paint(depth):
+    def paint(depth: np.ndarray) -> np.ndarray:
         waves = np.sin(2 * np.pi * (folds * (depth + slope * u) + 0.25 * bends))
         shade = 0.92 + strength * waves + 0.04 * weave + 0.25 * step(-depth, -0.05, 0.05) - 0.2 * np.exp(-depth / 0.05)
         mix = np.zeros_like(u)
@@ -68,7 +68,7 @@ def _knit(rng: np.random.Generator, u: np.ndarray, v: np.ndarray, skin: np.ndarr
     edge = rng.uniform(-0.05, 0.14) * (1 - u**2) + 0.02 * wander(rng, u, 3)
     rib, band, rough = rng.uniform(0.1, 0.2), rng.uniform(0.35, 0.7), noise(rng, u.shape, 60)
 
-    def paint(depth):
+    def paint(depth: np.ndarray) -> np.ndarray:
         ribs = np.abs(np.sin(np.pi * u / rib))
         stitches = np.abs(np.sin(np.pi * u / rib) * np.cos(np.pi * (depth + 0.35 * rib * ribs) / rib))
         fold = step(depth, band, 0.04)
@@ -87,7 +87,7 @@ def _cap(rng: np.random.Generator, u: np.ndarray, v: np.ndarray, skin: np.ndarra
     edge = rng.uniform(-0.1, 0.28) * (1 - u**2 / 1.6)
     deep, panels, rough = rng.uniform(0.25, 0.5), rng.uniform(0.7, 1.1), noise(rng, u.shape, 40)
 
-    def paint(depth):
+    def paint(depth: np.ndarray) -> np.ndarray:
         crown = step(depth, deep * (1 - 0.35 * np.minimum(u**2, 2)), 0.03)[..., None]
         seam = 1 - 0.25 * np.exp(-(((np.abs(u) % panels) / 0.025) ** 2))
         stitch = 1 - 0.12 * np.exp(-((((depth % 0.07) - 0.035) / 0.012) ** 2))
@@ -111,14 +111,14 @@ def _side_hair(rng: np.random.Generator, u: np.ndarray, v: np.ndarray, skin: np.
     return Thing("hair", v - edge, _strands(rng, v - swing + 0.04 * wander(rng, u, 1), u), shadow=0.25)
 
 
-def _strands(rng: np.random.Generator, side: np.ndarray, along: np.ndarray):
+def _strands(rng: np.random.Generator, side: np.ndarray, along: np.ndarray) -> Paint:
     """Paint of hair: `side` tells the strands apart, `along` goes with them."""
     colour = hair_colour(rng)
     strand = side + 0.08 * noise(rng, side.shape, 3)
     coarse, fine = wander(rng, strand, 7), wander(rng, strand, 24)
     shine, bumps = rng.uniform(-0.6, 0.6), noise(rng, side.shape, 4)
 
-    def paint(depth):
+    def paint(depth: np.ndarray) -> np.ndarray:
         gloss = np.exp(-(((along - shine + 0.2 * coarse) / 0.22) ** 2))
         shade = 0.85 + 0.22 * coarse + 0.22 * fine + 0.1 * bumps
         return coloured(colour, np.clip(shade, 0.25, 1.6)) + coloured(0.16 + 0.25 * colour, gloss * (0.6 + 0.4 * fine))
@@ -145,7 +145,7 @@ def _fingers(rng: np.random.Generator, u: np.ndarray, v: np.ndarray, skin: np.nd
     hand = (np.abs(local) < (4 if two else 2) * width).astype(np.float32)
     sleeve, rough = cloth_colour(rng), noise(rng, u.shape, 8)
 
-    def paint(depth):
+    def paint(depth: np.ndarray) -> np.ndarray:
         palm = step(depth, 1.1, 0.3)
         shade = rounded(place) * (1 - palm) + palm * (0.95 + 0.05 * rough)
         creases = sum(np.exp(-(((depth - at + 0.03 * place**2) / 0.02) ** 2)) for at in (0.36, 0.42, 0.78, 0.84))
@@ -179,13 +179,15 @@ def _both_hands(rng: np.random.Generator, face: Face, skin: np.ndarray) -> Thing
     return Thing("hands", field, paint)
 
 
-def _stack(rng: np.random.Generator, u: np.ndarray, field: np.ndarray, skin: np.ndarray, tip: float):
+def _stack(
+    rng: np.random.Generator, u: np.ndarray, field: np.ndarray, skin: np.ndarray, tip: float
+) -> tuple[np.ndarray, Paint]:
     """Field and paint of fingers that lie one behind another, their tips towards positive u."""
     width = _FINGER * rng.uniform(0.9, 1.1)
     ends = tip - 0.05 + rng.normal(0, 0.08, 4)
     rough, sleeve = noise(rng, u.shape, 6), cloth_colour(rng)
 
-    def paint(depth):
+    def paint(depth: np.ndarray) -> np.ndarray:
         number = np.clip(depth / width, 0, 3.999)
         position = 2 * (number % 1) - 1
         palm = np.maximum(step(depth, 4 * width, 0.1), step(-u, 1.1 - tip, 0.4))
@@ -212,7 +214,7 @@ def _board(rng: np.random.Generator, u: np.ndarray, v: np.ndarray, skin: np.ndar
     ragged = wander(rng, np.floor((v + 8) / pitch), 2.0, reach=64)
     slope = rng.normal(0, 0.1)
 
-    def paint(depth):
+    def paint(depth: np.ndarray) -> np.ndarray:
         row = (depth - start) / pitch
         words = (row > 0) & (row % 1 < tall) & (np.abs(u - middle) < 0.85 * half - 0.25 - 0.2 * ragged)
         words &= (row < 40) if name == "paper" else (row < 2)

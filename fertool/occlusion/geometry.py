@@ -5,6 +5,7 @@ head, which is laid over the landmarks as an affine camera would show it. Turned
 their own axes.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -62,7 +63,7 @@ class Face:
     @cached_property
     def unit(self) -> float:
         """Pixels between the eyes, were the head not turned to the side; at least 1."""
-        return float(max(np.linalg.norm(self.camera[:, 1]), np.linalg.norm(self.camera[:, 0]), 1.0))
+        return max(float(np.linalg.norm(self.camera[:, 1])), float(np.linalg.norm(self.camera[:, 0])), 1.0)
 
     @property
     def centre(self) -> np.ndarray:
@@ -136,7 +137,7 @@ def _laid_over(five: np.ndarray) -> np.ndarray:
     return apply(similarity(five_points(flat[None])[0], five), flat)
 
 
-def _along(at: np.ndarray, y: np.ndarray, x: np.ndarray, points) -> np.ndarray:
+def _along(at: np.ndarray, y: np.ndarray, x: np.ndarray, points: Iterable[int]) -> np.ndarray:
     """x of a line through points, where its y is `at`; its ends go on straight up and down."""
     order = sorted(points, key=lambda p: y[p])
     return np.interp(at, y[order], x[order]).astype(np.float32)

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+#: depth behind an edge (h, w), in units of the face -> colours (h, w, 3) between 0 and 1
+Paint = Callable[[np.ndarray], np.ndarray]
+
 
 @dataclass(frozen=True)
 class Thing:
@@ -26,7 +29,7 @@ class Thing:
 
     name: str
     field: np.ndarray
-    paint: Callable[[np.ndarray], np.ndarray]
+    paint: Paint
     glass: np.ndarray | None = None
     shadow: float = 0.35
     levels: tuple[float, float] = (-np.inf, np.inf)

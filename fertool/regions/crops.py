@@ -34,6 +34,7 @@ def boxes_of(settings: CropRegions, ids: list[str], landmarks: np.ndarray | None
         return np.broadcast_to(boxes, (len(ids), *boxes.shape))
     if settings.mode == "random":
         return random_boxes(ids, settings.random_n, settings.random_ratio, settings.seed)
+    assert landmarks is not None  # crops around landmarks are made of faces that have them
     return landmark_boxes(five_points(landmarks), settings.landmark_radius, size)
 
 

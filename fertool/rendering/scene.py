@@ -115,15 +115,15 @@ def background(rng: np.random.Generator, size: int) -> np.ndarray:
     picture = np.broadcast_to(first + (second - first) * ramp, (small, small, 3)).astype(np.float32).copy()
     if rng.random() < 0.5:
         picture = np.ascontiguousarray(picture.transpose(1, 0, 2))
-    for _ in range(rng.choice([0, rng.integers(4, 16)], p=[0.35, 0.65])):
+    for _ in range(rng.choice([0, int(rng.integers(4, 16))], p=[0.35, 0.65])):
         colour = muted(rng).tolist()
         corner, extent = rng.integers(-8, small, 2), rng.integers(3, 26, 2)
         if rng.random() < 0.5:
             cv2.rectangle(picture, corner.tolist(), (corner + extent).tolist(), colour, -1)
         else:
             cv2.ellipse(picture, corner.tolist(), (extent // 2 + 1).tolist(), 0, 0, 360, colour, -1)
-    picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.8, 4))
-    return cv2.resize(picture, (size, size), interpolation=cv2.INTER_CUBIC).clip(0, 1)
+    blurred = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.8, 4))
+    return cv2.resize(blurred, (size, size), interpolation=cv2.INTER_CUBIC).clip(0, 1)
 
 
 def muted(rng: np.random.Generator) -> np.ndarray:

@@ -46,7 +46,7 @@ class Surface:
         self._hair()
         self._eyes_and_teeth()
 
-    def _cover(self, amount: np.ndarray, colour: np.ndarray) -> None:
+    def _cover(self, amount: np.ndarray, colour: np.ndarray | tuple[float, float, float]) -> None:
         here = np.flatnonzero(amount)
         colour = np.asarray(colour, np.float32)
         if colour.ndim == 2:

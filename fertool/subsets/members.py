@@ -34,7 +34,7 @@ def occlusion_subsets(
         listed = [(row, kind) for row, kind in zip(rows, types, strict=True) if kind]
     elif lists and "occlusion" in lists.lists:
         source, entries = "list", lists.lists["occlusion"]
-        listed, has_types = list(zip(entries.rows, entries.types, strict=True)), lists.layout.types
+        listed, has_types = list(zip(entries.rows, entries.types, strict=True)), bool(lists.layout.types)
     elif "true_occlusion" in faces:
         source = "truth"
         listed = [(row, kind) for row, kind in enumerate(faces["true_occlusion"]) if kind not in ("", "none")]

@@ -15,6 +15,7 @@ import pytest
 
 from fertool.datasets import check, get, open_dataset, recognise
 from fertool.datasets import layouts as known
+from fertool.datasets.base import Sample
 from fertool.datasets.ferplus import CLASSES, VOTES, distribution, majority
 from fertool.errors import DataError, RecipeError, UsageError
 
@@ -105,6 +106,13 @@ def test_read_gives_pixels_after_a_trip_to_another_process(tmp_path, name):
     assert picture.dtype == np.uint8
     assert picture.ndim in (2, 3)
     assert picture.std() > 10
+
+
+def test_a_sample_without_a_file_says_who_has_to_read_it(tmp_path):
+    dataset = open_dataset(layouts.write_folder(tmp_path / "data"), "folder")
+    with pytest.raises(DataError, match="'drawn' has no path") as caught:
+        dataset.read(Sample("drawn"))
+    assert "override the dataset's read" in caught.value.hint
 
 
 def test_every_data_set_says_what_it_is():
@@ -481,6 +489,12 @@ def test_rafdb_damaged_annotations_cost_only_themselves(tmp_path):
     assert "1 boundingbox annotations are missing or incomplete: train_00002" in notes
     assert "1 boxes have no area and are left out: train_00001" in notes
     assert "1 of 21 images are missing: test_0001" in notes
+
+
+def test_rafdb_box_is_the_first_four_numbers_of_its_file(tmp_path):
+    layouts.write_rafdb(tmp_path)
+    (tmp_path / "Annotation/boundingbox/train_00001_boundingbox.txt").write_text("45 35 135 125 0.98\n")
+    assert open_dataset(tmp_path, images="original").samples()[0].box == (45, 35, 135, 125)
 
 
 def test_rafdb_list_that_does_not_fit(tmp_path):

