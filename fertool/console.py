@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.measure import Measurement
@@ -74,7 +75,7 @@ def show(table: Table) -> None:
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
     """Return a plain table; columns of text are left-aligned, columns with numbers right-aligned."""
     made = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    cells = [list(row) for row in rows]
+    cells: list[list[Any]] = [list(row) for row in rows]
     for i, column in enumerate(columns):
         is_text = i == 0 or all(isinstance(row[i], str) and not row[i][:1].isdigit() for row in cells)
         made.add_column(column, justify="left" if is_text else "right", overflow="fold")

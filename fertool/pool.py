@@ -8,7 +8,7 @@ import signal
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from multiprocessing import resource_tracker
@@ -76,7 +76,7 @@ def process(
     workers: int,
     chunk: int,
     fork: bool = True,
-) -> Iterator[tuple[Any, Any]]:
+) -> Generator[tuple[Any, Any], None, None]:
     """Work on items in processes of their own.
 
     `make(*arguments)` gives a function that takes a list of items and gives one result for each, in order. A worker
@@ -270,7 +270,7 @@ def _lead(control: Connection, pipes: list[Connection], make: Callable, argument
     try:
         for own in pipes:
             others = [control, *(pipe for pipe in pipes if pipe is not own)]
-            worker = context.Process(target=_work, args=(own, others, work, make, arguments))
+            worker: BaseProcess = context.Process(target=_work, args=(own, others, work, make, arguments))
             worker.start()
             workers.append(worker)
         for pipe in pipes:

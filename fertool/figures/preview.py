@@ -1,6 +1,6 @@
 """Pictures that show what crop-regions and make-masks made of a few faces."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -76,7 +76,7 @@ def _grid(rows: int, columns: int) -> tuple[Figure, np.ndarray]:
 def _show(ax: Axes, image: np.ndarray, label: str = "", stretch: float | None = None) -> None:
     """Draw an image with its row's label; `stretch` is its height / width."""
     grey = image.shape[-1] == 1
-    aspect = "auto" if stretch else "equal"
+    aspect: Literal["auto", "equal"] = "auto" if stretch else "equal"
     ax.imshow(image[..., 0] if grey else image, cmap="gray" if grey else None, vmin=0, vmax=255, aspect=aspect)
     ax.set_box_aspect(stretch)
     ax.set_xlim(-0.5, image.shape[1] - 0.5)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -103,7 +104,7 @@ def _ordinal(n: int) -> str:
 
 
 def _classes(figure: Figure, x: float, y: float, true: str, predicted: str) -> None:
-    where = {"ha": "right", "size": 6}
+    where: dict[str, Any] = {"ha": "right", "size": 6}
     figure.text(x, y, style.shorten(true or "no label", 15), va="bottom", **where)
     said = "recognised" if predicted == true else f"as {style.shorten(predicted, 13)}"
     wrong = true and predicted != true

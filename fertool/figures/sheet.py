@@ -97,7 +97,7 @@ class Sheet:
         """Words left of a row, or of one of its cells, the lower ones quieter, or alarming if something is wrong."""
         x = (self._x[column] - 0.06) / self.size[0]
         y = 1 - (self._y[row] + self._heights[row] / 2) / self.size[1]
-        middle = {"ha": "right", "size": 6}
+        middle: dict[str, Any] = {"ha": "right", "size": 6}
         self.figure.text(x, y, style.shorten(text, 15), va="bottom" if below else "center", **middle)
         self.figure.text(
             x, y, style.shorten(below, 16), va="top", color=style.WRONG if wrong else style.QUIET, **middle

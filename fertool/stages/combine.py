@@ -1,5 +1,6 @@
 """combine: faces of several datasets → one faces file to train on, labels joined by name."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,12 +93,13 @@ def summary(path: Path) -> dict:
     origin = np.array([i.partition("/")[0] for i in made.ids])
     return {
         "faces": made.rows,
-        "classes": list(made.classes),
+        "classes": list(made.classes or ()),
         "from": {
             part["name"]: {s: int(((origin == part["name"]) & (split == s)).sum()) for s in sorted(set(split.tolist()))}
             for part in made.params["combined"]
         },
-        "labels": {c: int((label == i).sum()) for i, c in enumerate(made.classes)} | {"none": int((label < 0).sum())},
+        "labels": {c: int((label == i).sum()) for i, c in enumerate(made.classes or ())}
+        | {"none": int((label < 0).sum())},
     }
 
 
@@ -111,7 +113,7 @@ def report(facts: dict) -> None:
     console.say("labels: " + ", ".join(f"{c} {n:,}" for c, n in facts["labels"].items()))
 
 
-def _times(shape) -> str:
+def _times(shape: Iterable[int]) -> str:
     return "×".join(map(str, shape))
 
 
@@ -156,7 +158,7 @@ def _columns(
                 values = place[values]
             elif name == "label_distribution":
                 spread = np.zeros((len(values), len(classes)), np.float32)
-                spread[:, [classes.index(c) for c in f.classes]] = values
+                spread[:, [classes.index(c) for c in f.classes or ()]] = values
                 values = spread
             parts.append(values)
         if len({p.shape[1:] for p in parts}) == 1 and len({p.dtype.kind for p in parts}) == 1:
@@ -164,7 +166,7 @@ def _columns(
     return known
 
 
-def _fill(writer, files: list[Artefact], rows: list[np.ndarray]) -> None:
+def _fill(writer: artefact.Writer, files: list[Artefact], rows: list[np.ndarray]) -> None:
     """Copy the pictures, each once, through any interruption."""
     start, pending = 0, set(writer.pending.tolist())
     with console.progress("combine", len(pending), "face") as advance:

@@ -1,6 +1,7 @@
 """crop-regions: faces → boxes of the regions that a network with crops looks at (RAN)."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,7 +43,7 @@ def run(faces: Path, *, settings: CropRegions, out: Path, overwrite: bool = Fals
         boxes, report_facts = _boxes(source, settings)
         known = {"id": source.ids, "boxes": boxes.astype(np.float32)}
         info = {**artefact.make_info(settings.seed), "report": report_facts}
-        made = {"params": params, "inputs": parents, "info": info}
+        made: dict[str, Any] = {"params": params, "inputs": parents, "info": info}
         if settings.materialize:
             _materialize(source, out, known, made, overwrite)
         else:
@@ -147,4 +148,4 @@ def report(summary: dict) -> None:
 
 
 def _in_pixels(box: list[float]) -> str:
-    return "({})".format(", ".join(map(str, crops.pixel_boxes(box, _SHOWN_SIDE).tolist())))
+    return "({})".format(", ".join(map(str, crops.pixel_boxes(np.array(box), _SHOWN_SIDE).tolist())))

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from glob import glob
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -88,7 +89,13 @@ def run(
         console.say(f"{out} is up to date")
     else:
         classes, columns = dataset.classes, _columns(settings, listing.landmarks)
-        made = {"params": params, "inputs": parents, "classes": classes, "known": listing.columns, "columns": columns}
+        made: dict[str, Any] = {
+            "params": params,
+            "inputs": parents,
+            "classes": classes,
+            "known": listing.columns,
+            "columns": columns,
+        }
         with artefact.begin(out, "faces", overwrite=overwrite, **made) as writer:
             begun = artefact.read(writer.partial, "faces", partial=True)
             writer.reopen(_changed_files(begun, samples, listing.stats))

@@ -43,7 +43,7 @@ def summary(workspace: Workspace) -> dict:
             try:
                 _CHECKS[name]()
             except DeviceError as e:
-                missing.append({"what": e.message, "get": e.hint.removeprefix("run: "), "needed": True})
+                missing.append({"what": e.message, "get": (e.hint or "").removeprefix("run: "), "needed": True})
     gpus = [
         {"name": torch.cuda.get_device_name(i), "memory_gb": torch.cuda.get_device_properties(i).total_memory / 1e9}
         for i in range(torch.cuda.device_count())

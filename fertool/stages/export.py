@@ -188,6 +188,7 @@ def _translate(module: Portable, name: str, path: Path) -> None:
                 external_data=False,
                 verbose=False,
             )
+            assert program is not None  # with dynamo=True there is one
             program.save(str(path), external_data=False)
     except Exception as e:  # the exporter raises errors of every kind, with a page of advice each
         said = next((line for line in str(e.__cause__ or e).splitlines() if line.strip()), type(e).__name__)

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,12 @@ def run(paths: Sequence[Path], *, settings: FitSdm, out: Path, overwrite: bool =
         console.say(f"{out} is up to date")
         return out
     cascade, errors, count = _fit(faces, settings)
-    arrays = {"mean": cascade.mean, "cells": np.array(settings.cells), "error": np.array(errors), "faces": count}
+    arrays = {
+        "mean": cascade.mean,
+        "cells": np.array(settings.cells),
+        "error": np.array(errors),
+        "faces": np.array(count),
+    }
     for i, step in enumerate(cascade.steps):
         arrays |= {f"steps/{i}/weights": step.weights, f"steps/{i}/bias": step.bias}
     info = artefact.make_info(settings.seed)
@@ -80,7 +86,7 @@ def _of_folder(root: Path) -> tuple[list[_Landmarked], tuple[str, str, str, str]
         with open(picture, "rb") as file:
             content = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
         digest.update(repr(name).encode() + content + points.tobytes())
-        faces.append(_Landmarked(str(picture), points, lambda picture=picture: read_image(picture)))
+        faces.append(_Landmarked(str(picture), points, partial(read_image, picture)))
     _refuse(broken, "landmark files")
     return faces, ("images", root.resolve().name, "", digest.hexdigest())
 
@@ -102,12 +108,15 @@ def _of_file(path: Path, splits: Sequence[str]) -> tuple[list[_Landmarked], tupl
             f"{path} has no face with landmarks in {some(splits)}",
             f"it has: {some(dict.fromkeys(split[marked])) or 'none at all'}; see --set fit-sdm.splits",
         )
-    faces = [_Landmarked(stored.ids[r], marks[r], lambda r=r: _picture(images[r])) for r in np.flatnonzero(chosen)]
+    faces = [
+        _Landmarked(stored.ids[r], marks[r], partial(_picture, images, r)) for r in np.flatnonzero(chosen).tolist()
+    ]
     parent = stored.as_parent()
     return faces, (parent.kind, parent.name, parent.uid, parent.digest)
 
 
-def _picture(image: np.ndarray) -> np.ndarray:
+def _picture(images: np.ndarray, row: int) -> np.ndarray:
+    image = images[row]
     return np.asarray(image[..., 0] if image.shape[2] == 1 else image)
 
 
@@ -185,7 +194,7 @@ def report(summary: dict) -> None:
     """Print the training error at the start and after every step."""
     mirror = " and their mirror images" if summary["mirror"] else ""
     console.say(f"{summary['path']}: {summary['points']} landmarks, learnt from {summary['faces']:,} faces{mirror}")
-    rows = [("start", None, f"{100 * summary['start']:.2f} %")]
+    rows: list[tuple[str, str | None, str]] = [("start", None, f"{100 * summary['start']:.2f} %")]
     rows += [(f"{i}", f"{s['cell']:g}", f"{100 * s['error']:.2f} %") for i, s in enumerate(summary["steps"], 1)]
     console.show(console.table("error on the training faces", ("step", "cell", "mean error"), rows))
     console.say("mean error relative to the distance between the eyes; on other faces it is larger")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from fertool import artefact, console
+from fertool.artefact.storage import Stored
 from fertool.errors import ArtefactError
 from fertool.faces.status import NAMES
 
@@ -52,15 +53,15 @@ def summary(path: Path, *, verify: bool = False) -> dict:
     return facts
 
 
-def _dtype(stored) -> str:
+def _dtype(stored: Stored) -> str:
     return "text" if stored.is_text else str(stored.dtype)
 
 
 def report(facts: dict) -> None:
     """Print a summary for people."""
     state = "complete" if facts["complete"] else "unfinished"
-    rows = f", {facts['rows']:,} rows" if facts["rows"] else ""
-    console.say(f"{facts['file']}: {facts['kind']} (schema {facts['schema']}), {state}{rows}")
+    count = f", {facts['rows']:,} rows" if facts["rows"] else ""
+    console.say(f"{facts['file']}: {facts['kind']} (schema {facts['schema']}), {state}{count}")
     made = facts["info"]
     versions = ", ".join(f"{k} {v}" for k, v in made.get("versions", {}).items())
     console.say(f"made {made.get('created', '?')} by: {' '.join(made.get('command', []))}")

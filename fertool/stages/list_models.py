@@ -1,5 +1,6 @@
 """The networks as a table: parameters, input, paper; and one network's settings and variants."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Annotated, Any, get_args, get_origin
 
@@ -21,9 +22,10 @@ def every_network() -> list[dict]:
     found = []
     for plugin in plugins.every("models"):
         cls = plugin.object
-        for label, values, classes in cls.CATALOGUE or ((plugin.name, {}, 7),):
+        forms: Sequence[tuple[str, Mapping[str, Any], int | None]] = cls.CATALOGUE or ((plugin.name, {}, 7),)
+        for label, values, classes in forms:
             with torch.device("meta"):
-                net = build_model(model_settings({"name": plugin.reference, **values}), classes)
+                net = build_model(model_settings({"name": plugin.reference, **values}), classes or 0)
                 parts = net.parts()
             reference = paper_results.of_network(cls)
             paper = _cited(paper_results.load(reference)) if reference else ""

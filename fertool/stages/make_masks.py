@@ -130,7 +130,7 @@ def report(summary: dict) -> None:
     if "regions" in summary:
         console.say(f"{summary['path']}: masks for {summary['valid']:,} of {summary['faces']:,} faces")
         grid = f"{summary['grid']} × {summary['grid']}"
-        rows = [(r["name"], f"{100 * r['share']:.1f} %", r["empty"]) for r in summary["regions"]]
+        rows: list[tuple] = [(r["name"], f"{100 * r['share']:.1f} %", r["empty"]) for r in summary["regions"]]
         title = f"eight regions on {grid} cells ({summary['region_size_order']} sizes)"
         console.show(console.table(title, ("region", "of the face", "empty"), rows))
         if missing := summary.get("pictures", summary["valid"]) - summary["valid"]:

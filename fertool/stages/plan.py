@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from fertool import artefact
 from fertool.errors import ArtefactError, RecipeError, nearest
 from fertool.models.registry import model_settings, required_network
 from fertool.recipe import Recipe, load, names, parse_sets
-from fertool.settings import Settings
 from fertool.workspace import Workspace
 
 
@@ -31,7 +31,7 @@ class Plan:
 
     recipe: Recipe
     variants: tuple[str, ...] = ("",)
-    stages: Mapping[str, Settings] = field(default_factory=dict)
+    stages: Mapping[str, Any] = field(default_factory=dict)  # each of its class in `settings.STAGES`
     folder: Path | None = None
     runs: Mapping[str, Path] = field(default_factory=dict)
     elsewhere: tuple["Plan", ...] = ()
@@ -126,7 +126,7 @@ class _Planner:
             pretraining=pretraining,
         )
 
-    def _settings(self, recipe: Recipe) -> dict[str, Settings]:
+    def _settings(self, recipe: Recipe) -> dict[str, Any]:
         """Return the settings of every stage."""
         wanted: dict[str, list[str]] = {stage: [] for stage in recipe.stages or ("train",)}
         for entry in self.given[recipe.name]:

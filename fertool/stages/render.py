@@ -5,7 +5,9 @@ import io
 import json
 import shutil
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +15,9 @@ from fertool import console, files, locks, pool
 from fertool.datasets.rendered import COLUMNS, LANDMARKS, TABLE
 from fertool.datasets.tabular import header
 from fertool.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from fertool.rendering.plan import Planned
 
 SETTINGS = "rendered.json"
 
@@ -170,7 +175,7 @@ def _complete(out_dir: Path, planned: list) -> bool:
     )
 
 
-def _path(face) -> str:
+def _path(face: "Planned") -> str:
     return f"images/{face.subject}/{face.id}.png"
 
 
@@ -198,7 +203,7 @@ def _is_done(out_dir: Path, faces: list) -> bool:
     return marks.shape == (len(faces), 68, 2) and all((out_dir / _path(face)).is_file() for face in faces)
 
 
-def _renderer(out_dir: Path):
+def _renderer(out_dir: Path) -> Callable[[Sequence[list]], Iterator[int]]:
     """Return what a worker does with the people it is given."""
     import cv2
 

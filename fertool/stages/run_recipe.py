@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 from fertool import artefact, console
 from fertool.datasets import open_dataset
 from fertool.recipe import Recipe
-from fertool.settings import BuildSubsets, Train
+from fertool.settings import BuildSubsets, DetectAlign, Evaluate, Train, Visualize
 from fertool.stages import (
     build_subsets,
     combine,
@@ -69,14 +70,14 @@ class _Walk:
     ) -> tuple[dict, dict[str, list[Path]]]:
         """Return the facts of every stage, and by variant the run.h5 of every fold."""
         facts: dict = {}
-        trained: dict[str, dict[str, Path]] = {}  # recipe on another dataset -> variant -> run.h5
+        trained: dict[str, Mapping[str, Path]] = {}  # recipe on another dataset -> variant -> run.h5
         for earlier in plan.elsewhere:
             if earlier.folder is None:
                 trained[earlier.recipe.name] = earlier.runs
                 continue
             console.say(f"\n{earlier.recipe.name} on {earlier.folder}")
-            facts.setdefault("before", {})[earlier.recipe.name], runs = self.run(earlier, earlier.folder)
-            trained[earlier.recipe.name] = {variant: each[0] for variant, each in runs.items()}
+            facts.setdefault("before", {})[earlier.recipe.name], before = self.run(earlier, earlier.folder)
+            trained[earlier.recipe.name] = {variant: each[0] for variant, each in before.items()}
         faces = self.workspace.path(slug(name or path.resolve().name), "faces")
         beside = self.workspace.beside
         runs: dict[str, list[Path]] = {}
@@ -116,7 +117,9 @@ class _Walk:
                     facts[stage] = _report(report, report.run(folders, settings=settings))
         return facts, runs
 
-    def _detect_align(self, plan: Plan, settings, path: Path, faces: Path, image_folder: Path | None = None) -> dict:
+    def _detect_align(
+        self, plan: Plan, settings: DetectAlign, path: Path, faces: Path, image_folder: Path | None = None
+    ) -> dict:
         dataset = open_dataset(
             path,
             plan.recipe.dataset or None,
@@ -131,6 +134,7 @@ class _Walk:
         name = faces.parent.name
         sources = [combine.Source(faces, plan.recipe.dataset)]
         for other, splits in plan.joining:
+            assert other.folder is not None  # those that join have been found
             console.say(f"\ndetect-align {other.folder}")
             theirs = self.workspace.path(f"{slug(other.folder.resolve().name)}-for-{name}", "faces")
             self._detect_align(other, other.stages["detect-align"], other.folder, theirs)
@@ -152,7 +156,8 @@ class _Walk:
         Returns:
             The run.h5 of every fold, by variant.
         """
-        beside, runs = self.workspace.beside, {}
+        beside, trained = self.workspace.beside, trained or {}
+        runs: dict[str, list[Path]] = {}
         for variant in plan.variants:
             settings: Train = plan.stages["train"]
             if plan.pretraining:
@@ -173,7 +178,9 @@ class _Walk:
             )
         return runs
 
-    def _evaluate(self, plan: Plan, settings, faces: Path, runs: dict[str, list[Path]], joined: list[Path]) -> dict:
+    def _evaluate(
+        self, plan: Plan, settings: Evaluate, faces: Path, runs: dict[str, list[Path]], joined: list[Path]
+    ) -> dict:
         """Score all variants, and the mean of the scores of those that the recipe fuses."""
         if pairs.applies([r.parent for r in _flat(runs)]):
             made = {r.parent.name: evaluate.run(r.parent, settings=settings, devices=self.devices) for r in _flat(runs)}
@@ -214,13 +221,13 @@ def _flat(runs: Mapping[str, list[Path]]) -> list[Path]:
     return [run for each in runs.values() for run in each]
 
 
-def _report(stage, made: Path) -> dict:
+def _report(stage: ModuleType, made: Path) -> dict:
     facts = stage.summary(made)
     stage.report(facts)
     return facts
 
 
-def _draw(runs: list[Path], settings) -> list[str]:
+def _draw(runs: list[Path], settings: Visualize) -> list[str]:
     """Draw curves and confusions of all runs, and the attention of the last one that has any, into its folder."""
     files = []
     out = runs[-1].parent / "figures"
@@ -228,7 +235,8 @@ def _draw(runs: list[Path], settings) -> list[str]:
     for kind in ("curves", "confusion"):
         files += visualize.run(kind, folders, settings=settings, out_dir=out)
     for r in reversed(runs):
-        columns = artefact.read(evaluate.predictions_of(r.parent), "predictions").columns
+        made = evaluate.predictions_of(r.parent)
+        columns = artefact.read(made, "predictions").columns if made else ()
         if any(c.startswith("attention_") for c in columns):
             kind = "regions" if "attention_weight" in columns else "attention"
             files += visualize.run(kind, [r.parent], settings=settings, out_dir=out)

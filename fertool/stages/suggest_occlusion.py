@@ -6,9 +6,10 @@ it. Nothing else reads the suggestions; build-subsets reads the decisions.
 """
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +24,9 @@ from fertool.settings import SuggestOcclusion
 from fertool.stages.synthesise_occlusion import blur_of, enlargement
 from fertool.subsets import OCCLUSIONS
 from fertool.subsets.occlusion_table import SUGGESTED
+
+if TYPE_CHECKING:
+    from fertool.occlusion.classifier import Guesser
 
 _FEWEST = 30  # faces that must be there to draw on
 _CHUNK = 32
@@ -88,13 +92,13 @@ def report(summary: dict) -> None:
     console.say(f"fertool build-subsets --occlusion-table {summary['path']}")
 
 
-def _shipped():
+def _shipped() -> "Guesser":
     from fertool.occlusion import classifier
 
     return classifier.shipped()
 
 
-def learnt(teacher: Artefact, settings: SuggestOcclusion, *, spared: np.ndarray | None = None):
+def learnt(teacher: Artefact, settings: SuggestOcclusion, *, spared: np.ndarray | None = None) -> "Guesser":
     """Return a network that has learnt from drawings on the teacher's faces, on one thread.
 
     Args:
@@ -107,7 +111,7 @@ def learnt(teacher: Artefact, settings: SuggestOcclusion, *, spared: np.ndarray 
         return classifier.learn(images, types, epochs=settings.epochs, seed=settings.seed, advance=advance)
 
 
-def guesses(net, source: Artefact, rows: np.ndarray) -> np.ndarray:
+def guesses(net: "Guesser", source: Artefact, rows: np.ndarray) -> np.ndarray:
     """(rows, 5) probabilities: nothing, then `OCCLUSIONS`."""
     from fertool.occlusion import classifier
     from fertool.occlusion.training_samples import small
@@ -154,6 +158,7 @@ def lessons(teacher: Artefact, rows: np.ndarray, settings: SuggestOcclusion) -> 
     order = np.concatenate([rng.permutation(rows) for _ in range(-(-settings.samples // len(rows)))])
     items = [(int(row), i) for i, row in enumerate(order[: settings.samples])]
     pairs: list[tuple[np.ndarray, int] | None] = [None] * len(items)
+    drawn: Generator[tuple[Any, Any], None, None]
     if len(items) > _FEW and pool.cores() > 1:
         drawn = pool.process(make, (teacher, settings.seed), iter(items), workers=pool.cores(), chunk=_CHUNK)
     else:
@@ -166,7 +171,7 @@ def lessons(teacher: Artefact, rows: np.ndarray, settings: SuggestOcclusion) -> 
     return np.stack(images), np.array(types)
 
 
-def make(teacher: Artefact, seed: int):
+def make(teacher: Artefact, seed: int) -> Callable[[Iterable[tuple[int, int]]], Iterator[tuple[np.ndarray, int]]]:
     """Yield what a process of its own does: (row, number of the drawing) -> picture and what covers it.
 
     Faces that know what covers them, as rendered ones do, are shown as they are.
@@ -179,7 +184,7 @@ def make(teacher: Artefact, seed: int):
     images, landmarks, enlarged = teacher["images"], teacher["landmarks"], enlargement(teacher)
     known = teacher["true_occlusion"] if "true_occlusion" in teacher else [""] * teacher.rows
 
-    def work(items) -> Iterator[tuple[np.ndarray, int]]:
+    def work(items: Iterable[tuple[int, int]]) -> Iterator[tuple[np.ndarray, int]]:
         for row, i in items:
             image, kind = np.asarray(images[row]), 1 + OCCLUSIONS.index(known[row]) if known[row] else 0
             if not kind:

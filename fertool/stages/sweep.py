@@ -1,9 +1,10 @@
 """sweep: train and score a network for each of several values of a setting → a table and a curve."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -144,14 +145,28 @@ def run(
         return _run(faces, out, name, series, recipe, variant, settings, subsets, devices, workspace, trained, folds)
 
 
-def _run(faces, out, name, series, recipe, variant, settings, subsets, devices, workspace, trained, folds) -> dict:
+def _run(
+    faces: Path,
+    out: Path,
+    name: str,
+    series: Sequence[Point],
+    recipe: str,
+    variant: str,
+    settings: Evaluate,
+    subsets: tuple[str, ...],
+    devices: Devices,
+    workspace: Workspace,
+    trained: Path | None,
+    folds: str | None,
+) -> dict:
     found: dict[tuple, list[tuple[list[Path], dict, Mapping]]] = {}
     for point in series:
         said = ", ".join(f"{k} = {v}" for k, v in point.values.items())
         console.say(f"\n{said}")
         regions = _regions(faces, point)
-        folders = [trained]
-        if not trained:
+        if trained:
+            folders = [trained]
+        else:
             beside = workspace.beside
             each = train.each_fold(point.train, folds, beside(faces, "subsets"))
             made = train_folds.run(
@@ -174,8 +189,8 @@ def _run(faces, out, name, series, recipe, variant, settings, subsets, devices, 
     csv = tables.write_csv(out / "sweep.csv", _rows(facts))
     about = {"kind": "sweep", "keys": facts["keys"], "variant": variant, "recipe": recipe}
     with style.look():
-        folders = dict.fromkeys(f for runs in found.values() for each, *_ in runs for f in each)
-        drawn = _draw(facts, [read(f / "run.h5", "run") for f in folders])
+        every = dict.fromkeys(f for runs in found.values() for each, *_ in runs for f in each)
+        drawn = _draw(facts, [read(f / "run.h5", "run") for f in every])
     files = visualize.keep(out, "sweep", drawn, about, Visualize())
     return facts | {"files": [str(f) for f in (csv, *files)]}
 
@@ -242,7 +257,7 @@ def _regions(faces: Path, point: Point) -> Path:
     return crop_regions.run(faces, settings=point.regions, out=faces.with_name(point.regions_name))
 
 
-def _hashable(value):
+def _hashable(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 

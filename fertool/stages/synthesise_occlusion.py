@@ -4,9 +4,10 @@ The faces lie in a faces file of their own, so that a finished run is scored on 
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -154,7 +155,9 @@ def _subsets(source: Artefact) -> Artefact | None:
     return found
 
 
-def _chosen(source: Artefact, landmarks: np.ndarray, subsets: Artefact | None, settings: Synthesise):
+def _chosen(
+    source: Artefact, landmarks: np.ndarray, subsets: Artefact | None, settings: Synthesise
+) -> tuple[np.ndarray, dict[str, int]]:
     """Rows to draw on, in the order of the faces, and how many were left out for which reason."""
     in_split = (source["split"] == settings.split) & np.isin(source["status"], HAS_IMAGE)
     if not in_split.any():
@@ -176,7 +179,7 @@ def _chosen(source: Artefact, landmarks: np.ndarray, subsets: Artefact | None, s
     rows = np.flatnonzero(kept)
     if settings.limit and settings.limit < len(rows):
         left_out["beyond_limit"] = len(rows) - settings.limit
-        shuffled = sorted(rows, key=lambda row: _dice(settings.seed, source.ids[row]))
+        shuffled = sorted(rows, key=lambda row: _dice(settings.seed, str(source.ids[row])))
         rows = np.sort(shuffled[: settings.limit])
     if not len(rows):
         raise DataError(
@@ -214,12 +217,19 @@ def _known(source: Artefact, rows: np.ndarray, degrees: list[tuple[float, str]])
 # ------------------------------------------------------------------------------------------------------- drawing
 
 
-def _fill(writer, source: Artefact, rows: np.ndarray, degrees: list[tuple[float, str]], settings: Synthesise) -> None:
+def _fill(
+    writer: artefact.Writer,
+    source: Artefact,
+    rows: np.ndarray,
+    degrees: list[tuple[float, str]],
+    settings: Synthesise,
+) -> None:
     """Draw what is not drawn yet, face by face."""
     n = len(degrees)
     faces = np.unique(writer.pending // n)
     workers = min(pool.cores(), -(-len(faces) // _CHUNK)) if len(faces) > _FEW else 0
     items = ((int(i), int(rows[i])) for i in faces)
+    drawn: Generator[tuple[Any, Any], None, None]
     if workers:
         drawn = pool.process(make, (source, degrees, settings.seed), items, workers=workers, chunk=_CHUNK)
     else:
@@ -235,7 +245,9 @@ def _fill(writer, source: Artefact, rows: np.ndarray, degrees: list[tuple[float,
             advance()
 
 
-def make(source: Artefact, degrees: list[tuple[float, str]], seed: int):
+def make(
+    source: Artefact, degrees: list[tuple[float, str]], seed: int
+) -> Callable[[Iterable[tuple[int, int]]], Iterator[list[tuple[np.ndarray, float, str]]]]:
     """Yield what a process of its own does: (place, row) -> picture, covered fraction and thing for every degree."""
     import cv2
 
@@ -244,7 +256,7 @@ def make(source: Artefact, degrees: list[tuple[float, str]], seed: int):
     cv2.setNumThreads(1)
     images, landmarks, enlarged = source["images"], source["landmarks"], enlargement(source)
 
-    def work(items) -> Iterator[list[tuple[np.ndarray, float, str]]]:
+    def work(items: Iterable[tuple[int, int]]) -> Iterator[list[tuple[np.ndarray, float, str]]]:
         for _, row in items:
             image = np.asarray(images[row])
             pictures = []
@@ -299,6 +311,6 @@ def _write_regions(source: Artefact, made: Artefact, overwrite: bool) -> None:
     theirs = source.path.with_name("regions.h5")
     if theirs.is_file():
         params = artefact.read(theirs, "regions").params
-        given = {k: tuple(v) if isinstance(v, list) else v for k, v in params.items() if k != "regions"}
+        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in params.items() if k != "regions"}
         settings = CropRegions(**{**given, "materialize": False})
         crop_regions.run(made.path, settings=settings, out=made.path.with_name("regions.h5"), overwrite=overwrite)

@@ -1,11 +1,13 @@
 """Batch statistics over all processes on the CPU, where torch's own SyncBatchNorm does not run."""
 
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class _SumOverProcesses(torch.autograd.Function):
@@ -53,12 +55,12 @@ class SyncBatchNorm(_BatchNorm):
         return centred * scale.view(each) + self.bias.view(each)
 
 
-def synchronise(model: nn.Module, device: torch.device) -> nn.Module:
+def synchronise(model: Module, device: torch.device) -> Module:
     """Replace every batch normalisation by one that uses the global batch; a single process keeps its own."""
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return model
     if device.type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        return cast(Module, nn.SyncBatchNorm.convert_sync_batchnorm(model))
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):

@@ -2,15 +2,18 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from fertool import artefact, console, locks, plugins
-from fertool.artefact import Artefact
+from fertool.artefact import Artefact, Parent
 from fertool.errors import ArtefactError, DataError, UsageError
 from fertool.evaluation.comparison import latency as paper_latency
 from fertool.faces.status import HAS_IMAGE
+from fertool.models.base import FerModel
 from fertool.models.registry import build_model, model_class
 from fertool.regions.crops import random_boxes
 from fertool.requirements import subjects
@@ -67,7 +70,7 @@ def run(
 
 
 def draws(
-    folder: Path, *, settings: Evaluate, faces: Path | None = None, regions: Path | None = None, **options
+    folder: Path, *, settings: Evaluate, faces: Path | None = None, regions: Path | None = None, **options: Any
 ) -> list[Path]:
     """Predict as `run` does, on every one of `settings.draws` draws of the random crops; once if they are not random.
 
@@ -80,7 +83,19 @@ def draws(
     return [run(folder, settings=settings, faces=faces, regions=regions, draw=i, **options) for i in range(count)]
 
 
-def _predict(trained, folder, source, boxes_file, subsets, inputs, params, out, settings, devices, overwrite) -> None:
+def _predict(
+    trained: Artefact,
+    folder: Path,
+    source: Artefact,
+    boxes_file: Artefact | None,
+    subsets: Artefact | None,
+    inputs: list[Parent],
+    params: dict,
+    out: Path,
+    settings: Evaluate,
+    devices: Devices,
+    overwrite: bool,
+) -> None:
     if out.exists() and not overwrite:
         old = artefact.read(out, "predictions")
         if (run := old.parent("run")) and run.digest != trained.digest:
@@ -103,7 +118,8 @@ def _predict(trained, folder, source, boxes_file, subsets, inputs, params, out, 
     net, forward, device = load_network(trained, settings, devices, _region_count(boxes_file))
     boxes = _boxes(source, boxes_file, params.get("draw", 0))
     pixels = Pixels(source["images"], rows, device)
-    logits, attention = [], {}
+    logits: list[np.ndarray] = []
+    attention: dict[str, list[np.ndarray]] = {}
     with console.progress(f"eval {folder.name}", len(rows), "face") as advance:
         for part, output in infer(net, forward, pixels, boxes, rows, settings.batch):
             logits.append(output.logits.float().cpu().numpy())
@@ -127,9 +143,10 @@ def _predict(trained, folder, source, boxes_file, subsets, inputs, params, out, 
 
 def _boxes(source: Artefact, regions: Artefact | None, draw: int) -> torch.Tensor:
     """Return the region boxes of every face, of one draw of the random crops."""
-    if not draw:
+    how = random_crops(regions)
+    if not draw or regions is None or how is None:
         return region_boxes(source, regions)
-    how, seed = random_crops(regions), mixed_seed(regions.params["seed"], draw)
+    seed = mixed_seed(regions.params["seed"], draw)
     return torch.from_numpy(random_boxes(source.ids.tolist(), how.count, how.ratio, seed).astype(np.float32))
 
 
@@ -147,7 +164,7 @@ def _check_classifies(trained: Artefact, folder: Path) -> None:
     cls = model_class(name)
     if not (cls.classifies or cls.verifies):
         history = trained.group("history")
-        scores, constant = (history.get(f"{k}_{cls.metric}", ()) for k in ("val", "constant"))
+        scores, constant = (history.get(f"{k}_{cls.metric}", np.empty(0)) for k in ("val", "constant"))
         beside = f" (a constant output reaches {100 * constant[-1]:.1f} %)" if len(constant) else ""
         raise UsageError(
             f"{folder.name} predicts no expressions, so there is nothing to score; its {cls.metric} in training ended "
@@ -156,7 +173,9 @@ def _check_classifies(trained: Artefact, folder: Path) -> None:
         )
 
 
-def load_network(trained: Artefact, settings: Evaluate, devices: Devices, regions: int = 6):
+def load_network(
+    trained: Artefact, settings: Evaluate, devices: Devices, regions: int = 6
+) -> tuple[FerModel, nn.Module, torch.device]:
     """Return a run's network with its weights, in eval mode.
 
     Returns:
@@ -172,7 +191,7 @@ def load_network(trained: Artefact, settings: Evaluate, devices: Devices, region
     )
     load_weights(net, weights, name, stored, other_regions)
     fabric = one_device(devices, settings.precision)
-    net = net.eval().to(fabric.device, memory_format=torch.channels_last)
+    net = net.eval().to(fabric.device).to(memory_format=torch.channels_last)
     return net, fabric.setup_module(net, move_to_device=False), fabric.device
 
 
@@ -203,7 +222,7 @@ def regions_of(trained: Artefact, source: Artefact, regions: Path | None = None)
             raise ArtefactError(f"there are no regions {path}", f"run: fertool crop-regions --data {source.path}")
         boxes = artefact.read(path, "regions")
     boxes.require_parent(source)
-    if regions is None and boxes.digest != mine.digest and trained.parent("faces").digest == source.digest:
+    if regions is None and boxes.digest != mine.digest and trained.parent_digest("faces") == source.digest:
         console.say(f"note: {boxes.path} holds other regions than {trained.path.parent.name} was trained on")
     return boxes
 
@@ -215,7 +234,7 @@ def _region_count(boxes: Artefact | None) -> int:
 def _subsets(trained: Artefact, source: Artefact) -> Artefact | None:
     """Return the released lists' labels, or the folds, if the run was trained by those of these very faces."""
     mine = trained.parent("subsets")
-    if mine is None or trained.parent("faces").digest != source.digest:
+    if mine is None or trained.parent_digest("faces") != source.digest:
         return None
     subsets = artefact.read(source.path.with_name("subsets.h5"), "subsets")
     subsets.require_parent(source)
@@ -230,7 +249,8 @@ def _rows(trained: Artefact, source: Artefact, subsets: Artefact | None, split: 
         label, names = np.asarray(subsets["list_label"], dtype=np.int64), subsets["list_split"]
     if subsets is not None and fold is not None:
         names = fold_splits(subsets, fold)
-    place = np.array([trained.classes.index(c) if c in trained.classes else -1 for c in classes or ()] + [-1])
+    ours = trained.classes or ()
+    place = np.array([*(ours.index(c) if c in ours else -1 for c in classes or ()), -1])
     index = np.flatnonzero((names == split) & np.isin(np.asarray(source["status"]), HAS_IMAGE))
     if not len(index):
         there = ", ".join(sorted({n for n in names if n})) or "none"
@@ -246,7 +266,7 @@ def _unseen(
     Raises:
         DataError: there are none.
     """
-    if trained.parent("faces").digest == source.digest:
+    if trained.parent_digest("faces") == source.digest:
         s = trained.params["train"]
         found = subjects.people(source, s, trained.params["model"]["held_out"], split, subsets)
         rows, known = found.test.index, found.known

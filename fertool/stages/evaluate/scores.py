@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -89,10 +90,12 @@ def run(
 
 def _grouped(predictions: Artefact, faces: Artefact | None, by: Sequence[str], confidence: float) -> dict[str, dict]:
     """Return the scores of the groups that each column makes."""
-    if by and faces is None:
+    if not by:
+        return {}
+    if faces is None:
         raise ArtefactError(f"the faces of {predictions.path} are no longer in the workspace", "leave out --by")
     label, rows = np.asarray(predictions["label"], dtype=np.int64), np.asarray(predictions["row"])
-    predicted, classes = np.asarray(predictions["logits"]).argmax(1), len(predictions.classes)
+    predicted, classes = np.asarray(predictions["logits"]).argmax(1), len(predictions.class_names)
     return {
         column: groups.score_groups(label, predicted, groups.groups_by(faces, column, rows), classes, confidence)
         for column in by
@@ -142,7 +145,7 @@ def cross_validation(
             **crossed(trained, predictions, _faces(predictions[0].path, predictions[0]), settings),
             "runs": [str(r) for r in runs],
         }
-    facts = {"systems": systems}
+    facts: dict[str, Any] = {"systems": systems}
     if csv:
         tables.write_csv(csv, [row for name, result in systems.items() for row in tables.fold_rows(result, name)])
         facts["csv"] = [str(csv)]
@@ -187,11 +190,17 @@ def average(workspace: Workspace, folders: list[Path], *, settings: Evaluate, de
         found[name] = {"run": str(folder), "accuracy": accuracy, "paper": (paper or {}).get("value")}
     mean = sum(d["accuracy"] for d in found.values()) / len(found)
     comparable = all(d["paper"] is not None for d in found.values()) and len(papers) == len(variants) == 1
-    return {"datasets": found, "accuracy": mean, "paper": _papers_average(*papers, *variants) if comparable else None}
+    return {
+        "datasets": found,
+        "accuracy": mean,
+        "paper": _papers_average(papers.pop(), variants.pop()) if comparable else None,
+    }
 
 
-def _papers_average(paper: str, variant: str) -> float | None:
+def _papers_average(paper: str | None, variant: str) -> float | None:
     """Return the mean over datasets that a paper prints for a system."""
+    if paper is None:
+        return None
     rows = [
         r
         for r in paper_results.load(paper).results
@@ -286,8 +295,8 @@ def last_epochs(run: Artefact, predictions: Artefact) -> dict | None:
     another split was watched in training, or there were fewer epochs.
     """
     watched = run.params["train"]["val_split"] if run.params["train"].get("fold") is None else "test"
-    same_faces = run.parent("faces").digest == predictions.parent("faces").digest
-    values = run.group("history").get("val_accuracy", ())[-LAST_EPOCHS:]
+    same_faces = run.parent_digest("faces") == predictions.parent_digest("faces")
+    values = run.group("history").get("val_accuracy", np.empty(0))[-LAST_EPOCHS:]
     if predictions.params["split"] != watched or not same_faces or len(values) < LAST_EPOCHS:
         return None
     return {"epochs": LAST_EPOCHS, "mean": float(values.mean()), "best": float(values.max())}
@@ -326,7 +335,8 @@ def check_subsets(faces: Path, names: tuple[str, ...]) -> None:
 def _faces(path: Path, predictions: Artefact) -> Artefact | None:
     """Return the faces that were predicted, if they still lie in the workspace."""
     workspace = path.parent.parent.parent.parent
-    return artefact.find(predictions.parent("faces"), sorted(workspace.glob("*/faces.h5")))
+    parent = predictions.parent("faces")
+    return artefact.find(parent, sorted(workspace.glob("*/faces.h5"))) if parent else None
 
 
 def _subsets(faces: Artefact | None) -> Artefact | None:

@@ -60,20 +60,20 @@ def run(
     if not sources:
         raise DataError(f"there is no image or video in {', '.join(words)} or below", "name images, folders or videos")
     if out:
-        files = inodes(s.at for s in sources if not s.is_camera)
-        for table in (out / Table.NAME, partial_path(out / Table.NAME)):
-            check_output(table, sources=files)
+        files = inodes(s.path for s in sources if s.path)
+        for place in (out / Table.NAME, partial_path(out / Table.NAME)):
+            check_output(place, sources=files)
         if (out / Table.NAME).exists() and not overwrite:
             raise ArtefactError(f"{out / Table.NAME} is already there", "add --overwrite, or choose another --out")
-    stopped = bool(out) and partial_path(out / Table.NAME).exists()  # an earlier call; it may have drawn some
-    drawings = Drawings(out, trained, sources, overwrite or stopped) if draw else None
+    stopped = out is not None and partial_path(out / Table.NAME).exists()  # an earlier call; it may have drawn some
+    drawings = Drawings(out, trained, sources, overwrite or stopped) if draw and out else None
     live = any(s.is_camera for s in sources)
     looker = Looker(trained, settings, devices, live)
     tally = Tally(trained)
     rows: list[dict] | None = [] if collect or console.is_json() else None
     with ExitStack() as stack:
         stack.enter_context(pool.stoppable())
-        table = None
+        table: Table | None = None
         if out or rows is None:
             parts = parts_of(looker.net, trained.region_names)
             table = stack.enter_context(Table(out, trained, looker.attention_shapes(), parts))
@@ -90,7 +90,7 @@ def run(
                     table.write(made)
                 if rows is not None:
                     rows += made
-                if drawings and seen.picture.pixels is not None:
+                if drawings:
                     drawings.add(seen.picture, seen.faces)
                 advance(note=seen.picture.source.name)
         except KeyboardInterrupt:
@@ -102,7 +102,7 @@ def run(
         tally.refuse()
     if drawings:
         facts["drawn"] = [str(path) for path in drawings.written]
-    return facts | ({"rows": rows} if rows is not None else {}) | ({"out": str(table.path)} if out else {})
+    return facts | ({"rows": rows} if rows is not None else {}) | ({"out": str(table.path)} if table and out else {})
 
 
 def report(facts: dict) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import chain, count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from fertool.models.registry import build_model_meta
 from fertool.outputs import MARK, check_output, inodes
 from fertool.stages.predict.inference import Face
 from fertool.training.checkpoint import Trained
+
+if TYPE_CHECKING:
+    import cv2
 
 _QUALITY = 92  # of JPEG
 _RATE = 10.0  # frames per second, where a camera does not tell
@@ -39,40 +43,43 @@ class Drawings:
         self._network = build_model_meta(trained.model, len(trained.classes))
         self.written: list[Path] = []
         self._plan = plan(folder, sources)
-        self._sources = inodes(source.at for source in sources if not source.is_camera)
+        self._sources = inodes(source.path for source in sources if source.path)
         for place in self._plan.values():
             check_output(place, sources=self._sources)
             if not overwrite and place.exists():
                 raise ArtefactError(f"{place} is already there", "add --overwrite, or choose another --out")
         self._held = ExitStack()
-        self._video = self._of = None
+        self._video: cv2.VideoWriter | None = None
+        self._of: Source | None = None
         self._size = (0, 0)
 
     def __enter__(self) -> "Drawings":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._close_video()
 
     def add(self, picture: Picture, faces: Sequence[Face]) -> None:
-        """Draw a picture with its faces.
+        """Draw a picture with its faces; one that could not be read is left out.
 
         Raises:
             DataError: it cannot be written.
         """
+        if picture.pixels is None:
+            return
         drawn = annotate(picture.pixels, [self._framed(face) for face in faces])
         if picture.source.is_video:
             self._frame(picture, drawn)
         else:
             self._image(picture.source, drawn)
 
-    def _framed(self, face) -> Framed:
+    def _framed(self, face: Face) -> Framed:
         p = face.probabilities
         best = int(p.argmax())
-        said = {"emotion": self.trained.classes[best], "sure": float(p[best])}
+        emotion, sure = self.trained.classes[best], float(p[best])
         maps = self._network.attention_maps({k: v[None] for k, v in face.attention.items()})
         if not maps:
-            return Framed(face.box, **said)
+            return Framed(face.box, emotion, sure)
         heat = np.mean([m[0] for m in maps.values()], axis=0)
         height, width = face.pixels.shape[:2]
         x0, y0, x1, y1 = face.view * (width, height, width, height)
@@ -80,7 +87,7 @@ class Drawings:
         to_face = np.array([[sx, 0, x0 + sx / 2 - 0.5], [0, sy, y0 + sy / 2 - 0.5]])
         back = invert(face.matrix)
         place = np.column_stack([back[:, :2] @ to_face[:, :2], back[:, :2] @ to_face[:, 2] + back[:, 2]])
-        return Framed(face.box, **said, heat=heat, place=place)
+        return Framed(face.box, emotion, sure, heat, place)
 
     def _image(self, source: Source, drawn: np.ndarray) -> None:
         import cv2
@@ -94,13 +101,13 @@ class Drawings:
         import cv2
 
         drawn = drawn[: drawn.shape[0] // 2 * 2, : drawn.shape[1] // 2 * 2]  # videos have even sides
-        if self._of is not picture.source:
+        if self._video is None or self._of is not picture.source:
             self._close_video()
             path = self._plan[picture.source]
             part = self._held.enter_context(files.replacing(path, sources=self._sources))
             self._size = (drawn.shape[1], drawn.shape[0])
             rate = picture.rate if 0 < picture.rate < 1000 else _RATE
-            self._video = cv2.VideoWriter(str(part), cv2.VideoWriter_fourcc(*"mp4v"), rate, self._size)
+            self._video = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*"mp4v"), rate, self._size)
             if not self._video.isOpened():
                 raise DataError(f"cannot write {path}", "this OpenCV writes no MP4, or the folder is not writable")
             self._held.callback(_mark_mp4, part)

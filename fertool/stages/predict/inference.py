@@ -71,7 +71,7 @@ class Looker:
         self.settings, self.live = settings, live
         self.faces, self.regions = faces_settings(trained, settings), trained.regions
         fabric = one_device(devices, settings.precision)
-        self.net: FerModel = trained.network().to(fabric.device, memory_format=torch.channels_last)
+        self.net: FerModel = trained.network().to(fabric.device).to(memory_format=torch.channels_last)
         self._forward = fabric.setup_module(self.net, move_to_device=False)
         self._device, self._name = fabric.device, trained.name
         self._finder = Finder(self.faces, fabric.device.type)
@@ -100,18 +100,19 @@ class Looker:
     def _find(self, group: list[Picture]) -> Iterator[Seen]:
         if group[0].pixels is None:
             return (Seen(picture, []) for picture in group)
-        colour = [rgb(p.pixels) for p in group]
+        images = [p.pixels for p in group if p.pixels is not None]
+        colour = [rgb(image) for image in images]
         found = self._finder.find(colour)
-        return (Seen(p, self._cut(p, c, f)) for p, c, f in zip(group, colour, found, strict=True))
+        return (Seen(p, self._cut(i, c, f)) for p, i, c, f in zip(group, images, colour, found, strict=True))
 
-    def _cut(self, picture: Picture, colour: np.ndarray, found: Faces) -> list[Face]:
+    def _cut(self, image: np.ndarray, colour: np.ndarray, found: Faces) -> list[Face]:
         made = []
         for i in sorted(range(len(found)), key=lambda i: -_area(found.boxes[i])):
-            cut = self._finder.cut(picture.pixels, found.boxes[i], self._finder.marks(colour, found, i))
+            cut = self._finder.cut(image, found.boxes[i], self._finder.marks(colour, found, i))
             if cut is not None:
                 made.append(_face(found.boxes[i], found.scores[i], cut))
         if not made and self.settings.on_no_face == "keep":
-            made.append(_face(whole(colour).boxes[0], np.nan, self._finder.keep(picture.pixels)))
+            made.append(_face(whole(colour).boxes[0], np.nan, self._finder.keep(image)))
         return made
 
     @torch.inference_mode()

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -38,7 +38,7 @@ def parts_of(net: FerModel, regions: Sequence[str]) -> Callable[[str, int], Sequ
         if name == "regions" and n == len(masks.REGIONS):
             return masks.REGIONS
         if name == "branches":
-            return net.names
+            return cast(Sequence[str], net.names)
         return [str(i + 1) for i in range(n)]
 
     return parts
@@ -108,7 +108,7 @@ class Table:
 
     def __enter__(self) -> "Table":
         self._file = sys.stdout
-        if self.path:
+        if self.path and self.partial:
             self._held.enter_context(locks.exclusive(self.path))
             with files.writing(self.path):
                 self._file = self._held.enter_context(open(self.partial, "w", newline="", encoding="utf-8"))
@@ -119,9 +119,9 @@ class Table:
             self._csv.writerow((*PREDICTIONS, *boxes, *(f"p_{name}" for name in self._classes), *attention, "problem"))
         return self
 
-    def __exit__(self, kind, *_) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with files.writing(self.path or "standard output"), self._held:
-            if self.path and kind is None:
+            if self.path and self.partial and kind is None:
                 self._file.flush()
                 self.partial.replace(self.path)
 

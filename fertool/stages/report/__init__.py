@@ -98,9 +98,15 @@ def _is_page(path: Path) -> bool:
 
 
 def summary(path: Path) -> dict:
-    """Return the page, its size in bytes, and the numbers in it: of each run its scores, see `evaluation.score`."""
+    """Return the page, its size in bytes, and the numbers in it: of each run its scores, see `evaluation.score`.
+
+    Raises:
+        DataError: it is no page of a report, or damaged.
+    """
     text = path.read_text(encoding="utf-8")
     numbers = re.search(r'<script type="application/json" id="numbers">(.*?)</script>', text, re.DOTALL)
+    if numbers is None:
+        raise DataError(f"{path} holds no numbers of a report", "run: fertool report --overwrite")
     return {"report": str(path), "bytes": path.stat().st_size, **json.loads(numbers[1])}
 
 

@@ -29,7 +29,8 @@ class Looks:
         self.given = {
             c.removeprefix("attention_"): predictions[c] for c in predictions.columns if c.startswith("attention_")
         }
-        self.kind, self.boxes, self.names = "", None, []
+        self.kind, self.boxes = "", None
+        self.names: Sequence[str] = []
         if self.network.attention_maps({k: np.asarray(v[:1]) for k, v in self.given.items()}):
             self.kind, self.view = "maps", view_of(self.network, faces)
         elif self._weights() and (regions := _regions(run, faces, predictions)):
@@ -68,7 +69,7 @@ class Looks:
                 [{"name": self.called(name), **_heat(image, m[i], self.view)} for name, m in maps.items()]
                 for i, image in enumerate(images)
             ]
-        if self.kind == "regions":
+        if self.kind == "regions" and self.boxes is not None:
             rows, weights = np.asarray(self.predictions["row"])[at], np.asarray(self.weights[at])
             return [
                 [{"name": "", **self._framed(image, np.asarray(self.boxes[row]), w)}]
@@ -115,7 +116,7 @@ def gallery(looks: Looks, settings: Report) -> dict:
     sure = probability.max(1)
     wrong, right = np.flatnonzero((label >= 0) & (said != label)), np.flatnonzero(said == label)
     shuffled = np.random.default_rng(settings.seed).permutation(right)
-    some = [i for c in range(len(predictions.classes)) for i in shuffled[label[shuffled] == c][:1]]
+    some = [i for c in range(len(predictions.class_names)) for i in shuffled[label[shuffled] == c][:1]]
     chosen = {
         "wrong": wrong[np.argsort(-sure[wrong], kind="stable")][: settings.mistakes],
         "right": np.array(some, dtype=np.int64)[: settings.recognised],
@@ -125,8 +126,8 @@ def gallery(looks: Looks, settings: Report) -> dict:
         name: [
             {
                 "id": str(predictions.ids[i]),
-                "true": predictions.classes[label[i]],
-                "predicted": predictions.classes[said[i]],
+                "true": predictions.class_names[label[i]],
+                "predicted": predictions.class_names[said[i]],
                 "confidence": sure[i],
                 "confidence_of_true": probability[i, label[i]],
                 "kept": bool(kept[i]),
@@ -153,7 +154,7 @@ def means(looks: Looks) -> dict | None:
         return None
     label = np.asarray(looks.predictions["label"])
     groups = [("all faces", np.arange(len(label)))]
-    groups += [(name, np.flatnonzero(label == c)) for c, name in enumerate(looks.predictions.classes)]
+    groups += [(name, np.flatnonzero(label == c)) for c, name in enumerate(looks.predictions.class_names)]
     groups = [(name, at) for name, at in groups if len(at)]
     if looks.kind == "regions":
         return _mean_weights(looks, groups)

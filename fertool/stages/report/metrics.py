@@ -1,5 +1,7 @@
 """What was measured of a run: scores, how far its confidence can be believed, training, folds, and what is missing."""
 
+from typing import Any
+
 import numpy as np
 
 from fertool import artefact
@@ -70,12 +72,18 @@ def _scored(about: dict, run: Run, trained: Artefact, settings: Report) -> Artef
         names = (score.ALL,)
     except ArtefactError as e:
         about["silent"].append(f"how it does on occluded or turned faces: {e.message} ({e.hint})")
-    options = {"confidence": settings.confidence, "fuse": (), "csv": None, "paper": settings.paper, "by": settings.by}
+    options: dict[str, Any] = {
+        "confidence": settings.confidence,
+        "fuse": (),
+        "csv": None,
+        "paper": settings.paper,
+        "by": settings.by,
+    }
     found = scores.run({run.name: predictions.path}, names=names, **options)
     looks = gallery.Looks(run, faces, predictions)
     about |= {
         "split": predictions.params["split"],
-        "classes": list(predictions.classes),
+        "classes": list(predictions.class_names),
         "scores": found["runs"][run.name],
         "calibration": _calibration(predictions),
         "gallery": gallery.gallery(looks, settings),
@@ -136,7 +144,8 @@ def _elsewhere(run: Run, trained: Artefact, confidence: float) -> list[dict]:
         except ArtefactError:
             continue
         whole = score.score(other, confidence=confidence)["subsets"][score.ALL]
-        about = {"file": path.name, "faces": other.parent("faces").name, "params": other.params}
+        parent = other.parent("faces")
+        about = {"file": path.name, "faces": parent.name if parent else "", "params": other.params}
         found.append(
             about | {k: whole[k] for k in ("n_total", "n_correct", "accuracy", "low", "high", "macro_accuracy")}
         )
@@ -181,8 +190,9 @@ def comparison(runs: list[Run]) -> dict:
     try:
         faces = {r.name: r.faces() for r in runs}
         files = {r.name: r.predictions(faces[r.name]) for r in runs}
+        names: tuple[str, ...] = (score.ALL,)
         try:
-            subsets, names = subsets_of(faces[runs[0].name]), (score.ALL,)
+            subsets = subsets_of(faces[runs[0].name])
         except ArtefactError:
             subsets, names = None, ()
         return score.compare(files, subsets, names)

@@ -5,12 +5,14 @@ import signal
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 
 import torch
+from lightning.fabric import Fabric
 
 from fertool import artefact, console, locks, plugins
 from fertool.errors import ArtefactError, RecipeError, Stopped, UsageError
-from fertool.models.base import Targets
+from fertool.models.base import FerModel, Targets
 from fertool.models.registry import build_model, model_settings
 from fertool.pretrained.files import read_tensors
 from fertool.pretrained.initialise import init_weights
@@ -97,8 +99,8 @@ def run(
             held.enter_context(locks.exclusive(out))
         with locks.exclusive(job.faces.parent / "runs", wait=_NAMING) if alone and not out else nullcontext():
             folder, go_on = _folder(job, workspace, out, resume, overwrite)
-            if folder is None:
-                return go_on
+            if go_on is None:
+                return folder / "run.h5"
             if alone:
                 held.enter_context(locks.exclusive(folder))
         job = replace(job, run=folder / "run.h5", resume=go_on)
@@ -128,8 +130,10 @@ def each_fold(settings: Train, folds: str | None, subsets: Path) -> list[Train]:
     return [replace(settings, fold=fold) for fold in range(fold_count(artefact.read(subsets, "subsets")))]
 
 
-def _folder(job: Job, workspace: Workspace, out: Path | None, resume: bool | None, overwrite: bool):
-    """Where to train: (folder, go on?), or (None, run.h5) if there is nothing to do."""
+def _folder(
+    job: Job, workspace: Workspace, out: Path | None, resume: bool | None, overwrite: bool
+) -> tuple[Path, bool | None]:
+    """Return the folder to train in, and whether to go on with what is there; None if there is nothing to do."""
     name = plugins.resolve("models", job.params["model"]["name"]).name + (
         f"-{job.params['variant']}" if job.params["variant"] else ""
     )
@@ -157,7 +161,7 @@ def _folder(job: Job, workspace: Workspace, out: Path | None, resume: bool | Non
             console.say(f"{folder.name} is up to date ({folder})")
             for output in (folder, folder / "run.h5"):
                 locks.is_free(output)  # which removes the lock file of a process that was killed at its very end
-            return None, folder / "run.h5"
+            return folder, None
         if resume is not False:
             return folder, True
         raise ArtefactError(f"{folder} is unfinished", "add --resume to go on, or --overwrite to start again")
@@ -188,7 +192,9 @@ def _verify(job: Job) -> None:
 def _start(job: Job, devices: Devices) -> Path:
     """Run the training processes; turn what can go wrong in them into errors for the user. Gives the run."""
 
-    def pass_on(number, _frame):  # a SIGTERM reaches this process only; the workers have to hear of it
+    def pass_on(
+        number: int, _frame: FrameType | None
+    ) -> None:  # a SIGTERM reaches this process only; the workers have to hear of it
         for child in multiprocessing.active_children():
             child.terminate()
 
@@ -204,7 +210,7 @@ def _start(job: Job, devices: Devices) -> Path:
     return made
 
 
-def train_process(fabric, job: Job) -> tuple[bool, Path]:
+def train_process(fabric: Fabric, job: Job) -> tuple[bool, Path]:
     """Open the files, build the network and train, in every process. Returns whether it came to the end, and the
     run.
     """
@@ -222,7 +228,7 @@ def train_process(fabric, job: Job) -> tuple[bool, Path]:
             net.frozen.load_state_dict(read_tensors(job.part))
         except RuntimeError as e:
             raise ArtefactError(f"{job.part}: its weights are not those of its network", "train it again") from e
-    if not job.resume and (match := init_weights(net, s.init)):
+    if not job.resume and (match := init_weights(net, s.init or net.pretrained)):
         console.say(f"weights from {match}")
     net = synchronise(net, fabric.device)
     train, val = net.selection.train_rows(inputs), net.selection.val_rows(inputs)
@@ -238,14 +244,14 @@ def train_process(fabric, job: Job) -> tuple[bool, Path]:
     data = Data(train, val, pixels, boxes, given, tracked, constant, crops)
     prepared = preparation(faces, used.get("regions"))
     previous = artefact.read(job.run, "run") if job.resume else None
-    init = previous and previous.info.get("lineage", {}).get("init")
+    init = previous.info.get("lineage", {}).get("init") if previous else None
     made_from = lineage.record(s, faces, train.index.numpy(), used, job.part, init)
     classes = () if net.verifies else faces.classes or ()  # people are counted, not named
     out = RunFile(job.run, job.params, job.inputs, classes, s.seed, prepared, made_from)
     return fit(fabric, net, data, s, out, previous), job.run
 
 
-def _say_start(fabric, job: Job, train: int, val: int, net) -> None:
+def _say_start(fabric: Fabric, job: Job, train: int, val: int, net: FerModel) -> None:
     total = sum(p.numel() for p in net.parameters())
     frozen = sum(p.numel() for p in net.parameters() if not p.requires_grad)
     where = f"{fabric.world_size} × {fabric.device.type}" if fabric.world_size > 1 else str(fabric.device)

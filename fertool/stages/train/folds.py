@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 from fertool import console
 from fertool.errors import DeviceError, FertoolError, Stopped, out_of_memory
@@ -17,7 +19,7 @@ from fertool.stages import train
 from fertool.training.devices import Devices, is_launched
 
 
-def run(faces: Path, each: list[Train], *, devices: Devices, **options) -> list[Path]:
+def run(faces: Path, each: list[Train], *, devices: Devices, **options: Any) -> list[Path]:
     """Train with each of some settings; what is there is not trained again.
 
     A fold depends on no other, so several devices take a fold each instead of sharing every step.
@@ -38,12 +40,13 @@ def run(faces: Path, each: list[Train], *, devices: Devices, **options) -> list[
     many = min(devices.count, len(each))
     console.say(f"{len(each)} folds, {many} at once, each on a {devices.kind} of its own")
     made: dict[int, Path] = {}
-    todo, free, under_way = list(range(len(each))), list(range(many)), []
+    todo, free = list(range(len(each))), list(range(many))
+    under_way: list[_Fold] = []
     with _stopping(under_way):
         while todo or under_way:
             while todo and free:
-                fold, device = todo.pop(0), free.pop(0)
-                under_way.append(_begin(fold, device, faces, each[fold], replace(devices, count=1), many, options))
+                number, device = todo.pop(0), free.pop(0)
+                under_way.append(_begin(number, device, faces, each[number], replace(devices, count=1), many, options))
             ready = wait([f.answer for f in under_way])
             for fold in [f for f in under_way if f.answer in ready]:
                 under_way.remove(fold)
@@ -84,7 +87,7 @@ class _Fold:
         return made
 
 
-def _begin(number: int, device: int, faces: Path, settings: Train, devices: Devices, many: int, options) -> _Fold:
+def _begin(number: int, device: int, faces: Path, settings: Train, devices: Devices, many: int, options: dict) -> _Fold:
     spawn = multiprocessing.get_context("spawn")
     answer, theirs = spawn.Pipe(duplex=False)
     process = spawn.Process(target=_work, args=(theirs, device, many, faces, settings, devices, options))
@@ -93,7 +96,9 @@ def _begin(number: int, device: int, faces: Path, settings: Train, devices: Devi
     return _Fold(number, device, process, answer)
 
 
-def _work(answer: Connection, device: int, many: int, faces: Path, settings: Train, devices: Devices, options) -> None:
+def _work(
+    answer: Connection, device: int, many: int, faces: Path, settings: Train, devices: Devices, options: dict
+) -> None:
     """One fold in a process of its own, which leaves talking to its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent passes Ctrl-C on, as SIGTERM
     console.configure(quiet=True)
@@ -116,7 +121,7 @@ def _work(answer: Connection, device: int, many: int, faces: Path, settings: Tra
 def _stopping(under_way: list[_Fold]) -> Iterator[None]:
     """Whatever ends the training ends all folds under way, and waits until they have saved themselves."""
 
-    def interrupt(_number, _frame):
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     old = {s: signal.signal(s, interrupt) for s in (signal.SIGINT, signal.SIGTERM)}

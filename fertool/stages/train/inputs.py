@@ -74,8 +74,9 @@ def gather(
         )
     model, trained = _with_part(model, variant, source, settings, part, workspace)
     network = build_model_meta(model, len(source.classes or ()))
-    settings = replace(settings, init=_weights_file(workspace, settings.init or network.pretrained))
-    init = init_source(network, settings.init)
+    weights = _weights_file(workspace, settings.init or network.pretrained)
+    settings = replace(settings, init=weights)
+    init = init_source(network, weights)
     inputs = Inputs(source, settings, open_files(network, source, settings, files))
     _check_size(source, network)
     for requirement in network.requires:
@@ -184,7 +185,7 @@ def _latest(workspace: Workspace, source: Artefact, name: str, needed: str, fold
     found = []
     for folder in workspace.runs():
         run = artefact.read(folder / "run.h5", "run")
-        here = run.parent("faces").digest == source.digest
+        here = run.parent_digest("faces") == source.digest
         if run.params["model"]["name"] == needed and run["state/finished"]:
             any_fold = not _by_fold(needed)
             if not here or any_fold or run.params["train"].get("fold") == fold:

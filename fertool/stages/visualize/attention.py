@@ -1,5 +1,7 @@
 """Where networks look: weights of regions, maps over faces, how they moved in training, and the crops themselves."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from fertool.artefact import Artefact
@@ -42,10 +44,10 @@ def draw_regions(runs: list[Run], settings: Visualize, subset: str | None) -> Dr
     first = predictions[0]
     rows = np.asarray(first["row"])[at[0]]
     images = np.asarray(faces["images"])[rows]
-    true = [first.classes[k] if k >= 0 else "" for k in np.asarray(first["label"])[at[0]]]
+    true = [first.class_names[k] if k >= 0 else "" for k in np.asarray(first["label"])[at[0]]]
     panels, arrays = [], {"id": np.array(ids, object), "images": images, "label": np.array(true, object)}
     for r, p, b, i in zip(runs, predictions, boxes, at, strict=True):
-        said = [p.classes[k] for k in np.asarray(p["logits"])[i].argmax(1)]
+        said = [p.class_names[k] for k in np.asarray(p["logits"])[i].argmax(1)]
         weights, measure = _region_weights(r, p, i, settings)
         mine = np.asarray(b["boxes"])[np.asarray(p["row"])[i]]
         panels.append(regions.Panel(r.name, mine, weights, said, measure))
@@ -93,6 +95,7 @@ def draw_attention(runs: list[Run], settings: Visualize, subset: str | None) -> 
     if settings.by in ("person", "pose"):
         raise UsageError(f"attention is not ordered by {settings.by}", "--by class, or leave it out")
     grouped = settings.by == "class"
+    ids: Sequence[str]
     if grouped and not settings.ids:
         ids = _some_of_each(predictions, inside(predictions, faces, subset), max(1, settings.faces // 3), settings.seed)
     else:
@@ -109,8 +112,8 @@ def draw_attention(runs: list[Run], settings: Visualize, subset: str | None) -> 
         )
     images = np.asarray(faces["images"])[np.asarray(predictions["row"])[at]]
     label = np.asarray(predictions["label"])[at]
-    true = [predictions.classes[k] if k >= 0 else "" for k in label]
-    said = [predictions.classes[k] for k in np.asarray(predictions["logits"])[at].argmax(1)]
+    true = [predictions.class_names[k] if k >= 0 else "" for k in label]
+    said = [predictions.class_names[k] for k in np.asarray(predictions["logits"])[at].argmax(1)]
     view = view_of(network, faces)
     if grouped:
         figure = attention.draw_groups(images, true, shown, view)
@@ -127,7 +130,9 @@ def _some_of_each(predictions: Artefact, among: np.ndarray, n: int, seed: int) -
     shuffled = np.random.default_rng(seed).permutation(len(label))
     best = shuffled[np.argsort(wrong[shuffled], kind="stable")]
     ids = [
-        predictions.ids[i] for k in range(len(predictions.classes)) for i in best[(label[best] == k) & among[best]][:n]
+        predictions.ids[i]
+        for k in range(len(predictions.class_names))
+        for i in best[(label[best] == k) & among[best]][:n]
     ]
     if not ids:
         raise DataError("no labelled face to show", "name faces with --id")

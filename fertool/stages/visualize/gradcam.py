@@ -1,5 +1,7 @@
 """Which parts of a face speak for a class: Grad-CAM and guided Grad-CAM of runs side by side."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -39,14 +41,14 @@ def draw_gradcam(runs: list[Run], settings: Visualize, subset: str | None) -> Dr
         rows = np.asarray(p["row"])[i]
         mine = r.faces()
         found = _explain(r, mine, rows, np.asarray(p["label"])[i], settings)
-        said = [p.classes[k] for k in np.asarray(p["logits"])[i].argmax(1)]
+        said = [p.class_names[k] for k in np.asarray(p["logits"])[i].argmax(1)]
         cam, guided = found.cam.cpu().numpy(), found.guided.permute(0, 2, 3, 1).cpu().numpy()
         images = np.asarray(mine["images"][rows])
         panels.append(gradcam.Panel(r.name, images, said, cam, guided))
         arrays |= {f"{r.name}/cam": cam, f"{r.name}/guided": guided, f"{r.name}/predicted": np.array(said, object)}
         parents += [r.run(), p]
     first = predictions[0]
-    true = [first.classes[k] if k >= 0 else "" for k in np.asarray(first["label"])[at[0]]]
+    true = [first.class_names[k] if k >= 0 else "" for k in np.asarray(first["label"])[at[0]]]
     asked = "true class" if settings.target == "label" else "predicted class"
     figure = gradcam.draw(true, panels, asked)
     return Drawn(figure, {"images": panels[0].images, "label": np.array(true, object), **arrays}, parents)
@@ -65,7 +67,7 @@ def _explain(run: Run, faces: Artefact, rows: np.ndarray, label: np.ndarray, set
     return explain(network.net, images, boxes, asked, settings.layer)
 
 
-def _places(predictions: Artefact, ids: list[str]) -> np.ndarray:
+def _places(predictions: Artefact, ids: Sequence[str]) -> np.ndarray:
     place = {name: i for i, name in enumerate(predictions.ids)}
     if unknown := [i for i in ids if i not in place]:
         raise UsageError(f"there is no prediction for a face {unknown[0]!r}", nearest(unknown[0], place))
@@ -80,7 +82,7 @@ def _one_of_each(predictions: list[Artefact], faces: Artefact, settings: Visuali
     label, among = np.asarray(first["label"]), inside(first, faces, subset)
     shuffled = np.random.default_rng(settings.seed).permutation(first.rows)
     ids = []
-    for k in range(len(first.classes)):
+    for k in range(len(first.class_names)):
         of_class = [first.ids[i] for i in shuffled if label[i] == k and among[i]]
         of_class = [name for name in of_class if all(name in p for p in place)]
         if of_class:
@@ -115,9 +117,9 @@ def _people(runs: list[Run], predictions: Artefact, faces: Artefact, settings: V
         {(r, k): image for (r, k, _), image in zip(at, images, strict=True)},
         {(r, k): values for (r, k, _), values in zip(at, cam, strict=True)},
         people,
-        predictions.classes,
-        {(r, k): predictions.classes[said[i]] for r, k, i in at if not right[i]},
+        predictions.class_names,
+        {(r, k): predictions.class_names[said[i]] for r, k, i in at if not right[i]},
     )
     arrays = {"id": predictions.ids[index], "subject": subject[index], "images": images, "cam": cam}
-    arrays["label"] = np.array([predictions.classes[k] for _, k, _ in at], object)
+    arrays["label"] = np.array([predictions.class_names[k] for _, k, _ in at], object)
     return Drawn(figure, arrays, [faces, run.run(), predictions])

@@ -125,7 +125,7 @@ def _look(
         grey = normalise_windows(grey, made["diffusion"], clipped, faces["images"].shape[1:3])
     attention = attend(net, grey)
     mine = (boxes + 0.5) * scale - 0.5
-    soft = soft_boxes(mine, *grey.shape, settings.box_scale, settings.box_falloff)
+    soft = soft_boxes(mine, grey.shape[0], grey.shape[1], settings.box_scale, settings.box_falloff)
     product = on_boxes(group.spread(attention, *grey.shape), soft)
     return group.GroupImage(name, scaled, mine, attention, soft, product)
 

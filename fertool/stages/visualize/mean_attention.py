@@ -22,13 +22,16 @@ def draw_mean_attention(runs: list[Run], settings: Visualize, subset: str | None
     """Sun et al.'s Fig. 5; by pose its Fig. 6. The Action Units of its Table 4 stand above the emotions."""
     if settings.by == "person":
         raise UsageError("mean-attention is of emotions, or of emotions and poses", "--by class or --by pose")
-    panels, arrays, parents, classes = [], {}, [], None
+    panels: list[mean_attention.Means] = []
+    arrays: dict[str, np.ndarray] = {}
+    parents: list[Artefact] = []
+    classes: tuple[str, ...] = ()
     for r in runs:
         faces, trained = r.faces(), r.run()
         predictions = r.predictions(faces)
-        if classes not in (None, predictions.classes):
+        if classes and classes != predictions.class_names:
             raise UsageError(f"{r.name} has other classes than {runs[0].name}", "draw them in separate figures")
-        classes = predictions.classes
+        classes = predictions.class_names
         among = inside(predictions, faces, subset) & (np.asarray(predictions["label"]) >= 0)
         groups = _views(predictions, faces, settings) if settings.by == "pose" else {"": np.ones(len(among), bool)}
         for title, rows in groups.items():
@@ -59,7 +62,7 @@ def _means(
     label, rows = np.asarray(predictions["label"]), np.asarray(predictions["row"])
     height, width, channels = faces["images"].shape[1:]
     x0, y0, x1, y1 = (round(v * s) for v, s in zip(view_of(network, faces), (width, height) * 2, strict=True))
-    classes = range(len(predictions.classes))
+    classes = range(len(predictions.class_names))
     totals: dict[str, list] = {}
     seen, count = np.zeros((len(classes), y1 - y0, x1 - x0, channels)), np.zeros(len(classes), int)
     for k in classes:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from fertool import console
+from fertool.artefact import Artefact
 from fertool.errors import DataError, UsageError
 from fertool.evaluation import comparison, paper_results, setups
 from fertool.evaluation.score import ALL, score
@@ -15,13 +16,16 @@ from fertool.stages.visualize.inputs import Run, subsets_of
 @figure("confusion", "confusion matrices side by side")
 def draw_confusion(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
     """RAN's Fig. 4 and 5."""
-    matrices, titles, parents, classes = [], [], [], None
+    matrices: list[np.ndarray] = []
+    titles: list[str] = []
+    parents: list[Artefact] = []
+    classes: tuple[str, ...] = ()
     for r in runs:
         faces = r.faces()
         predictions = r.predictions(faces)
-        if classes not in (None, predictions.classes):
+        if classes and classes != predictions.class_names:
             raise UsageError(f"{r.name} has other classes than {runs[0].name}", "draw them in separate figures")
-        classes = predictions.classes
+        classes = predictions.class_names
         subsets = subsets_of(faces) if subset else None
         result = score(predictions, subsets, [subset] if subset else [])["subsets"][subset or ALL]
         if not result["n_total"]:
@@ -47,7 +51,9 @@ def _printed(runs: list[Run], classes: tuple[str, ...], subset: str | None, pape
         predictions = r.predictions(faces)
         setup = setups.setup_of(r.run(), predictions, faces, paper=paper)
         n_total = int((np.asarray(predictions["label"]) >= 0).sum())
-        for name, (theirs, matrix, differing) in (comparison.beside_matrix(setup, n_total) if setup else {}).items():
+        if setup is None:
+            continue
+        for name, (theirs, matrix, differing) in comparison.beside_matrix(setup, n_total).items():
             if differing:
                 said = comparison.in_words(differing)
                 console.say(f"note: {name} is not of the same settings as {r.name}; here: {said}")

@@ -134,7 +134,7 @@ def _rows(faces: Artefact, usable: np.ndarray, settings: Visualize, subset: str 
         return np.array([place[i] for i in settings.ids])
     if subset:
         usable &= membership(subsets_of(faces), subset)
-    rows = preview.pick(np.flatnonzero(usable), settings.faces) if usable.any() else []
+    rows = preview.pick(np.flatnonzero(usable), settings.faces) if usable.any() else np.empty(0, np.int64)
     if not len(rows):
         raise DataError(f"no face {what} is in {subset or faces.path}")
     return rows

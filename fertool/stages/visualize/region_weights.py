@@ -36,7 +36,7 @@ def draw_grid(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn
         raise UsageError(f"there is no prediction for a face {unknown[0]!r}", nearest(unknown[0], shared))
     first, at = predictions[0], np.array([place[0][i] for i in ids])
     images = np.asarray(faces["images"][np.asarray(first["row"])[at]])
-    true = [first.classes[k] if k >= 0 else "" for k in np.asarray(first["label"])[at]]
+    true = [first.class_names[k] if k >= 0 else "" for k in np.asarray(first["label"])[at]]
     panels, arrays = {}, {}
     for r, p, mine, name in zip(runs, predictions, place, names, strict=True):
         values = np.asarray(p[f"attention_{name}"])[[mine[i] for i in ids]]
@@ -112,7 +112,7 @@ def draw_obscure(runs: list[Run], settings: Visualize, subset: str | None) -> Dr
     covered = np.stack([cover(images, parts.boxes[:, p]) for p in chosen], axis=1)
     weights = np.stack([uncovered, *(_look(network, v, rows, name) for v in np.moveaxis(covered, 1, 0))], axis=1)
     label = np.asarray(predictions["label"])[at]
-    true = [predictions.classes[k] if k >= 0 else "" for k in label]
+    true = [predictions.class_names[k] if k >= 0 else "" for k in label]
     drawn = sheets.draw_obscured(
         images, true, covered, weights, parts.index[chosen].tolist(), name, _part_names(one, faces)
     )
@@ -169,11 +169,11 @@ def _check(network: Network, rows: np.ndarray, name: str) -> tuple[np.ndarray, n
             after.append(np.stack(several, axis=1))
             touching = np.zeros(after[-1].shape, bool)
             touching[:, :, parts.index] = _overlapping(parts.boxes)
-            whole = np.setdiff1d(np.arange(touching.shape[2]), parts.index)
+            whole = np.setdiff1d(np.arange(after[-1].shape[2]), parts.index)
             touching[:, :, whole] = True
             overlaps.append(touching)
             advance(len(mine))
-    return tuple(np.concatenate(v) for v in (before, after, overlaps))
+    return np.concatenate(before), np.concatenate(after), np.concatenate(overlaps)
 
 
 def _overlapping(boxes: np.ndarray) -> np.ndarray:

@@ -71,8 +71,8 @@ def _of_drawn(run: Run) -> tuple[Artefact, Artefact] | None:
     by_digest = {(opened := artefact.read(f, "faces")).digest: opened for f in drawn}
     for path in files:
         predictions = artefact.read(path, "predictions")
-        faces = by_digest.get(predictions.parent("faces").digest)
-        if faces and predictions.parent("run").digest == run.run().digest:
+        faces = by_digest.get(predictions.parent_digest("faces"))
+        if faces and predictions.parent_digest("run") == run.run().digest:
             return predictions, faces
     return None
 
@@ -128,7 +128,8 @@ def _curve(predictions: Artefact, place: np.ndarray, groups: list[np.ndarray]) -
     for group in groups:
         group = group & (label >= 0)
         if (n := int(group.sum())) >= _FEWEST:
-            low, high = wilson(int(right[group].sum()), n, _CONFIDENCE)
-            points.append((place[group].mean(), right[group].mean(), low, high, n))
+            points.append(
+                (place[group].mean(), right[group].mean(), *wilson(int(right[group].sum()), n, _CONFIDENCE), n)
+            )
     at, accuracy, low, high, faces = np.array(points, dtype=float).reshape(-1, 5).T
     return Curve(at, accuracy, low, high, faces.astype(int))
