@@ -35,7 +35,7 @@ def _wrapped(stream: io.TextIOWrapper | None, number: int, kind: type[io.TextIOW
     if isinstance(stream, kind):
         return stream
     if stream is None:
-        return kind(open(number, "wb", closefd=False), "utf-8", "backslashreplace")  # noqa: SIM115
+        return kind(open(number, "wb", closefd=False), "utf-8", "backslashreplace")
     encoding, lines = stream.encoding, stream.line_buffering
     return kind(stream.detach(), encoding, "backslashreplace", line_buffering=lines)
 

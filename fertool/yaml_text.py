@@ -19,7 +19,7 @@ _TIMESTAMP = "tag:yaml.org,2002:timestamp"
 class _Loader(yaml.SafeLoader):
     """Plain values only: what looks like a date is text."""
 
-    yaml_implicit_resolvers = {  # noqa: RUF012 (PyYAML's own way)
+    yaml_implicit_resolvers = {  # as PyYAML keeps them
         first: [(tag, pattern) for tag, pattern in found if tag != _TIMESTAMP]
         for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }

@@ -329,7 +329,7 @@ def _json(texts: Mapping[str, str], name: str, where: str) -> Any:
         )
     except RecursionError:
         value = None
-    if value is None and texts[name].strip() != "null" or _depth(value) > _DEEPEST:
+    if (value is None and texts[name].strip() != "null") or _depth(value) > _DEEPEST:
         raise ValueError(f"its attribute {name} is nested too deeply")
     return value
 

@@ -4,6 +4,7 @@ Parameter names of ResNet-18 and VGG-16 follow torchvision, so that published we
 """
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from torch import Tensor, nn
@@ -99,7 +100,7 @@ class Tiny(Backbone):
         super().__init__()
         widths = (3, 16, 32, 64, 96, 128)
         blocks = []
-        for i, (a, b) in enumerate(zip(widths, widths[1:], strict=False)):
+        for i, (a, b) in enumerate(pairwise(widths)):
             blocks += [nn.Conv2d(a, b, 3, padding=1, bias=False), nn.BatchNorm2d(b), nn.ReLU(inplace=True)]
             if i < 4:
                 blocks.append(nn.MaxPool2d(2))

@@ -9,6 +9,7 @@ import os
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -149,7 +150,7 @@ def _peak(units: ET.Element) -> int:
     for unit in units.iter("ActionUnit"):
         placed = [m for m in unit.iter("Marker") if m.get("Frame", "").isdecimal()]
         markers = sorted((int(m.get("Frame", "")), m.get("Type", "")) for m in placed)
-        for (start, kind), (end, _) in zip(markers, markers[1:], strict=False):
+        for (start, kind), (end, _) in pairwise(markers):
             if kind == APEX:
                 at_apex.update(range(start, end))
     most = sorted(frame for frame, n in at_apex.items() if n == max(at_apex.values()))

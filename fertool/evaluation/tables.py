@@ -181,7 +181,7 @@ def folds(result: Mapping, name: str) -> Table:
         columns += ["paper", "diff."]
         shown = percent(paper["value"]) + (f" ± {100 * paper['sd']:g}" if paper["sd"] else "")
         for row in rows:
-            row += [shown, points(paper["difference"])] if row[0] == paper["aggregation"] else ["", ""]
+            row.extend([shown, points(paper["difference"])] if row[0] == paper["aggregation"] else ["", ""])
     return _numbers_right(console.table(name, columns, rows))
 
 

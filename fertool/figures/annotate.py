@@ -75,7 +75,7 @@ def annotate(image: np.ndarray, faces: Sequence[Framed]) -> np.ndarray:
         pen.rectangle([box[0] + 1, box[1] + 1, box[2] - 1, box[3] - 1], outline=colour, width=width)
     for i, (box, face) in enumerate(zip(boxes, faces, strict=True)):
         font = _font(round(np.clip(_OF_FACE * (box[2] - box[0]), _TEXT[0], largest)))
-        left, top, right, bottom = font.getbbox(face.label, anchor="ls")
+        left, _, right, _ = font.getbbox(face.label, anchor="ls")
         pad = max(2, font.size // 4)
         ascent, descent = font.size * 0.8, font.size * 0.22  # the same for every label, with or without a p or an l
         size = (right - left + 2 * pad, ascent + descent + pad)
@@ -103,9 +103,9 @@ def _free(
     places += [(x0, y0), (x0, y1 - h)]
     best: tuple[float, ...] = box
     least = np.inf
-    for order, (x, y) in enumerate(places):
-        x, y = np.clip(x, 0, max(0, picture[0] - 1 - w)), np.clip(y, 0, max(0, picture[1] - 1 - h))
-        area = (float(x), float(y), float(x + w), float(y + h))
+    for order, place in enumerate(places):
+        x, y = np.clip(place, 0, (max(0, picture[0] - 1 - w), max(0, picture[1] - 1 - h))).tolist()
+        area = (x, y, x + w, y + h)
         over = sum(_shared(area, other) for other in others) + 3 * sum(_shared(area, text) for text in texts)
         cost = over + 0.3 * _shared(area, box) + 0.01 * order * w * h
         if cost < least:

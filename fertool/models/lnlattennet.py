@@ -10,6 +10,7 @@ The paper's Model-S, Model-Local and Model-NonLocal are the same class with othe
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import isqrt
 from typing import Annotated, Literal
 
@@ -115,7 +116,7 @@ class LnlAttenNet(FerModel):
             self.local_attention = LocalAttention(c, nets, s.local_fc_relu)
         widths = (coarse + 6 * 6 * 4 * c, *s.hidden)
         layers = []
-        for a, b in zip(widths, widths[1:], strict=False):
+        for a, b in pairwise(widths):
             layers += [nn.Linear(a, b), nn.ReLU(), nn.Dropout(s.dropout)]
         self.hidden = nn.Sequential(*layers)
         self.classifier = nn.Linear(widths[-1], classes)
@@ -243,7 +244,7 @@ class UNet(nn.Module):
     def __init__(self, c: int):
         super().__init__()
         widths = (3, c, 2 * c, 4 * c, 8 * c, 16 * c)
-        self.down = nn.ModuleList(_double(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.down = nn.ModuleList(_double(a, b) for a, b in pairwise(widths))
         climb = list(zip(widths[:1:-1], widths[-2:0:-1], strict=True))
         self.up = nn.ModuleList(nn.ConvTranspose2d(a, b, 2, stride=2) for a, b in climb)
         self.merge = nn.ModuleList(_double(a, b) for a, b in climb)

@@ -5,6 +5,7 @@ grid of 3 x 3, because the four types differ by nothing else.
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ class Guesser(nn.Sequential):
 
     def __init__(self) -> None:
         blocks: list[nn.Module] = []
-        for before, after in zip(_CHANNELS, _CHANNELS[1:], strict=False):
+        for before, after in pairwise(_CHANNELS):
             convolution = nn.Conv2d(before, after, 3, padding=1, bias=False)
             blocks += [convolution, nn.BatchNorm2d(after), nn.ReLU(), nn.MaxPool2d(2)]
         cells = (SIDE // 2 ** (len(_CHANNELS) - 1)) ** 2

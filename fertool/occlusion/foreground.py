@@ -170,7 +170,7 @@ def _flat_hand(rng: np.random.Generator, u: np.ndarray, v: np.ndarray, skin: np.
 
 def _both_hands(rng: np.random.Generator, face: Face, skin: np.ndarray) -> Thing:
     """Return a hand on each cheek, its fingers pointing up."""
-    right, down = face.axes
+    _, down = face.axes
     tip = rng.uniform(0.0, 0.7)  # above the centre
     past = np.maximum(-down - tip, 0)
     lean = rng.uniform(-0.15, 0.3) * down

@@ -171,8 +171,8 @@ class _Listing:
             label = -1 if s.label is None else index[s.label]
             for name, value in zip(rows, (s.id, s.split, label, s.subject, s.sequence, s.frame), strict=True):
                 rows[name].append(value)
-            for name in extra:
-                extra[name].append(s.extra[name])
+            for name, values in extra.items():
+                values.append(s.extra[name])
             shares.append(s.distribution or no_share)
             dataset_boxes += s.box is not None
             if s.landmarks is not None:

@@ -85,9 +85,8 @@ def report(facts: dict) -> None:
         top = name.rpartition("/")[0]
         groups.setdefault(top, []).append([name, a["dtype"], "×".join(map(str, a["shape"])) or "single"])
     for top, rows in groups.items():
-        if top and len(rows) > 6:
-            rows = [*rows[:5], [f"{top}/… {len(rows) - 5} more", "", ""]]
-        console.show(console.table(top or "Columns", ["name", "type", "shape"], rows))
+        shown = [*rows[:5], [f"{top}/… {len(rows) - 5} more", "", ""]] if top and len(rows) > 6 else rows
+        console.show(console.table(top or "Columns", ["name", "type", "shape"], shown))
 
 
 def report_dataset(facts: dict) -> None:

@@ -82,10 +82,10 @@ class _Walk:
         beside = self.workspace.beside
         runs: dict[str, list[Path]] = {}
         joined: list[Path] = []  # runs of other recipes whose scores are averaged with ours
-        for stage, settings in plan.stages.items():
+        for stage, asked in plan.stages.items():
             console.say(f"\n{stage}")
-            if stage in ("eval", "report"):
-                settings = replace(settings, paper=settings.paper or plan.recipe.paper)
+            judged = stage in ("eval", "report")
+            settings = replace(asked, paper=asked.paper or plan.recipe.paper) if judged else asked
             match stage:
                 case "detect-align":
                     facts[stage] = self._detect_align(plan, settings, path, faces, image_folder)

@@ -56,7 +56,7 @@ def read_table(path: Path, ids: Ids, faces: Path) -> OcclusionTable:
         content = path.read_bytes()
         reader = csv.reader(content.decode("utf-8-sig").splitlines(), strict=True)
         header = [c.strip().lower() for c in next(reader, [])]
-        if header != ["id", "type"] and header != [*SUGGESTED]:
+        if header not in (["id", "type"], [*SUGGESTED]):
             raise DataError(f"{path} does not begin with the header id,type", f"it begins: {','.join(header)[:60]}")
         filled = [_entry(path, reader.line_num, cells, header) for cells in reader if any(c.strip() for c in cells)]
         entries = [entry for entry in filled if entry]

@@ -1,6 +1,7 @@
 """Summaries of lists and subsets: facts, and tables for the terminal."""
 
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,7 @@ def overlaps(subsets: list[Subset]) -> dict[str, int]:
     """Count the faces in occlusion and each pose subset, and in each pose subset and the next."""
     poses = [s for s in subsets if s.name.startswith("pose")]
     pairs = [(s, pose) for s in subsets if s.name == "occlusion" for pose in poses]
-    pairs += zip(poses, poses[1:], strict=False)
+    pairs += pairwise(poses)
     return {f"{a.name} and {b.name}": int((a.members & b.members).sum()) for a, b in pairs}
 
 

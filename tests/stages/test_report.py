@@ -13,9 +13,11 @@ from small_runs import CLASSES, make_faces, make_predictions, make_regions, make
 from typer.testing import CliRunner
 
 from fertool import artefact, cli
+from fertool.errors import DataError
 from fertool.evaluation import charts, metrics
 from fertool.evaluation.units import percent
 from fertool.figures import thumbnails
+from fertool.stages import report as report_stage
 from fertool.stages.evaluate import scores
 
 HOSTILE = (
@@ -667,3 +669,9 @@ def test_headings_landmarks_and_labels(browser):
         assert browser.run(every.format(what, holds)), what
     ids = browser.run("[...document.querySelectorAll('[id]')].map(e => e.id)")
     assert len(ids) == len(set(ids))
+
+
+def test_summary_of_a_page_without_numbers_is_an_error(tmp_path):
+    (tmp_path / "report.html").write_text("<html></html>")
+    with pytest.raises(DataError, match="holds no numbers of a report"):
+        report_stage.summary(tmp_path / "report.html")

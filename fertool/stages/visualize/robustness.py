@@ -125,8 +125,7 @@ def _curve(predictions: Artefact, place: np.ndarray, groups: list[np.ndarray]) -
     label = np.asarray(predictions["label"])
     right = np.asarray(predictions["logits"]).argmax(axis=1) == label
     points = []
-    for group in groups:
-        group = group & (label >= 0)
+    for group in (g & (label >= 0) for g in groups):
         if (n := int(group.sum())) >= _FEWEST:
             points.append(
                 (place[group].mean(), right[group].mean(), *wilson(int(right[group].sum()), n, _CONFIDENCE), n)
