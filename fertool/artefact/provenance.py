@@ -21,7 +21,7 @@ def make_info(seed: int | None = None) -> dict:
     """Return what is recorded beside the settings: versions, command line, seed, time."""
     versions = {"fertool": __version__, "python": platform.python_version(), "numpy": np.__version__}
     versions["h5py"] = h5py.__version__
-    for name in ("torch", "torchvision", "lightning", "cv2", "dlib"):
+    for name in ("torch", "torchvision", "lightning", "cv2", "dlib", "timm"):
         if name in sys.modules:
             versions[name] = str(getattr(sys.modules[name], "__version__", "?"))
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

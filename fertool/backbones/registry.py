@@ -12,7 +12,8 @@ from torchvision.models import resnet18, vgg16
 
 from fertool.backbones.base import Backbone, InputSpec
 from fertool.backbones.dlib_resnet import DLIB, DlibResNet29
-from fertool.errors import RecipeError
+from fertool.backbones.timm_net import PREFIX, TimmBackbone, is_timm
+from fertool.errors import RecipeError, nearest
 
 #: what published weights for these trunks were trained to see
 IMAGENET = InputSpec((224, 224), 3, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -117,7 +118,9 @@ BACKBONES: dict[str, type[Backbone]] = {
     "tiny": Tiny,
 }
 
-BackboneName = Literal["resnet18", "vgg16", "dlib-resnet29", "tiny"]
+BackboneName = Annotated[
+    str, "feature extractor: resnet18, vgg16, dlib-resnet29, tiny, or any network of timm as timm:NAME (extra `timm`)"
+]
 Pixels = Annotated[
     Literal["auto", "imagenet", "vgg-face", "dlib", "unit"],
     "how pixels are normalised; `auto` as for the backbone's pretrained weights, `unit` from 0 to 1, no further, "
@@ -130,14 +133,17 @@ def build_backbone(model: str, name: str, pixels: str, size: int) -> tuple[Backb
 
     Args:
         model: whose backbone it is, for the message.
-        name: one of `BACKBONES`.
+        name: one of `BACKBONES`, or "timm:NAME".
         pixels: "auto", or one of `PIXELS`.
         size: side of its input.
 
     Raises:
-        RecipeError: the size is too small for it.
+        RecipeError: there is no such backbone, or it takes no images of this size.
+        UsageError: timm is not installed.
     """
-    backbone = BACKBONES[name]()
+    if name not in BACKBONES and not is_timm(name):
+        raise RecipeError(f"model {model}: there is no backbone {name!r}", nearest(name, [*BACKBONES, f"{PREFIX}NAME"]))
+    backbone = TimmBackbone(name.removeprefix(PREFIX), size) if is_timm(name) else BACKBONES[name]()
     if size < backbone.smallest:
         raise RecipeError(
             f"model {model}: size {size} is too small for the backbone {name}, whose images have at least "

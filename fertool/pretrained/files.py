@@ -86,7 +86,7 @@ def check_kind(path: Path) -> bytes:
     """
     if not path.is_file():
         raise DeviceError(
-            f"there is no weights file {path}", "give a .safetensors, .pth or run.h5 file, imagenet, dlib or none"
+            f"there is no weights file {path}", "give a .safetensors, .pth or run.h5 file, imagenet, dlib, timm or none"
         )
     start = _begins(path, 512)
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()

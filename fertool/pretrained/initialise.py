@@ -1,4 +1,4 @@
-"""Initial weights: from a file of the user's, from ImageNet, from dlib, or none."""
+"""Initial weights: from a file of the user's, from ImageNet, from dlib, from timm, or none."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from fertool import artefact
-from fertool.backbones import dlib_resnet
+from fertool.backbones import dlib_resnet, timm_net
 from fertool.backbones.registry import BACKBONES
 from fertool.errors import DeviceError
 from fertool.models.base import FerModel
@@ -27,7 +27,7 @@ _VGG_FACE = {
 _CHILDREN = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")  # of torchvision's ResNets
 
 #: initial weights that are no file of the user's
-NAMED = ("none", "imagenet", "dlib")
+NAMED = ("none", "imagenet", "dlib", "timm")
 
 _OTHER = "these weights belong to another network; train with --init none to start fresh"
 
@@ -61,6 +61,9 @@ def init_source(net: FerModel, init: str) -> artefact.Parent | None:
         return None
     if init == "dlib":
         return artefact.Parent("init", "weights", dlib_resnet.FILE, "", _dlib(net).sha256)
+    if init == "timm":
+        name, _, digest = timm_net.weights(getattr(net, "backbone", net))
+        return artefact.Parent("init", "weights", name, "", digest)
     path = Path(init)
     check_kind(path)
     _check_backbone(net, path)
@@ -72,7 +75,7 @@ def init_source(net: FerModel, init: str) -> artefact.Parent | None:
 
 
 def init_weights(net: FerModel, init: str) -> Match | None:
-    """Fill a network from `init`: "none", "imagenet", "dlib", a run of the same network, or another weights file.
+    """Fill a network from `init`: one of `NAMED`, a run of the same network, or another weights file.
 
     A run, or what `fertool export` made of it, gives all but the head, which depends on the classes; a checkpoint of
     the authors' released code all of the network; any other file gives `net.backbone`. The pretrained part
@@ -87,6 +90,9 @@ def init_weights(net: FerModel, init: str) -> Match | None:
         return None
     if init == "dlib":
         return _fill(net.backbone, dlib_resnet.tensors(_dlib(net)), dlib_resnet.FILE, skip=())
+    if init == "timm":
+        name, found, _ = timm_net.weights(getattr(net, "backbone", net))
+        return _fill(net.backbone, found, name, skip=())
     trunk: Any = getattr(net, "backbone", None)
     tensors = _run_of_same_network(net, Path(init))
     if tensors is None and trunk is None:
@@ -100,7 +106,7 @@ def init_weights(net: FerModel, init: str) -> Match | None:
         tensors = _as_own(trunk.state_dict(), found, layout)
         if whole := _released(net, tensors):
             return _fill(net, whole, f"{init} (the released network)", skip=())
-        return _fill(trunk, tensors, init, skip=("fc.", "fc7", "fc8", "classifier."))
+        return _fill(trunk, tensors, init, skip=("fc.", "fc7", "fc8", "classifier.", "head."))
     return _fill(net, tensors, init, skip=(*net.head, *([f"{net.pretrained_part}."] if net.pretrained_part else [])))
 
 
@@ -183,10 +189,10 @@ def _first(names: Sequence[str]) -> str:
 def _check_backbone(net: FerModel, path: Path) -> None:
     """Refuse a run of fertool's, or a file exported from one, with another backbone than the network's."""
     theirs, trunk = _model_of(path).get("backbone"), getattr(net, "backbone", None)
-    if theirs not in BACKBONES or trunk is None:
+    if not isinstance(theirs, str) or trunk is None or not (theirs in BACKBONES or timm_net.is_timm(theirs)):
         return
     mine = getattr(net.settings, "backbone", trunk.layout)
-    if mine not in (theirs, BACKBONES[theirs].layout):
+    if mine not in (theirs, BACKBONES[theirs].layout if theirs in BACKBONES else theirs):
         name = net.settings.name
         raise DeviceError(
             f"{path} was trained with the backbone {theirs}, and {name} has {mine} here",
@@ -221,7 +227,7 @@ def _as_own(names: Iterable[str], tensors: Mapping[str, Tensor], layout: str) ->
     own = set(names)
     best: tuple[str, Callable[[str], str]] = ("", _own)
     hits = 0
-    for naming in _NAMINGS.get(layout, (_own,)):
+    for naming in (_own, _timm) if timm_net.is_timm(layout) else _NAMINGS.get(layout, (_own,)):
         prefixes = Counter(prefix for key in tensors for prefix, name in _splits(key) if naming(name) in own)
         for prefix, count in prefixes.items():
             if count > hits:
@@ -241,6 +247,11 @@ def _splits(key: str) -> Iterator[tuple[str, str]]:
 
 def _own(name: str) -> str:
     return name
+
+
+def _timm(name: str) -> str:
+    """As timm writes it: the network that the backbone holds."""
+    return f"net.{name}"
 
 
 def _sequential_resnet(name: str) -> str:

@@ -19,7 +19,7 @@ _PACKAGES = (
 )  # fmt: skip
 _OPTIONAL = {
     "anny": "demo", "embreex": "demo", "onnx": "export", "onnxruntime": "export", "onnxscript": "export",
-    "pytest": "test",
+    "timm": "timm", "pytest": "test",
 }  # fmt: skip
 
 

@@ -60,6 +60,8 @@ def explain(
     """
     net.eval()
     layer = layer or net.cam_layer
+    if not layer:
+        raise UsageError(f"{net.name} has no layer of feature maps to explain", "name a layer: --layer NAME")
     module = dict(net.named_modules()).get(layer)
     if module is None:
         known = [name for name, m in net.named_modules() if isinstance(m, nn.Conv2d | nn.ReLU)]
