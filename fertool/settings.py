@@ -304,6 +304,43 @@ class Train(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Adopt(Settings):
+    """adopt: a network or function of others → a run."""
+
+    classes: Annotated[
+        tuple[str, ...], "names of its outputs, in their order; `other` for one that is no expression"
+    ] = ()
+    architecture: Annotated[
+        str, "network whose weights the file holds: a name of torchvision, or `timm:NAME`; empty: the file is a program"
+    ] = ""
+    size: Annotated[
+        Annotated[int, Gt(0)] | None,
+        "input size in pixels; the width, if `height` is given (default: the ONNX file's; functions: the faces')",
+    ] = None
+    height: Annotated[Annotated[int, Gt(0)] | None, "input height in pixels (default: as `size`)"] = None
+    colour: Annotated[
+        Literal["rgb", "bgr", "grey", "grey-3"], "channels of the input; `grey-3`: grey, repeated in three channels"
+    ] = "rgb"
+    pixels: Annotated[
+        Literal["0-255", "0-1", "-1-1", "imagenet"] | None,
+        "range of the input's values, before `mean` and `std`; `imagenet`: 0-1 with ImageNet's mean and deviation",
+    ] = None
+    mean: Annotated[tuple[float, ...], "subtracted from the values, one number or one per channel of the input"] = ()
+    std: Annotated[tuple[float, ...], "what the values are then divided by, one number or one per channel"] = ()
+    layout: Annotated[
+        Literal["nchw", "nhwc"], "axes of the input: faces, channels, height, width, or channels last"
+    ] = "nchw"
+    outputs: Annotated[
+        Literal["auto", "logits", "probabilities"], "what the outputs are; `auto`: probabilities if they sum to 1"
+    ] = "auto"
+    output: Annotated[str, "name of the output of an ONNX file, or key of a dictionary (default: the first)"] = ""
+    extra: Annotated[
+        Literal["wrong", "renormalise"],
+        "outputs that are none of the faces' classes: predictions that are wrong, or left out of the softmax",
+    ] = "wrong"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluate(Settings):
     """eval: a run → predictions and scores."""
 
@@ -423,6 +460,7 @@ STAGES: dict[str, type[Settings]] = {
     "synthesise": Synthesise,
     "suggest-occlusion": SuggestOcclusion,
     "train": Train,
+    "adopt": Adopt,
     "eval": Evaluate,
     "visualize": Visualize,
     "report": Report,

@@ -123,8 +123,8 @@ def test_changed_source_is_named_with_both_digests(folder, monkeypatch, fits):
 
 
 def test_paths_in_the_environment_may_hold_commas(folder, monkeypatch):
-    monkeypatch.setenv("FERTOOL_PLUGINS", "a,b/mynet.py:MyNet, pkg.mod:Net")
-    assert list(plugins.sources.listed()) == ["mynet.py:MyNet", "pkg.mod:Net"]
+    monkeypatch.setenv("FERTOOL_PLUGINS", "a,b/mynet.py:MyNet, pkg.mod:Net,/c/other.py:Net")
+    assert list(plugins.sources.listed()) == ["mynet.py:MyNet", "pkg.mod:Net", "other.py:Net"]
 
 
 def test_figure_of_a_file_is_drawn_of_faces_and_keeps_its_digest(folder):

@@ -18,6 +18,8 @@ from fertool.faces.status import KEPT
 FEW = 30
 #: level of the paired test below which a run is called better
 SIGNIFICANT = 0.05
+#: how far below all others the logit of a class lies that a run does not have: no probability in float32
+_BELOW = 200.0
 #: name of the whole split among the subsets of a result; on the command line it asks for every subset
 ALL = "all"
 
@@ -28,10 +30,12 @@ class Scored:
 
     Attributes:
         source: the first run's predictions.
-        scores: (N, C) per run, logits.
+        classes: the first run's, then those that only others have.
+        scores: (N, C) per run, logits; lowest for classes that a run does not have.
     """
 
     source: Artefact
+    classes: tuple[str, ...]
     labels: np.ndarray
     scores: tuple[np.ndarray, ...]
 
@@ -70,15 +74,15 @@ def score(
     """
     files = [predictions] if isinstance(predictions, Artefact) else list(predictions)
     together = _same_faces(files)
-    source, predicted = together.source, together.predicted
+    source, predicted, classes = together.source, together.predicted, together.classes
     missed = np.asarray(source["status"]) == KEPT if "status" in source else None
     return {
-        "classes": list(source.class_names),
+        "classes": list(classes),
         "confidence": confidence,
-        "chance": 1 / len(source.class_names),
+        "chance": 1 / len(classes),
         "fused": len(files),
         "subsets": {
-            name: _score_rows(rows, together.labels, predicted, missed, source.class_names, confidence)
+            name: _score_rows(rows, together.labels, predicted, missed, classes, confidence)
             for name, rows in members(source, subsets, names).items()
         },
     }
@@ -183,20 +187,16 @@ def membership(subsets: Artefact, name: str) -> np.ndarray:
 
 
 def _same_faces(files: list[Artefact]) -> Scored:
-    """Bring the predictions of several runs into the row order of the first.
+    """Bring the predictions of several runs into the order of the first: rows by id, classes by name.
 
     Raises:
-        ArtefactError: they are not about the same faces, classes or labels.
+        ArtefactError: they are not about the same faces or labels.
     """
     first, *others = files
     labels, ids = np.asarray(first["label"]), first.ids
-    scores = [np.asarray(first["logits"])]
+    classes = tuple(dict.fromkeys(name for file in files for name in file.class_names))
+    scores = [_by_name(first, classes)]
     for other in others:
-        if other.classes != first.classes:
-            raise ArtefactError(
-                f"{first.path} and {other.path} have other classes or another order of them",
-                "compare runs that were trained on the same classes",
-            )
         place = {name: i for i, name in enumerate(other.ids)}
         only_one = sorted(place.keys() ^ set(ids))
         if only_one:
@@ -205,13 +205,26 @@ def _same_faces(files: list[Artefact]) -> Scored:
                 "predict the same split of the same dataset with both runs",
             )
         order = np.array([place[i] for i in ids], dtype=np.int64)
-        if not np.array_equal(np.asarray(other["label"])[order], labels):
+        if not np.array_equal(_indices(other, classes)[np.asarray(other["label"])[order]], labels):
             raise ArtefactError(
                 f"{first.path} and {other.path} give the same faces different labels",
                 "use the same dataset and the same rule for its labels",
             )
-        scores.append(np.asarray(other["logits"])[order])
-    return Scored(first, labels, tuple(scores))
+        scores.append(_by_name(other, classes)[order])
+    return Scored(first, classes, labels, tuple(scores))
+
+
+def _indices(predictions: Artefact, classes: Sequence[str]) -> np.ndarray:
+    """Return the index among `classes` of each class of some predictions, and last -1, for no label."""
+    return np.array([*(classes.index(name) for name in predictions.class_names), -1])
+
+
+def _by_name(predictions: Artefact, classes: Sequence[str]) -> np.ndarray:
+    """Return logits (N, classes); a class that the predictions do not have lies below all others."""
+    logits = np.asarray(predictions["logits"])
+    ordered = np.repeat(logits.min(1, keepdims=True) - _BELOW, len(classes), axis=1)
+    ordered[:, _indices(predictions, classes)[:-1]] = logits
+    return ordered
 
 
 def _score_rows(

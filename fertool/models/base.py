@@ -80,6 +80,8 @@ class FerModel(ShowsAttention, nn.Module, ABC):
         classifies: whether the logits are expressions, which `eval` can score.
         verifies: whether the logits are embeddings (N, backbone.features) outside training, by which `eval` verifies
             pairs of unseen people.
+        trainable: whether `train` takes it; networks of others are evaluated as they are.
+        opaque: why nothing inside it can be exported or explained by gradients, "" for networks of layers.
         metric: what `score` measures.
         gates: which outputs come out of a sigmoid or softmax and can saturate: names of attention, or "logits".
         head: how the names of the parameters begin that never come from another run: what depends on the classes.
@@ -98,6 +100,7 @@ class FerModel(ShowsAttention, nn.Module, ABC):
     pairs: float | None = None
     classifies: bool = True
     verifies: bool = False
+    trainable: bool = True
     metric: str = "accuracy"
     gates: tuple[str, ...] = ()
     head: tuple[str, ...] = ("classifier.",)
@@ -122,8 +125,17 @@ class FerModel(ShowsAttention, nn.Module, ABC):
         return ""
 
     @property
+    def opaque(self) -> str:
+        return ""
+
+    @property
     def pretrained(self) -> str:
         return "none"
+
+    @classmethod
+    def remarks(cls, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return what a reader of its scores has to know, one sentence each; `settings` as a run stores them."""
+        return ()
 
     @abstractmethod
     def forward(self, views: Tensor) -> Output:

@@ -56,6 +56,8 @@ def run(
         raise DeviceError(
             f"ONNX needs {' and '.join(missing)}", "run: pip install 'fertool[export]'; or --format safetensors"
         )
+    if what := trained.network().opaque:
+        raise UsageError(f"{what}, of which fertool knows no layers to export", "use that file itself")
     about = _about(trained)
     paths = [out / f"{trained.name}.{name}" for name in dict.fromkeys(formats)]
     for path in paths:

@@ -22,6 +22,8 @@ def every_network() -> list[dict]:
     found = []
     for plugin in plugins.every("models"):
         cls = plugin.object
+        if not cls.trainable:
+            continue
         forms: Sequence[tuple[str, Mapping[str, Any], int | None]] = cls.CATALOGUE or ((plugin.name, {}, 7),)
         for label, values, classes in forms:
             with torch.device("meta"):

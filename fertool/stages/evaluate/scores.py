@@ -9,9 +9,10 @@ import numpy as np
 
 from fertool import artefact, console
 from fertool.artefact import Artefact
-from fertool.errors import ArtefactError, UsageError
+from fertool.errors import ArtefactError, RecipeError, UsageError
 from fertool.evaluation import comparison, folds, groups, paper_results, score, setups, tables
 from fertool.evaluation.units import percent
+from fertool.models.registry import model_class
 from fertool.requirements.rows import fold_count
 from fertool.settings import Evaluate, Report
 from fertool.stages import evaluate
@@ -63,6 +64,7 @@ def run(
                 **comparison.beside(score.score(file, subsets[name], names, confidence=confidence), made[name]),
                 "select_on": trained[name].params["train"]["select_on"],
                 "last_epochs": last_epochs(trained[name], file),
+                "remarks": _remarks(trained[name]),
                 "groups": _grouped(file, faces[name], by, confidence),
                 "draws": _over_draws((draws or {}).get(name, ()), subsets[name], names),
                 "predictions": str(file.path),
@@ -86,6 +88,15 @@ def run(
             tables.write_csv(beside, [row for name, r in facts["runs"].items() for row in tables.group_rows(r, name)])
             facts["csv"].append(str(beside))
     return facts
+
+
+def _remarks(run: Artefact) -> list[str]:
+    """Return what a reader of a run's scores has to know of its network."""
+    model = run.params["model"]
+    try:
+        return list(model_class(model["name"]).remarks(model))
+    except RecipeError:  # a network that is no longer installed
+        return []
 
 
 def _grouped(predictions: Artefact, faces: Artefact | None, by: Sequence[str], confidence: float) -> dict[str, dict]:
@@ -364,6 +375,8 @@ def report(facts: dict, *, every_class: bool = False) -> None:
                 f"{name}, {subset}: {percent(drawn['mean'])} ± {percent(drawn['sd'])} % over {drawn['n_draws']} "
                 "draws of the random crops"
             )
+        for remark in result["remarks"]:
+            console.say(f"note: {name}: {remark}")
         if result["select_on"] == "test":
             console.say(f"note: the checkpoint of {name} was chosen on the test split; its numbers are optimistic")
         if len(facts["runs"]) == 1 or every_class:

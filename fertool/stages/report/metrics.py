@@ -158,6 +158,7 @@ def _say(about: dict, trained: Artefact) -> None:
     if not training["finished"]:
         warnings.append(f"The training is not finished: {training['epochs']} epochs are done.")
     if about["scores"]:
+        warnings += [f"{remark}." for remark in about["scores"]["remarks"]]
         whole = about["scores"]["subsets"][score.ALL]
         if about["scores"]["select_on"] == "test":
             warnings.append("The checkpoint was chosen on the test split: these numbers are optimistic.")

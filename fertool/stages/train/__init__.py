@@ -13,7 +13,7 @@ from lightning.fabric import Fabric
 from fertool import artefact, console, locks, plugins
 from fertool.errors import ArtefactError, RecipeError, Stopped, UsageError
 from fertool.models.base import FerModel, Targets
-from fertool.models.registry import build_model, model_settings
+from fertool.models.registry import build_model, model_class, model_settings
 from fertool.pretrained.files import read_tensors
 from fertool.pretrained.initialise import init_weights
 from fertool.requirements import Inputs
@@ -74,6 +74,8 @@ def run(
         RecipeError, ArtefactError, DataError, DeviceError: before anything heavy starts.
         Stopped: Ctrl-C or SIGTERM, after the state was saved.
     """
+    if not model_class(str(settings.model.get("name"))).trainable:
+        raise UsageError("a network of others is evaluated as it is, not trained", "run: fertool adopt FILE")
     model = model_settings(settings.model, variant)
     variant = (
         "" if variant in (model.name, plugins.resolve("models", model.name).name) else variant

@@ -57,6 +57,11 @@ def draw_gradcam(runs: list[Run], settings: Visualize, subset: str | None) -> Dr
 def _explain(run: Run, faces: Artefact, rows: np.ndarray, label: np.ndarray, settings: Visualize) -> Explained:
     """Of faces without a label, the class that is predicted."""
     network = open_network(run, faces)
+    if what := network.net.opaque:
+        raise UsageError(
+            f"{what}, whose gradients are not known: Grad-CAM cannot explain it",
+            "adopt its weights with --architecture",
+        )
     images, boxes = network.images(rows), network.boxes[rows]
     asked = None
     if settings.target == "label":

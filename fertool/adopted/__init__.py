@@ -1,0 +1,1 @@
+"""Networks and functions of others: files that compute, architectures by name, and how their classes are matched."""
