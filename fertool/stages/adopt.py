@@ -138,7 +138,7 @@ def _read(file: str, settings: Adopt) -> tuple[str, bytes]:
         return "onnx", path.read_bytes()
     if path.suffix.lower() in _KERAS:
         raise DeviceError(
-            f"{file} is a file of Keras or TensorFlow, which fertool does not run",
+            f"{file} is a file of Keras or TensorFlow, and no ONNX",
             "convert it to ONNX, or call it in a function of yours: fertool adopt FILE.py:FUNCTION",
         )
     check_kind(path)

@@ -57,7 +57,7 @@ def run(
             f"ONNX needs {' and '.join(missing)}", "run: pip install 'fertool[export]'; or --format safetensors"
         )
     if what := trained.network().opaque:
-        raise UsageError(f"{what}, of which fertool knows no layers to export", "use that file itself")
+        raise UsageError(f"{what}, without layers to export", "use that file itself")
     about = _about(trained)
     paths = [out / f"{trained.name}.{name}" for name in dict.fromkeys(formats)]
     for path in paths:
