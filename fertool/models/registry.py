@@ -30,7 +30,8 @@ def model_settings(values: dict[str, Any], variant: str | None = None) -> Any:
     from fertool.recipe import build, merge
 
     if "name" not in values:
-        raise RecipeError("the model section has no name", nearest("", plugins.names("models")))
+        trainable = [name for name in plugins.names("models") if model_class(name).trainable]
+        raise RecipeError("the model section has no name", nearest("", trainable))
     plugin = plugins.resolve("models", str(values["name"]))
     cls, values = plugin.object, {**values, "name": plugin.reference}
     if variant in cls.VARIANTS:
