@@ -18,6 +18,8 @@ from fertool.errors import UsageError
 from fertool.models.base import FerModel, Output
 from fertool.settings import Adopt
 
+Kind = Literal["onnx", "torchscript", "architecture", "function"]
+
 _SMALLEST = 1e-30  # probability whose logarithm is taken
 _BELOW = 200.0  # logits below all others: float32 has no probability for them
 
@@ -27,7 +29,7 @@ class AdoptedSettings(Adopt):
     """Settings of a network of others: those of adopt, all decided, and what it is."""
 
     name: Literal["adopted"] = "adopted"
-    kind: Annotated[Literal["onnx", "torchscript", "architecture", "function"], "what the file is"] = "function"
+    kind: Annotated[Kind, "what the file is"] = "function"
     source: Annotated[str, "name of the file, or FILE.py:FUNCTION"] = ""
     bytes: Annotated[int, "size of the file; 0 for an architecture, whose tensors are kept"] = 0
     columns: Annotated[tuple[int, ...], "for each class the index of the output, -1 where there is none"] = ()

@@ -5,7 +5,7 @@ import json
 import zipfile
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from fertool.adopted import architectures, classes, predictors
 from fertool.artefact import Artefact, Parent
 from fertool.errors import ArtefactError, DataError, DeviceError, UsageError
 from fertool.faces.status import HAS_IMAGE
-from fertool.models.adopted import Adopted, AdoptedSettings
+from fertool.models.adopted import Adopted, AdoptedSettings, Kind
 from fertool.outputs import MARK
 from fertool.plugins import sources
 from fertool.pretrained.files import check_kind, read_tensors
@@ -32,7 +32,7 @@ _APART = 1e-3  # largest difference of outputs of a face alone and among others,
 _SUM = 0.01  # by how much probabilities may miss 1
 
 #: what a run says of a training that did not happen here
-_TRAIN = {
+_TRAIN: dict[str, Any] = {
     "train_splits": [],
     "val_split": "test",
     "labels": "majority",
@@ -95,7 +95,7 @@ def run(file: str, faces: Path, *, settings: Adopt, name: str = "", overwrite: b
     if _is_there(out, params, inputs, overwrite):
         console.say(f"{out.parent.name} is up to date ({out.parent})")
         return out
-    lineage = {"faces": None, "datasets": [], "folds": None, "masks": None, "part": None}
+    lineage: dict[str, Any] = {"faces": None, "datasets": [], "folds": None, "masks": None, "part": None}
     lineage["init"] = {"name": model.source, "run": None}
     info = artefact.make_info() | {"seconds": [], "waited": [], "device": ""}
     info |= {"prepared": preparation(source, None), "lineage": lineage}
@@ -115,7 +115,7 @@ def _is_there(out: Path, params: dict[str, Any], inputs: list[Parent], overwrite
     return artefact.up_to_date(out, "run", params, inputs, overwrite=overwrite)
 
 
-def _read(file: str, settings: Adopt) -> tuple[str, bytes]:
+def _read(file: str, settings: Adopt) -> tuple[Kind, bytes]:
     """Return what a file is, and its bytes.
 
     Raises:
@@ -156,8 +156,7 @@ def _is_torchscript(path: Path) -> bool:
 
 
 def _stem(file: str, kind: str) -> str:
-    where, _, function = file.rpartition(":")
-    return function if kind == "function" else Path(file).stem
+    return file.rpartition(":")[2] if kind == "function" else Path(file).stem
 
 
 # ------------------------------------------------------------------------------------------------- preprocessing
@@ -245,7 +244,7 @@ def _of_graph(settings: Adopt, graph: predictors.OnnxGraph) -> Adopt:
 
 
 @torch.inference_mode()
-def _tried(net: Adopted, faces: Artefact) -> str:
+def _tried(net: Adopted, faces: Artefact) -> Literal["logits", "probabilities"]:
     """Run a network on a few faces and return what its outputs are, "logits" or "probabilities".
 
     Raises:
@@ -277,7 +276,9 @@ def _tried(net: Adopted, faces: Artefact) -> str:
         )
     if asked == "logits" and is_distribution:
         console.say("note: the outputs look like probabilities; taken as logits, as asked")
-    return asked if asked != "auto" else "probabilities" if is_distribution else "logits"
+    if asked == "auto":
+        return "probabilities" if is_distribution else "logits"
+    return asked
 
 
 def _views(net: Adopted, faces: Artefact, rows: Tensor) -> Tensor:
