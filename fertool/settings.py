@@ -246,8 +246,8 @@ class Train(Settings):
     )
     init: Annotated[
         Annotated[str, MinLen(1)] | None,
-        "initial weights: `none`, `imagenet`, `dlib`, `timm`, a run, or a .safetensors or .pth file (default: `dlib` "
-        "for the backbone dlib-resnet29, `none` for others)",
+        "initial weights: `none`, `imagenet`, `dlib`, `timm`, a run, or a .safetensors, .pth or dlib's .dat file "
+        "(default: `dlib` for the backbone dlib-resnet29, `none` for others)",
     ] = None
     labels: Annotated[
         Literal["majority", "distribution", "list"],

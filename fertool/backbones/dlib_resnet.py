@@ -5,6 +5,7 @@ faces of 7,485 people and reaches 99.38 % on LFW; dlib puts a linear layer (256 
 """
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -125,13 +126,13 @@ def _padded(x: Tensor, shape: list[int]) -> Tensor:
     return F.pad(x, (0, w, 0, h, 0, c)) if c or h or w else x
 
 
-def weights_file() -> dlib_dat.Network:
-    """Read and check the installed file.
+def weights_file(path: Path | None = None) -> dlib_dat.Network:
+    """Read and check the weights, by default of the installed file.
 
     Raises:
-        DeviceError: it is missing, damaged, or another network.
+        DeviceError: the file is missing, damaged, or another network.
     """
-    network = dlib_dat.read(dlib_dat.model_file(FILE))
+    network = dlib_dat.read(path or dlib_dat.model_file(FILE))
     network.require("dlib's face recognition network", _layers(), _SHA256)
     return network
 

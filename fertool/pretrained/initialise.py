@@ -59,8 +59,8 @@ def init_source(net: FerModel, init: str) -> artefact.Parent | None:
     """
     if init in ("none", "imagenet"):
         return None
-    if init == "dlib":
-        return artefact.Parent("init", "weights", dlib_resnet.FILE, "", _dlib(net).sha256)
+    if _is_dlib(init):
+        return artefact.Parent("init", "weights", dlib_resnet.FILE, "", _dlib(net, init).sha256)
     if init == "timm":
         name, _, digest = timm_net.weights(getattr(net, "backbone", net))
         return artefact.Parent("init", "weights", name, "", digest)
@@ -77,9 +77,9 @@ def init_source(net: FerModel, init: str) -> artefact.Parent | None:
 def init_weights(net: FerModel, init: str) -> Match | None:
     """Fill a network from `init`: one of `NAMED`, a run of the same network, or another weights file.
 
-    A run, or what `fertool export` made of it, gives all but the head, which depends on the classes; a checkpoint of
-    the authors' released code all of the network; any other file gives `net.backbone`. The pretrained part
-    keeps its own weights.
+    A `.dat` file is dlib's own, as the package that "dlib" finds installs it. A run, or what `fertool export` made of
+    it, gives all but the head, which depends on the classes; a checkpoint of the authors' released code all of the
+    network; any other file gives `net.backbone`. The pretrained part keeps its own weights.
 
     Raises:
         DeviceError: they are weights of another network, see `_fill`, or the network has no trunk that others have
@@ -88,8 +88,8 @@ def init_weights(net: FerModel, init: str) -> Match | None:
     """
     if init == "none":
         return None
-    if init == "dlib":
-        return _fill(net.backbone, dlib_resnet.tensors(_dlib(net)), dlib_resnet.FILE, skip=())
+    if _is_dlib(init):
+        return _fill(net.backbone, dlib_resnet.tensors(_dlib(net, init)), dlib_resnet.FILE, skip=())
     if init == "timm":
         name, found, _ = timm_net.weights(getattr(net, "backbone", net))
         return _fill(net.backbone, found, name, skip=())
@@ -128,14 +128,21 @@ def _released(net: FerModel, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]
     return whole
 
 
-def _dlib(net: FerModel) -> dlib_dat.Network:
-    """Return the installed file of the weights for this network's backbone."""
+def _is_dlib(init: str) -> bool:
+    return init == "dlib" or Path(init).suffix == ".dat"
+
+
+def _dlib(net: FerModel, init: str) -> dlib_dat.Network:
+    """Return the weights for this network's backbone, of the installed file or of the one that `init` names."""
     if net.pretrained != "dlib":
         raise DeviceError(
-            f"--init dlib fills the backbone dlib-resnet29, which {net.settings.name} does not have here",
+            f"--init {init} fills the backbone dlib-resnet29, which {net.settings.name} does not have here",
             "set train.model.backbone=dlib-resnet29 (ran), or use --init none or a weights file",
         )
-    return dlib_resnet.weights_file()
+    if init == "dlib":
+        return dlib_resnet.weights_file()
+    check_kind(Path(init))
+    return dlib_resnet.weights_file(Path(init))
 
 
 def _fill(net: nn.Module, tensors: Mapping[str, Tensor], source: str, skip: tuple[str, ...]) -> Match:

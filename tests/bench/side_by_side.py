@@ -6,7 +6,7 @@ one at work while the others wait: whatever else the machine does falls on all o
 
 import multiprocessing
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -27,8 +27,13 @@ class Way:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def take_turns(ways: Mapping[str, Way], turns: int) -> dict[str, list[dict]]:
+def take_turns(
+    ways: Mapping[str, Way], turns: int, groups: Sequence[Sequence[str]] | None = None
+) -> dict[str, list[dict]]:
     """Let every way have `turns` turns, alternating.
+
+    Args:
+        groups: names of ways that work at the same time, group after group; by default each alone.
 
     Returns:
         What each way's turns returned, with "memory" added: the process's peak so far in bytes.
@@ -48,9 +53,11 @@ def take_turns(ways: Mapping[str, Way], turns: int) -> dict[str, list[dict]]:
         processes.append(process)
         _hear(lines[name], name)  # prepared
     for _ in range(turns):
-        for name, line in lines.items():
-            line.send("go")
-            results[name].append(_hear(line, name))
+        for group in groups or [[name] for name in ways]:
+            for name in group:
+                lines[name].send("go")
+            for name in group:
+                results[name].append(_hear(lines[name], name))
     for line in lines.values():
         line.close()
     for process in processes:

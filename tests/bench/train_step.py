@@ -1,6 +1,6 @@
 """RAN's training step: fertool's way beside the way the authors of RAN took.
 
-    python tests/bench/train_step.py [--device cuda] [--switches]
+    python tests/bench/train_step.py [--device cuda] [--switches] [--json FILE]
 
 fertool keeps faces as they are, cuts and enlarges all regions of a batch in one sampling step on the device, and
 sends them through the backbone together. The other way is written out below as one would write it by hand: a
@@ -14,6 +14,7 @@ and written to a temporary folder: 48×48 grey PNG, as in FERPlus.
 
 import argparse
 import functools
+import json
 import os
 import tempfile
 import time
@@ -257,7 +258,9 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224, help="side of a region at the network (%(default)s)")
     parser.add_argument("--steps", type=int, default=2, help="timed steps in a turn (%(default)s)")
     parser.add_argument("--turns", type=int, default=3, help="turns of every way (%(default)s)")
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 2], help="of the DataLoader (%(default)s)")
     parser.add_argument("--switches", action="store_true", help="also turn fertool's switches, one by one")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     given = parser.parse_args()
 
     torch.manual_seed(0)
@@ -271,7 +274,7 @@ def main() -> None:
         common["device"] = given.device
         plain = Train(global_batch=given.batch)
         ways = {"fertool": Way(functools.partial(fertool, settings=plain, **common))}
-        for workers in (0, 2):
+        for workers in given.workers:
             way = functools.partial(authors, settings=plain, workers=workers, **common)
             ways[f"loop over crops, {workers} workers"] = Way(way, TORCH_AS_IT_IS)
         for label, switch in SWITCHES.items() if given.switches else ():
@@ -279,27 +282,40 @@ def main() -> None:
             ways[f"fertool, {label}"] = Way(functools.partial(fertool, settings=settings, **common))
         results = take_turns(ways, given.turns)
 
+    figures = {label: measured(turns, results["fertool"]) for label, turns in results.items()}
     rows = []
-    for label, turns in results.items():
-        seconds = every(turns, "seconds")
-        same_start = zip(results["fertool"][0]["losses"], turns[0]["losses"], strict=True)
-        rows.append(
-            (
-                label,
-                f"{1000 * median(seconds):.0f}",
-                f"{1000 * min(seconds):.0f}",
-                f"{ratio(turns, results['fertool'], 'seconds'):.2f}",
-                f"{ratio(turns, results['fertool'], 'cpu'):.2f}",
-                f"{100 * median(every(turns, 'share')):.1f}",
-                f"{turns[-1]['memory'] / 2**20:,.0f}",
-                f"{max(abs(a - b) for a, b in same_start):.1e}" if label.startswith("fertool,") else None,
-            )
-        )
+    for label, f in figures.items():
+        numbers = f["ms_median"], f["ms_min"], f["ratio"], f["cpu_ratio"], 100 * f["waiting"], f["memory"] / 2**20
+        cells = [
+            f"{value:{form}}" for value, form in zip(numbers, (".0f", ".0f", ".2f", ".2f", ".1f", ",.0f"), strict=True)
+        ]
+        rows.append((label, *cells, f"{f['loss_difference']:.1e}" if label.startswith("fertool,") else None))
     heads = ("", "ms/step", "fastest", "× fertool", "CPU ×", "waiting %", "peak MB", "loss ±")
     where = torch.cuda.get_device_name() if given.device == "cuda" else f"{torch.get_num_threads()} threads"
     title = f"RAN, ResNet-18, {given.batch} faces of six regions at {given.size}², {where}, torch {torch.__version__}"
     console.show(console.table(title, heads, rows))
     print(f"{given.turns} turns of {given.steps} steps; load average at the end {os.getloadavg()[0]:.1f}")
+    if given.json:
+        facts = {k: getattr(given, k) for k in ("batch", "size", "steps", "turns")}
+        given.json.write_text(
+            json.dumps({"device": where, "torch": torch.__version__, **facts, "ways": figures}, indent=2)
+        )
+    loops = {label: f["ratio"] for label, f in figures.items() if label.startswith("loop")}
+    print("; ".join(f"{label}: {value:.2f} times fertool's step" for label, value in loops.items()))
+
+
+def measured(turns: list[dict], base: list[dict]) -> dict[str, float]:
+    """The figures of one way beside fertool's plain one; losses are those of the first turn, from equal weights."""
+    seconds = every(turns, "seconds")
+    return {
+        "ms_median": 1000 * median(seconds),
+        "ms_min": 1000 * min(seconds),
+        "ratio": ratio(turns, base, "seconds"),
+        "cpu_ratio": ratio(turns, base, "cpu"),
+        "waiting": median(every(turns, "share")),
+        "memory": turns[-1]["memory"],
+        "loss_difference": max(abs(a - b) for a, b in zip(base[0]["losses"], turns[0]["losses"], strict=True)),
+    }
 
 
 if __name__ == "__main__":

@@ -267,6 +267,29 @@ def test_training_begins_with_the_installed_weights_and_records_their_digest(fac
         assert np.abs(toy.weights(run)[f"backbone.{name}"] - values.numpy()).max() < 1e-5
 
 
+def test_training_begins_with_a_copy_of_the_weights_where_the_package_is_missing(faces, tmp_path, monkeypatch):
+    network = dlib_resnet.weights_file()
+    copy = str(shutil.copy(network.path, tmp_path / "weights.dat"))
+    monkeypatch.setattr(dlib_dat, "find_spec", lambda _: None)
+    with pytest.raises(DeviceError, match="is missing"):
+        toy.train_toy(faces, **SETTINGS, out=tmp_path / "without")
+    run = toy.train_toy(faces, **SETTINGS, init=copy, out=tmp_path / "run")
+    assert run.parent("init").digest == network.sha256
+    released = dlib_resnet.tensors(network)["conv1.weight"].numpy()
+    assert np.abs(toy.weights(run)["backbone.conv1.weight"] - released).max() < 1e-5
+
+
+def test_a_file_of_dlibs_is_refused_by_what_is_wrong_with_it(tmp_path):
+    net = ran()
+    for init, message in ((tmp_path / "none.dat", "there is no weights file"), (tmp_path / "empty.dat", "is empty")):
+        (tmp_path / "empty.dat").touch()
+        with pytest.raises(DeviceError, match=message):
+            init_source(net, str(init))
+    other = dlib_dat.model_file(DETECTOR)
+    with pytest.raises(DeviceError, match="holds another network than dlib's face recognition network"):
+        init_weights(net, str(other))
+
+
 def test_init_none_is_random(faces):
     run = toy.train_toy(faces, **SETTINGS, init="none")
     assert run.params["train"]["init"] == "none"
