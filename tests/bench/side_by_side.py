@@ -44,22 +44,25 @@ def take_turns(
     context = multiprocessing.get_context("spawn")
     results: dict[str, list[dict]] = {name: [] for name in ways}
     lines, processes = {}, []
-    for name, way in ways.items():
-        lines[name], theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, way.prepare), name=name)
-        with patch.dict(os.environ, way.environment):
-            process.start()
-        theirs.close()
-        processes.append(process)
-        _hear(lines[name], name)  # prepared
-    for _ in range(turns):
-        for group in groups or [[name] for name in ways]:
-            for name in group:
-                lines[name].send("go")
-            for name in group:
-                results[name].append(_hear(lines[name], name))
-    for line in lines.values():
-        line.close()
+    try:
+        for name, way in ways.items():
+            lines[name], theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(theirs, way.prepare), name=name)
+            with patch.dict(os.environ, way.environment):
+                process.start()
+            theirs.close()
+            processes.append(process)
+        for name, line in lines.items():
+            _hear(line, name)  # prepared
+        for _ in range(turns):
+            for group in groups or [[name] for name in ways]:
+                for name in group:
+                    lines[name].send("go")
+                for name in group:
+                    results[name].append(_hear(lines[name], name))
+    finally:
+        for line in lines.values():
+            line.close()
     for process in processes:
         process.join()
     return results

@@ -151,8 +151,9 @@ def authors(folder: Path, weights: dict, settings: Train, size: int, steps: int,
             crops, labels = next(batches)
             waited = time.perf_counter() - asked
             crops, labels = crops.to(device, non_blocking=True), labels.to(device, non_blocking=True)
-            logits, mu = model(crops)
-            loss = sum(plain_loss(logits, mu, labels))
+            with torch.autocast(device, torch.bfloat16, enabled=settings.precision == "bf16"):
+                logits, mu = model(crops)
+                loss = sum(plain_loss(logits, mu, labels))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -275,8 +276,10 @@ def main() -> None:
         plain = Train(global_batch=given.batch)
         ways = {"fertool": Way(functools.partial(fertool, settings=plain, **common))}
         for workers in given.workers:
-            way = functools.partial(authors, settings=plain, workers=workers, **common)
-            ways[f"loop over crops, {workers} workers"] = Way(way, TORCH_AS_IT_IS)
+            for label, precision in (("", "32"), (", bf16", "bf16"))[: 1 + given.switches]:
+                settings = Train(global_batch=given.batch, precision=precision)
+                way = functools.partial(authors, settings=settings, workers=workers, **common)
+                ways[f"loop over crops, {workers} workers{label}"] = Way(way, TORCH_AS_IT_IS)
         for label, switch in SWITCHES.items() if given.switches else ():
             settings = Train(global_batch=given.batch, **switch)
             ways[f"fertool, {label}"] = Way(functools.partial(fertool, settings=settings, **common))
@@ -285,11 +288,18 @@ def main() -> None:
     figures = {label: measured(turns, results["fertool"]) for label, turns in results.items()}
     rows = []
     for label, f in figures.items():
-        numbers = f["ms_median"], f["ms_min"], f["ratio"], f["cpu_ratio"], 100 * f["waiting"], f["memory"] / 2**20
-        cells = [
-            f"{value:{form}}" for value, form in zip(numbers, (".0f", ".0f", ".2f", ".2f", ".1f", ",.0f"), strict=True)
-        ]
-        rows.append((label, *cells, f"{f['loss_difference']:.1e}" if label.startswith("fertool,") else None))
+        rows.append(
+            (
+                label,
+                f"{f['ms_median']:.0f}",
+                f"{f['ms_min']:.0f}",
+                f"{f['ratio']:.2f}",
+                f"{f['cpu_ratio']:.2f}",
+                f"{100 * f['waiting']:.1f}",
+                f"{f['memory'] / 2**20:,.0f}",
+                f"{f['loss_difference']:.1e}" if label.startswith("fertool,") else None,
+            )
+        )
     heads = ("", "ms/step", "fastest", "× fertool", "CPU ×", "waiting %", "peak MB", "loss ±")
     where = torch.cuda.get_device_name() if given.device == "cuda" else f"{torch.get_num_threads()} threads"
     title = f"RAN, ResNet-18, {given.batch} faces of six regions at {given.size}², {where}, torch {torch.__version__}"
@@ -305,7 +315,9 @@ def main() -> None:
 
 
 def measured(turns: list[dict], base: list[dict]) -> dict[str, float]:
-    """The figures of one way beside fertool's plain one; losses are those of the first turn, from equal weights."""
+    """The figures of one way beside fertool's plain one. Losses are those of the first turn, from equal weights; the
+    loop over crops sees the faces in another order.
+    """
     seconds = every(turns, "seconds")
     return {
         "ms_median": 1000 * median(seconds),
