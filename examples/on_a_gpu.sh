@@ -260,7 +260,7 @@ for step in "${steps[@]}"; do
 done
 
 mkdir -p "$results"
-exec 9>"$results/.lock"
+exec 9>>"$results/.lock"
 flock -n 9 || die "another call is at work in $folder"
 install_wheels
 device=${DEVICE:-$("$python" -c 'import torch; print("cuda" if torch.cuda.is_available() else "cpu")')} || exit

@@ -4,7 +4,7 @@
 
 The two are independent processes with the same weights and faces. (One training over several processes takes a GPU for
 each: NCCL refuses two processes on the same one.) What is compared is faces per second of both together with those of
-one; turns alternate. The losses of all three should agree within what the order of sums leaves open.
+the first alone; turns alternate. The losses of both should agree within what the order of sums leaves open.
 """
 
 import argparse
@@ -36,29 +36,29 @@ def main() -> None:
     torch.manual_seed(0)
     weights = Ran(RanSettings(size=given.size), len(CLASSES)).state_dict()
     settings = Train(global_batch=given.batch, precision=given.precision)
-    names = ["alone", "first", "second"]
     with tempfile.TemporaryDirectory() as folder:
         ways = {}
-        for name in names:
+        for name in ("first", "second"):
             place = Path(folder, name)
             place.mkdir()
             write_faces(place, given.batch * (given.steps + 1))
             ways[name] = Way(
                 functools.partial(fertool, place, weights, settings, given.size, given.steps, given.device)
             )
-        turns = take_turns(ways, given.turns, groups=[["alone"], ["first", "second"]])
+        results = take_turns(ways, given.turns, groups=[["first"], ["first", "second"]])
 
+    turns = {"alone": results["first"][::2], "first": results["first"][1::2], "second": results["second"]}
     faces = given.batch * given.steps
-    rates = {name: [faces / sum(turn["seconds"]) for turn in turns[name]] for name in names}
+    rates = {name: [faces / sum(turn["seconds"]) for turn in those] for name, those in turns.items()}
     alone = median(rates["alone"])
     together = [a + b for a, b in zip(rates["first"], rates["second"], strict=True)]
     gain = median(b / a for a, b in zip(rates["alone"], together, strict=True))
-    start = turns["alone"][0]["losses"]
-    apart = max(abs(a - b) for name in names[1:] for a, b in zip(start, turns[name][0]["losses"], strict=True))
+    starts = zip(turns["alone"][0]["losses"], turns["second"][0]["losses"], strict=True)
+    apart = max(abs(a - b) for a, b in starts)
     where = torch.cuda.get_device_name() if given.device == "cuda" else f"{torch.get_num_threads()} threads each"
     facts = {k: getattr(given, k) for k in ("precision", "batch", "size", "steps", "turns")}
     facts |= {"device": where, "torch": torch.__version__, "alone": alone, "together": median(together)}
-    facts |= {"gain": gain, "loss_difference": apart, "memory": {n: turns[n][-1]["memory"] for n in names}}
+    facts |= {"gain": gain, "loss_difference": apart, "memory": turns["second"][-1]["memory"]}
     if given.json:
         given.json.write_text(json.dumps(facts, indent=2))
     print(f"RAN at {given.size}², batches of {given.batch}, precision {given.precision}, {where}")
