@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What a machine with one GPU should do first, the most valuable steps first. Steps that are done are skipped, a training
-# that was cut goes on, a step that fails is reported and the next one begins: call it until all is done.
+# What a machine with one GPU should do first, the most valuable steps first. Steps that are done are skipped, a cut
+# training is resumed, a step that fails is reported and the next one begins: call it until all is done.
 #
 #   examples/on_a_gpu.sh prepare FERPLUS RAN_LISTS [FOLDER]     where fertool is installed: everything to carry there
 #   examples/on_a_gpu.sh [FOLDER [STEP ...]]                    on the machine with the GPU (FOLDER: gpu)
@@ -9,7 +9,7 @@
 # is missing comes from FOLDER/wheels. It needs no network, no dlib and no facenet-pytorch. Results: FOLDER/results.
 #
 # Environment variables, with what they are otherwise:
-#   MINUTES=20           of one step in one call; a training is saved then, and goes on in the next call
+#   MINUTES=20           of one step in one call; a training is saved then, and resumed by the next call
 #   CALL_MINUTES         of the whole call (no limit)
 #   EPOCHS, BATCH        of the two trainings by the paper's recipe (the recipe's: 40 and 128)
 #   IMAGE_SIZE=224       side of a region at the network, in pixels
@@ -114,20 +114,18 @@ is_done() {  # STEP ...
     for step; do [[ -e $results/$step/done ]] || return 1; done
 }
 
-train() {  # RUN [OPTION ...]: train it, or go on with it
-    local resume=() extra gpus=()
+train() {  # RUN [OPTION ...]: train it, or resume it
+    local resume=() extra
     [[ -e $runs/$1/run.h5 ]] && resume=(--resume)
-    [[ $device == cpu ]] && gpus=(--gpus 0)
     read -ra extra <<<"${TRAIN_OPTIONS:-}"
     fertool train "$recipe" --data ferplus --out "$runs/$1" --precision "${PRECISION:-32}" \
-        --set train.checkpoint_minutes=2 "${gpus[@]}" "${resume[@]}" "${extra[@]}" "${@:2}"
+        --set train.checkpoint_minutes=2 "${resume[@]}" "${extra[@]}" "${@:2}"
 }
 
 score() {  # TABLE RUN ...: accuracy on all faces and on the subsets
-    local named=() name gpus=()
+    local named=() name
     for name in "${@:2}"; do named+=(--run "$runs/$name"); done
-    [[ $device == cpu ]] && gpus=(--gpus 0)
-    fertool eval "${named[@]}" --subset all --csv "$results/$1.csv" "${gpus[@]}"
+    fertool eval "${named[@]}" --subset all --csv "$results/$1.csv"
 }
 
 report() {  # PAGE RUN ...
@@ -140,7 +138,8 @@ report() {  # PAGE RUN ...
 
 perform() {  # STEP: 75 if it has to wait for others
     local steps=${STEPS:-100} size=${IMAGE_SIZE:-224} timed paper=() dlib variant options seeded
-    timed=(--device "$device" --batch "${TIMED_BATCH:-32}" --size "$size" --steps "$((steps / 10 + 1))" --json "$results/$1.json")
+    timed=(--device "$device" --batch "${TIMED_BATCH:-32}" --size "$size" --steps "$((steps / 10 + 1))")
+    timed+=(--json "$results/$1.json")
     [[ -n ${EPOCHS:-} ]] && paper+=(--epochs "$EPOCHS")
     [[ -n ${BATCH:-} ]] && paper+=(--batch "$BATCH")
     paper+=(--set "train.model.size=$size")
@@ -169,7 +168,6 @@ perform() {  # STEP: 75 if it has to wait for others
     eval-speed)
         is_done smoke || return 75
         read -ra options <<<"${EVAL_OPTIONS---precision 32 bf16 --batch 64 256}"
-        [[ $device == cpu ]] && options+=(--gpus 0)
         bench eval_speed "$runs/smoke-ran" "${options[@]}" --json "$results/$1.json"
         ;;
     share-gpu)  # two trainings on the one GPU
@@ -186,9 +184,9 @@ perform() {  # STEP: 75 if it has to wait for others
         score "$1" "${options[@]}" && report "$1" "${options[@]}"
         ;;
     dlib-*-*)  # dlib's face recognition weights
-        dlib=(--init "$folder/dlib_face_recognition_resnet_model_v1.dat" --epochs "${DLIB_EPOCHS:-6}" --batch 64 --lr 0.00005)
+        dlib=(--init "$folder/dlib_face_recognition_resnet_model_v1.dat" --epochs "${DLIB_EPOCHS:-6}" --batch 64)
         dlib+=(--set train.model.backbone=dlib-resnet29 --set "train.model.size=${DLIB_SIZE:-150}")
-        dlib+=(--set train.optimizer=adam --set train.weight_decay=0)
+        dlib+=(--lr 0.00005 --set train.optimizer=adam --set train.weight_decay=0)
         dlib+=(--set train.lr_unit=fraction --set "train.lr_milestones=[0.6,0.85]")
         variant=${1#dlib-}
         train "$1" --variant "${variant%-*}" --seed "${1##*-}" "${dlib[@]}"

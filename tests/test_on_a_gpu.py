@@ -37,10 +37,7 @@ class Hider(PathFinder):
 sys.meta_path[sys.meta_path.index(PathFinder)] = Hider
 '''
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not shutil.which("flock"), reason="the script is for Linux: needs flock and timeout"),
-]
+pytestmark = pytest.mark.skipif(not shutil.which("flock"), reason="the script is for Linux: needs flock and timeout")
 
 
 @pytest.fixture(scope="module")

@@ -310,8 +310,9 @@ def main() -> None:
         given.json.write_text(
             json.dumps({"device": where, "torch": torch.__version__, **facts, "ways": figures}, indent=2)
         )
-    loops = {label: f["ratio"] for label, f in figures.items() if label.startswith("loop")}
-    print("; ".join(f"{label}: {value:.2f} times fertool's step" for label, value in loops.items()))
+    for label in (label for label in results if label.startswith("loop")):
+        base = "fertool, bf16" if label.endswith("bf16") else "fertool"
+        print(f"{label}: {ratio(results[label], results[base], 'seconds'):.2f} times the step of {base}")
 
 
 def measured(turns: list[dict], base: list[dict]) -> dict[str, float]:
