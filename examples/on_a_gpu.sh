@@ -29,7 +29,7 @@ set -u
 root=$(cd "$(dirname "$0")/.." && pwd) || exit
 python=${PYTHON:-python3}
 recipe=ran-ferplus
-carried=(captum tqdm jinja2 pyyaml pydantic safetensors filelock 'typer>=0.20')  # and what these require
+carried=(captum tqdm jinja2 pyyaml pydantic safetensors filelock scipy 'typer>=0.20')  # and what these require
 
 die() {
     echo "error: $1" >&2
@@ -74,7 +74,7 @@ install_wheels() {  # where a package is missing: all of them, in a folder of th
     "$python" -c 'import sys
 from importlib.util import find_spec
 sys.exit(any(find_spec(name) is None for name in sys.argv[1:]))' \
-        captum jinja2 yaml pydantic safetensors filelock typer && return
+        captum jinja2 yaml pydantic safetensors filelock scipy typer && return
     local options=(--quiet --no-index --find-links "$folder/wheels" --target "$folder/site" --upgrade)
     if ! "$python" -m pip install "${options[@]}" "${carried[@]:1}" ||
         ! "$python" -m pip install "${options[@]}" --no-deps "${carried[0]}"; then
