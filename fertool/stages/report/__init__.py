@@ -106,7 +106,7 @@ def summary(path: Path) -> dict:
     text = path.read_text(encoding="utf-8")
     numbers = re.search(r'<script type="application/json" id="numbers">(.*?)</script>', text, re.DOTALL)
     if numbers is None:
-        raise DataError(f"{path} holds no numbers of a report", "run: fertool report --overwrite")
+        raise DataError(f"{path} holds no numbers of a report", "run: fertool report")
     return {"report": str(path), "bytes": path.stat().st_size, **json.loads(numbers[1])}
 
 
