@@ -230,8 +230,8 @@ def test_a_users_own_recipe(write):
 def test_a_model_section_that_cannot_be_meant():
     refused(lambda: model_settings({"name": "ran", "rank_margni": 1}), "model ran: unknown key", "'rank_margin'?")
     refused(
-        lambda: model_settings({"name": "ran", "backbone": "resnet"}),
-        "backbone: .*'resnet18', 'vgg16', 'dlib-resnet29' or 'tiny'",
+        lambda: model_settings({"name": "ran", "fusion": "sum"}),
+        "fusion: .*'attention', 'concat', 'average', 'none' or 'augment'",
     )
     refused(lambda: model_settings({"name": "ran"}, "bseline"), "ran has no variant 'bseline'", "'baseline'?")
     refused(lambda: model_settings({"name": "rna"}), "no network 'rna'", "did you mean 'ran'?")
