@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+from fertool.launch import is_first_process
 from fertool.progress import Advance, Lines
 
 for _size in ("COLUMNS", "LINES"):  # which rich reads, and stumbles over what looks like a digit and is none
@@ -42,11 +43,6 @@ def state() -> dict[str, bool]:
 def is_json() -> bool:
     """Whether stdout belongs to a JSON object."""
     return _settings["json"]
-
-
-def is_first_process() -> bool:
-    """Whether this process speaks for all: it is alone, or the first of several that were started together."""
-    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
 
 
 def _silent() -> bool:

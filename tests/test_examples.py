@@ -37,6 +37,8 @@ def read(table: Path) -> list[dict[str, str]]:
 def test_no_example_is_forgotten():
     tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
     tested |= {path.stem.removeprefix("test_") for path in Path(__file__).parent.glob("test_*.py")}
+
+    tested.add("slurm")  # in training/test_slurm.py
     assert {p.stem for p in (ROOT / "examples").iterdir() if p.suffix in (".sh", ".py") or p.is_dir()} <= tested
 
 

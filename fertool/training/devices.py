@@ -8,12 +8,14 @@ from typing import Any, Literal, cast
 
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
 from lightning.fabric.strategies import DDPStrategy
 from torch import Tensor
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from fertool import console, streams
 from fertool.errors import DeviceError, FertoolError, out_of_memory
+from fertool.launch import Launch, launch
 
 for _logger in ("lightning.fabric", "lightning.pytorch", "torch.multiprocessing.spawn"):
     logging.getLogger(_logger).setLevel(logging.ERROR)  # their greetings and farewells are not the user's business
@@ -42,10 +44,10 @@ def choose(gpus: int | None, processes: int = 1, nodes: int = 1) -> Devices:
         gpus = min(1, visible) if processes == 1 else 0
     if gpus > visible:
         names = ", ".join(torch.cuda.get_device_name(i) for i in range(visible)) or "none"
-        raise DeviceError(
-            f"--gpus {gpus}: this machine has {visible} GPU{'s' * (visible != 1)} ({names})",
-            f"use --gpus {visible}" + ("" if visible else ", which runs on the CPU"),
-        )
+        hint = f"use --gpus {visible}" + ("" if visible else ", which runs on the CPU")
+        if "SLURM_JOB_ID" in os.environ:
+            hint += f", or ask Slurm for --gpus-per-node={gpus} (with --gpus-per-task a task sees only its own)"
+        raise DeviceError(f"--gpus {gpus}: this machine has {visible} GPU{'s' * (visible != 1)} ({names})", hint)
     return Devices("cuda", gpus, nodes) if gpus else Devices("cpu", processes, nodes)
 
 
@@ -58,7 +60,9 @@ def describe(device: torch.device) -> str:
 
 def one_device(devices: Devices, precision: str) -> Fabric:
     """Return a single process on the first of the devices, for predictions."""
-    return Fabric(accelerator=devices.kind, devices=1, precision=_precision(devices, precision))
+    return Fabric(
+        accelerator=devices.kind, devices=1, precision=_precision(devices, precision), plugins=[LightningEnvironment()]
+    )
 
 
 def _precision(devices: Devices, precision: str) -> Any:
@@ -70,16 +74,19 @@ def _precision(devices: Devices, precision: str) -> Any:
 def start(devices: Devices, precision: str, work: Callable[..., Any], *args: Any) -> Any:
     """Run `work(fabric, *args)` in one process per device and give what it returns on the first.
 
-    Started by torchrun or Slurm, this process is one of them and works with the first one's arguments; otherwise the
-    others are spawned.
+    Started by torchrun or srun, this process is one of them and works with the first one's arguments; otherwise, also
+    inside a Slurm allocation, the others are spawned.
 
     Raises:
-        DeviceError: a process died, or several machines are asked for and nothing has started them.
+        DeviceError: a process died, torchrun or srun has started another number of processes than the devices need, or
+            several machines are asked for and nothing has started them.
         FertoolError: what a process raised, OutOfMemoryError among them.
     """
     options: dict[str, Any] = {"accelerator": devices.kind, "devices": devices.count, "num_nodes": devices.nodes}
-    launched = is_launched()
-    if devices.nodes > 1 and not launched:
+    launched = launch()
+    if launched:
+        _verify(launched, devices)
+    elif devices.nodes > 1:
         raise DeviceError(
             f"--nodes {devices.nodes}: nothing has started this command on the other machines",
             "start it on every machine with torchrun or srun",
@@ -89,11 +96,45 @@ def start(devices: Devices, precision: str, work: Callable[..., Any], *args: Any
         backend = "nccl" if devices.kind == "cuda" else "gloo"
         method: Literal["popen", "spawn"] = "popen" if launched else "spawn"
         options["strategy"] = DDPStrategy(process_group_backend=backend, start_method=method)
+    if launched and launched.launcher == "srun":
+        _name_as_torchrun()
+    # named, so that Lightning does not take a Slurm allocation for the start of several processes
+    options["plugins"] = [TorchElasticEnvironment() if many and launched else LightningEnvironment()]
     fabric = Fabric(precision=_precision(devices, precision), **options)
     if many and not launched:
         return _spawn(fabric, work, args)
     fabric.launch()
     return work(fabric, *fabric.broadcast(args))
+
+
+def _verify(launched: Launch, devices: Devices) -> None:
+    """Raise DeviceError unless the launcher has started one process for each device of each node."""
+    layout, count = launched.layout, devices.count
+    if layout == (count,) * devices.nodes:
+        return
+    started = " + ".join(map(str, layout))
+    per_node = max(layout)
+    option = "--gpus" if devices.kind == "cuda" else "--cpu-processes"
+    flags = "--nodes {} --ntasks-per-node" if launched.launcher == "srun" else "--nnodes {} --nproc-per-node"
+    raise DeviceError(
+        f"{launched.launcher} started {started} process{'es' * (sum(layout) > 1)} on {len(layout)} "
+        f"node{'s' * (len(layout) > 1)}; {option} {count} --nodes {devices.nodes} needs {count} on each of {devices.nodes}",
+        f"add {option} {per_node} --nodes {len(layout)}, or start it with {launched.launcher} "
+        f"{flags.format(devices.nodes)} {count}",
+    )
+
+
+def _name_as_torchrun() -> None:
+    """Set the variables of torchrun from those of this srun step, for torch.distributed.
+
+    The first node of the step is the meeting point; job and step choose its port, so that two jobs on one node differ.
+    `MASTER_ADDR` and `MASTER_PORT` are kept where they are set.
+    """
+    env = os.environ
+    env["RANK"], env["LOCAL_RANK"] = env["SLURM_PROCID"], env["SLURM_LOCALID"]
+    env["WORLD_SIZE"], env["GROUP_RANK"] = env["SLURM_STEP_NUM_TASKS"], env["SLURM_NODEID"]
+    env.setdefault("MASTER_ADDR", SLURMEnvironment.resolve_root_node_address(env["SLURM_STEP_NODELIST"]))
+    env.setdefault("MASTER_PORT", str(15_000 + (int(env["SLURM_JOB_ID"]) + int(env["SLURM_STEP_ID"])) % 10_000))
 
 
 def on_any(fabric: Fabric, flag: bool) -> bool:
@@ -102,11 +143,6 @@ def on_any(fabric: Fabric, flag: bool) -> bool:
         return flag
     flags = cast(Tensor, fabric.all_reduce(torch.tensor(float(flag), device=fabric.device), reduce_op="sum"))
     return bool(flags > 0)
-
-
-def is_launched() -> bool:
-    """Whether torchrun or Slurm started this process as one of several."""
-    return any(v in os.environ for v in ("TORCHELASTIC_RUN_ID", "SLURM_PROCID"))
 
 
 def _spawn(fabric: Fabric, work: Callable[..., Any], args: tuple[Any, ...]) -> Any:

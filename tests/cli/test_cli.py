@@ -462,6 +462,8 @@ def test_json_is_valid_whatever_the_numbers(capsys):
 @pytest.mark.parametrize("variable", ["RANK", "SLURM_PROCID"])
 def test_only_the_first_of_several_processes_speaks(capsys, monkeypatch, variable):
     monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    monkeypatch.setenv("SLURM_STEP_TASKS_PER_NODE", "2")
     monkeypatch.setenv(variable, "1")
     console.configure()
     console.say("hello")

@@ -464,7 +464,7 @@ def test_devices():
 
 
 def test_other_machines_have_to_be_started(faces, out, monkeypatch):
-    for name in ("TORCHELASTIC_RUN_ID", "SLURM_PROCID"):
+    for name in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS"):
         monkeypatch.delenv(name, raising=False)
     refused(
         DeviceError, "--nodes 2: nothing has started this command", "torchrun",

@@ -14,9 +14,10 @@ from typing import Any
 
 from fertool import console
 from fertool.errors import DeviceError, FertoolError, Stopped, out_of_memory
+from fertool.launch import launch
 from fertool.settings import Train
 from fertool.stages import train
-from fertool.training.devices import Devices, is_launched
+from fertool.training.devices import Devices
 
 
 def run(faces: Path, each: list[Train], *, devices: Devices, **options: Any) -> list[Path]:
@@ -35,7 +36,7 @@ def run(faces: Path, each: list[Train], *, devices: Devices, **options: Any) -> 
         FertoolError: what went wrong in one of the folds; the others under way have saved their state.
         Stopped: Ctrl-C or SIGTERM, after every fold under way has saved its state.
     """
-    if len(each) == 1 or devices.count == 1 or devices.nodes > 1 or is_launched():
+    if len(each) == 1 or devices.count == 1 or devices.nodes > 1 or launch():
         return [_told(train.run(faces, settings=one, devices=devices, **options)) for one in each]
     many = min(devices.count, len(each))
     console.say(f"{len(each)} folds, {many} at once, each on a {devices.kind} of its own")
