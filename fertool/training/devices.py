@@ -118,7 +118,8 @@ def _verify(launched: Launch, devices: Devices) -> None:
     flags = "--nodes {} --ntasks-per-node" if launched.launcher == "srun" else "--nnodes {} --nproc-per-node"
     raise DeviceError(
         f"{launched.launcher} started {started} process{'es' * (sum(layout) > 1)} on {len(layout)} "
-        f"node{'s' * (len(layout) > 1)}; {option} {count} --nodes {devices.nodes} needs {count} on each of {devices.nodes}",
+        f"node{'s' * (len(layout) > 1)}; {option} {count} --nodes {devices.nodes} needs {count} on each of "
+        f"{devices.nodes}",
         f"add {option} {per_node} --nodes {len(layout)}, or start it with {launched.launcher} "
         f"{flags.format(devices.nodes)} {count}",
     )

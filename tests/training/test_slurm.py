@@ -22,7 +22,7 @@ BATCH = {
     "SLURM_NNODES": "1", "SLURM_JOB_NAME": "fertool",
 }  # fmt: skip
 
-#: srun as far as one machine can play it: SLURM_NNODES nodes, SLURM_NTASKS_PER_NODE tasks on each, the variables of a step
+#: srun as far as one machine can play it: SLURM_NNODES nodes, SLURM_NTASKS_PER_NODE tasks on each, a step's variables
 SRUN = """#!/usr/bin/env bash
 nodes=$SLURM_NNODES each=$SLURM_NTASKS_PER_NODE
 export SLURM_STEP_ID=0 SLURM_STEP_NODELIST="127.0.0.[1-$nodes]" SLURM_STEP_TASKS_PER_NODE="$each(x$nodes)"
@@ -46,7 +46,7 @@ TRAIN = (
 
 @pytest.fixture
 def cluster(tmp_path):
-    """A workspace with faces `toy`, a path with stand-ins of Slurm's commands, and an environment without a launcher."""
+    """A workspace with faces `toy`, a path with stand-ins of Slurm's commands, an environment without launcher."""
     toy.write_all(tmp_path / "artefacts/toy", train=39, test=17)
     commands = tmp_path / "bin"
     commands.mkdir()
