@@ -98,7 +98,7 @@ def assert_printed_once(stderr, where):
 @pytest.mark.parametrize("more", [{}, {"SLURM_NTASKS_PER_NODE": "1"}, {"SLURM_JOB_NAME": "bash"}])
 def test_batch_script_spawns_the_processes(cluster, more):
     script = SCRIPTS / "train_one_node.sbatch"
-    stderr = execute(cluster, "bash", script, "ran", "toy", *TRAIN, "--cpu-processes", 2, **BATCH, **more)
+    stderr = execute(cluster, "bash", script, "ran", "toy", *TRAIN, "--cpu-processes", 2, **{**BATCH, **more})
     assert_printed_once(stderr, "2 × cpu")
     if not more:
         assert_like_one(cluster, "ran-slurm-4711")
