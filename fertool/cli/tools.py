@@ -121,13 +121,22 @@ def show_recipes(
 
 @command("papers", TOOLS)
 def papers(
-    name: Annotated[str | None, typer.Argument(help="paper (default: all)", autocompletion=complete.papers)] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="paper, or .yaml file (default: all)", autocompletion=complete.papers)
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="compare the papers' confusion matrices with their tables")
+    ] = False,
 ) -> dict[str, Any]:
-    """List the papers' numbers with the commands that make yours comparable."""
+    """List the papers' numbers with the commands that make yours comparable, or check them against one another."""
     from fertool.stages import papers as stage
 
-    facts = stage.summary(name)
-    stage.report(facts)
+    if check:
+        facts = stage.consistency(name)
+        stage.report_consistency(facts)
+    else:
+        facts = stage.summary(name)
+        stage.report(facts)
     return {"papers": facts}
 
 

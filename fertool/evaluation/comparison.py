@@ -17,6 +17,8 @@ from fertool.models.registry import model_class
 #: the subset that is the whole split
 _WHOLE = "all"
 _SHOWN = 6  # differences in a line
+#: differences that are named beside a matrix and do not keep it away
+_SAID_ONLY = ("test faces", "subset faces", "subset", "classes")
 
 
 @dataclass(frozen=True)
@@ -185,18 +187,18 @@ def beside_folds(result: dict, folds: list[Setup | None]) -> dict:
 
 
 def beside_matrix(
-    setup: Setup, n_total: int | None = None
+    setup: Setup, n_total: int | None = None, subset: str = _WHOLE
 ) -> dict[str, tuple[tuple[str, ...], np.ndarray, tuple[Difference, ...]]]:
-    """Return the matrices that the paper prints for this network, dataset and fold: by name, class names,
+    """Return the matrices that the paper prints for this network, dataset, subset and fold: by name, class names,
     fractions (C, C) with nan where a row is not known, and what else differs.
     """
     paper, found = paper_results.load(setup.paper), {}
     for name, row in paper.matrices.items():
-        if row.dataset != setup.dataset or len(setup.networks) != 1:
+        if (row.dataset, row.subset) != (setup.dataset, subset) or len(setup.networks) != 1 or not row.members:
             continue
         departing = departs(setup, row, n_total)
         identity = ("detect-align.data.views", "detect-align.data.frames", "detect-align.data.contempt")
-        if not any((d.is_worst and d.name != "test faces") or d.name in identity for d in departing):
+        if not any((d.is_worst and d.name not in _SAID_ONLY) or d.name in identity for d in departing):
             classes, matrix = paper.confusion(name)
             found[f"{row.table}, {name}"] = (classes, matrix / 100, departing)
     return found

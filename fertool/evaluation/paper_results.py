@@ -8,7 +8,8 @@ A YAML file holds one paper each: `fertool/papers/<paper>.yaml`, those of instal
     latency      {device, milliseconds: {variant: time per face}}
     facts        anything else that is looked up
     results      groups of rows; what stands at the group holds for all its rows
-    confusions   name -> {table, dataset, variant, classes, rows in percent}; a row that is not known is null
+    confusions   name -> {table, dataset, variant, classes, rows in percent}; a row that is not known is null; with
+                 `support`, the faces of each class, `fertool papers --check` compares it with the results
 
 A row is one number: `dataset`, `system` (as the paper calls it), `subset` (absent: all test faces), `metric` (absent:
 accuracy), `value` in percent, `sd`, `n_correct` and `n_total` where they are known, `own` (the paper's own system or an

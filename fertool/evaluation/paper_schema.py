@@ -38,6 +38,7 @@ def _problems(raw: Any) -> Iterator[tuple[str, str]]:
         yield from _keys(data, f"data {name}", _DATA)
     for name, matrix in _entries(raw, "confusions"):
         yield from _keys(matrix, f"confusion {name}", _CONFUSION, ("dataset", "classes", "rows"))
+        yield from _matrix(matrix, f"confusion {name}")
     if not isinstance(raw["results"], list):
         yield "results is no list of groups", ""
     for number, group in enumerate(raw["results"], 1):
@@ -54,6 +55,31 @@ def _row(group: Mapping[str, Any], entry: Any, where: str) -> Iterator[tuple[str
         yield f"{where}: the value of {row['system']} is no number, but {row['value']!r}", ""
     for member in row.get("members", ()):
         yield from _keys(member, f"a member of {where}", _MEMBER, ("variant",))
+
+
+def _matrix(matrix: Mapping[str, Any], where: str) -> Iterator[tuple[str, str]]:
+    classes, rows, support = matrix["classes"], matrix["rows"], matrix.get("support")
+    if not isinstance(classes, list) or len(set(map(str, classes))) < len(classes):
+        yield f"{where}: classes is no list of different names", ""
+        return
+    n = len(classes)
+    if not isinstance(rows, list) or len(rows) != n:
+        yield f"{where}: rows are not {n}, one of each class", ""
+        return
+    for name, row in zip(classes, rows, strict=True):
+        if row is not None and not _numbers(row, n, 100):
+            yield f"{where}: the row of {name} is not {n} percentages", "null, if it is not known"
+    if support is not None and not (_numbers(support, n) and all(isinstance(s, int) for s in support)):
+        yield f"{where}: support is not {n} counts of faces", ""
+    if support is not None and not any(support):
+        yield f"{where}: support counts no faces", ""
+
+
+def _numbers(values: Any, n: int, high: float = float("inf")) -> bool:
+    """Return whether these are n numbers from 0 to `high`."""
+    if not isinstance(values, list) or len(values) != n:
+        return False
+    return all(isinstance(v, int | float) and not isinstance(v, bool) and 0 <= v <= high for v in values)
 
 
 def _entries(raw: Mapping[str, Any], key: str) -> list[tuple[str, Any]]:
