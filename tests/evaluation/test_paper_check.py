@@ -23,8 +23,8 @@ venue: Workshop 2024
 data: {rafdb: {test: TEST}}
 results:
   - {table: Table 1, dataset: rafdb, rows: [{system: ours, variant: ran, recipe: ran-rafdb, value: VALUE, own: true}]}
-  - {table: Table 2, dataset: rafdb, rows: [{system: other rate, variant: ran, recipe: ran-rafdb, value: 12.34, own: true,
-     given: {lr: 0.5}}]}
+  - {table: Table 2, dataset: rafdb, rows: [{system: other rate, variant: ran, recipe: ran-rafdb, value: 12.34,
+     own: true, given: {lr: 0.5}}]}
 confusions:
   all: {table: Fig. 1, dataset: rafdb, variant: ran, recipe: ran-rafdb, classes: [fear, anger], SUPPORT
     rows: [ROW, [0, 100]]}
