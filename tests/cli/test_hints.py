@@ -25,7 +25,11 @@ PROSE = {"wrote", "drew", "did", "is", "began", "reads", "made", "artefact"}
 #: words that go on with the sentence after an option
 PHRASES = {"is", "and", "or", "needs", "takes", "for", "to", "of", "with", "always", "alone", "asks", "shows"}
 #: of other programs
-FOREIGN = {"--upgrade", "--force-reinstall"}
+FOREIGN = {
+    *("--upgrade", "--force-reinstall"),
+    *("--ntasks-per-node", "--gpus-per-node", "--gpus-per-task"),  # srun's
+    *("--nnodes", "--nproc-per-node"),  # torchrun's
+}
 
 
 #: (where, text)
