@@ -230,6 +230,11 @@ def test_a_users_own_recipe(write):
 def test_a_model_section_that_cannot_be_meant():
     refused(lambda: model_settings({"name": "ran", "rank_margni": 1}), "model ran: unknown key", "'rank_margin'?")
     refused(
+        lambda: model_settings({"name": "ran", "backbone": "resnet"}),
+        "model ran: there is no backbone 'resnet'",
+        "'resnet18'?",
+    )
+    refused(
         lambda: model_settings({"name": "ran", "fusion": "sum"}),
         "fusion: .*'attention', 'concat', 'average', 'none' or 'augment'",
     )

@@ -118,14 +118,27 @@ BACKBONES: dict[str, type[Backbone]] = {
     "tiny": Tiny,
 }
 
+#: `check_backbone` checks the names of timm's
 BackboneName = Annotated[
-    str, "feature extractor: resnet18, vgg16, dlib-resnet29, tiny, or any network of timm as timm:NAME (extra `timm`)"
+    Literal["resnet18", "vgg16", "dlib-resnet29", "tiny"] | str,
+    "feature extractor: `resnet18`, `vgg16`, `dlib-resnet29`, `tiny`, or any network of timm, `timm:NAME`",
 ]
 Pixels = Annotated[
     Literal["auto", "imagenet", "vgg-face", "dlib", "unit"],
     "how pixels are normalised; `auto` as for the backbone's pretrained weights, `unit` from 0 to 1, no further, "
     "as in the authors' released code",
 ]
+
+
+def check_backbone(model: str, name: str) -> None:
+    """Refuse a name that is no backbone's; for the `__post_init__` of settings, before anything is built.
+
+    Raises:
+        RecipeError: it is neither one of `BACKBONES` nor "timm:NAME".
+    """
+    if name not in BACKBONES and not is_timm(name):
+        known = [*BACKBONES, f"{PREFIX}NAME"]
+        raise RecipeError(f"model {model}: there is no backbone {name!r}", nearest(name, known))
 
 
 def build_backbone(model: str, name: str, pixels: str, size: int) -> tuple[Backbone, InputSpec]:
@@ -141,8 +154,7 @@ def build_backbone(model: str, name: str, pixels: str, size: int) -> tuple[Backb
         RecipeError: there is no such backbone, or it takes no images of this size.
         UsageError: timm is not installed.
     """
-    if name not in BACKBONES and not is_timm(name):
-        raise RecipeError(f"model {model}: there is no backbone {name!r}", nearest(name, [*BACKBONES, f"{PREFIX}NAME"]))
+    check_backbone(model, name)  # settings of other networks than ours may not have
     backbone = TimmBackbone(name.removeprefix(PREFIX), size) if is_timm(name) else BACKBONES[name]()
     if size < backbone.smallest:
         raise RecipeError(

@@ -4,6 +4,7 @@ timm is optional (`pip install 'fertool[timm]'`). A network is made as timm make
 before its classifier is the backbone's vector.
 """
 
+import difflib
 import hashlib
 import importlib.util
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from fertool.artefact import one_line
 from fertool.backbones.base import Backbone, InputSpec
-from fertool.errors import DeviceError, RecipeError, UsageError, nearest
+from fertool.errors import DeviceError, RecipeError, UsageError
 
 PREFIX = "timm:"
 
@@ -34,8 +35,9 @@ class TimmBackbone(Backbone):
         super().__init__()
         timm = _timm()
         if name.partition(".")[0] not in (known := timm.list_models()):
-            other = "python -c 'import timm; print(timm.list_models())' lists them"
-            raise RecipeError(f"timm {timm.__version__} has no network {name!r}", nearest(name, known, listed=[other]))
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else "timm.list_models() in Python lists them"
+            raise RecipeError(f"timm {timm.__version__} has no network {name!r}", hint)
         config = timm.models.get_pretrained_cfg(name)
         self.name, self.layout = name, f"{PREFIX}{name}"
         self.pixels = InputSpec(config.input_size[1:], 3, mean=config.mean, std=config.std)
@@ -88,7 +90,7 @@ def weights(backbone: nn.Module) -> tuple[str, dict[str, Tensor], str]:
     if not isinstance(backbone, TimmBackbone):
         raise DeviceError(
             "--init timm fills a backbone timm:NAME, which this network does not have",
-            "set train.model.backbone=timm:NAME, or use --init none or a weights file",
+            "choose a network of timm as the backbone, or use --init none or a weights file",
         )
     timm = _timm()
     config = timm.models.get_pretrained_cfg(backbone.name)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from annotated_types import Ge, Gt, Lt
 from torch import Tensor, nn
 
-from fertool.backbones.registry import BackboneName, Pixels, build_backbone
+from fertool.backbones.registry import BackboneName, Pixels, build_backbone, check_backbone
 from fertool.models.base import FerModel, Output, Targets
 from fertool.requirements import Requirement, Subjects
 from fertool.settings import LARGEST, Settings
@@ -39,6 +39,9 @@ class IdentitySettings(Settings):
         "share of the people that are left out for testing, where the faces have no splits",
     ] = 0.1
     subjects: Annotated[int, Ge(2), "number of people trained on; counted from the faces"] = 2
+
+    def __post_init__(self) -> None:
+        check_backbone(self.name, self.backbone)
 
 
 class Identity(FerModel):

@@ -14,7 +14,7 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
-from fertool.backbones.registry import BackboneName, Pixels, build_backbone
+from fertool.backbones.registry import BackboneName, Pixels, build_backbone, check_backbone
 from fertool.models.base import FerModel, Output, Targets, classification_loss
 from fertool.requirements import Labels, Regions, Requirement
 from fertool.settings import Settings
@@ -51,6 +51,9 @@ class RanSettings(Settings):
     ] = 0.02
     region: Annotated[int, Ge(0), "with `fusion: none`, the region that is classified; 0 is the whole face"] = 0
     size: Annotated[int, Gt(0), "side of every region at the network's input"] = 224
+
+    def __post_init__(self) -> None:
+        check_backbone(self.name, self.backbone)
 
 
 class Ran(FerModel):

@@ -31,7 +31,7 @@ _TRIED = 4  # faces on which a predictor is tried before anything is written
 _APART = 1e-3  # largest difference of outputs of a face alone and among others, relative to the largest
 _SUM = 0.01  # by how much probabilities may miss 1
 
-#: what a run says of a training that did not happen here
+#: training settings of a run that was trained elsewhere
 _TRAIN: dict[str, Any] = {
     "train_splits": [],
     "val_split": "test",

@@ -7,7 +7,7 @@ from typing import Any
 
 from fertool import artefact, console, files
 from fertool.artefact import Artefact
-from fertool.errors import ArtefactError, DataError, UsageError
+from fertool.errors import ArtefactError, FertoolError, OutOfMemoryError, Stopped, UsageError
 from fertool.evaluation import tables as score_tables
 from fertool.evaluation.board import markdown, results, tables
 from fertool.evaluation.board.systems import Entry, LeftOut, arrange
@@ -53,19 +53,14 @@ def run(
     if not blocks:
         reasons = "; ".join(f"{r.run}: {r.reason}" for r in (*left, *others))
         raise UsageError(f"none of these runs can be scored: {reasons}", "train and finish some: fertool train")
-    if baseline and not any(_knows(b, baseline) for b in blocks):
-        labels = dict.fromkeys(s.label for b in blocks for s in b.systems)
-        raise UsageError(f"no system here is {baseline!r}", f"--baseline takes one of: {'; '.join(labels)}")
+    systems = [s for b in blocks for s in b.systems]
+    if baseline and not any(results.is_called(s, baseline) for s in systems):
+        labels = "; ".join(dict.fromkeys(s.label for s in systems))
+        raise UsageError(f"no system here is {baseline!r}", f"--baseline takes one of: {labels}")
     facts: dict[str, Any] = {
         "confidence": settings.confidence,
         "blocks": [
-            results.of_block(
-                b,
-                confidence=settings.confidence,
-                baseline=baseline if baseline and _knows(b, baseline) else "",
-                paper=settings.paper,
-            )
-            for b in blocks
+            results.of_block(b, confidence=settings.confidence, baseline=baseline, paper=settings.paper) for b in blocks
         ],
         "left_out": [{"run": r.run, "reason": r.reason} for r in (*left, *others)],
         "files": [],
@@ -91,8 +86,10 @@ def _entry(folder: Path, settings: Evaluate, devices: Devices) -> Entry | LeftOu
         predictions = artefact.read(evaluate.run(folder, settings=settings, devices=devices), "predictions")
         faces = _beside(folder, predictions)
         return Entry(name, trained, predictions, faces, _subsets(faces))
-    except (ArtefactError, DataError, UsageError) as e:
-        return LeftOut(name, e.message)
+    except (OutOfMemoryError, Stopped):
+        raise
+    except FertoolError as e:
+        return LeftOut(name, e.message + (f" ({e.hint})" if e.hint else ""))
 
 
 def _beside(folder: Path, predictions: Artefact) -> Artefact | None:
@@ -112,16 +109,10 @@ def _require_subsets(entries: Sequence[Entry], names: tuple[str, ...]) -> None:
     """Refuse a subset that faces of a run do not know."""
     for entry in {e.faces.digest: e for e in entries if e.faces}.values():
         for name in names:
-            if entry.faces and entry.subsets is None:
-                raise ArtefactError(
-                    f"there are no subsets beside the faces of {entry.name}", "run: fertool build-subsets"
-                )
-            elif name != "all" and entry.subsets:
+            if entry.subsets is None:
+                raise ArtefactError(f"the faces of {entry.name} have no subsets", "run: fertool build-subsets")
+            if name != "all":
                 membership(entry.subsets, name)
-
-
-def _knows(block: Any, baseline: str) -> bool:
-    return any(s.label == baseline or any(results.is_named(e, baseline) for e in s.runs) for s in block.systems)
 
 
 def write(facts: dict[str, Any], out: Path) -> list[Path]:

@@ -85,7 +85,8 @@ def describe(name: str) -> dict:
 
 def _values(declared: Any) -> str:
     kind = get_args(declared)[0] if get_origin(declared) is Annotated else declared
-    return " | ".join(map(str, get_args(kind))) or kind.__name__
+    parts = [_values(part) if get_origin(part) else getattr(part, "__name__", str(part)) for part in get_args(kind)]
+    return " | ".join(parts) or kind.__name__
 
 
 def _help(declared: Any) -> str:

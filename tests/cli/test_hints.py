@@ -199,7 +199,7 @@ def test_what_messages_name_exists(check, at_least):
         (options, "see --reusme"),
         (options, "try --landmarks ert86"),
         (settings, "add --set train.lrr=3"),
-        (settings, "use --set train.optimizer=adamm"),
+        (settings, "use --set train.model.backbone=resnet19"),
         (values, "write select_on: best"),
         (variants, "train --variant attention"),
     ],

@@ -87,6 +87,20 @@ def test_perfect_and_hopeless_systems_have_intervals():
         assert (m.low, m.high) == pytest.approx(wilson(int(right[0].sum()), 40))
 
 
+def test_one_face_has_a_difference_and_no_interval():
+    """Small subsets may hold a single face of the split."""
+    a, b = np.array([[True], [False]]), np.array([[False], [False], [False]])
+    for system, baseline in ((a, b), (a[:1], b), (a[:1], b[:1])):
+        g = effects.gap(system, baseline)
+        assert g.value == pytest.approx(system.mean())
+        assert math.isnan(g.low)
+        assert math.isnan(g.high)
+        assert g.p == 1
+    m = effects.mean(a)
+    assert (m.value, m.sd) == pytest.approx((0.5, 0.5**0.5))
+    assert 0 <= m.low < m.high <= 1
+
+
 def test_holm():
     assert effects.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert effects.holm([0.9, 0.8]) == [1.0, 1.0]

@@ -41,7 +41,7 @@ class Gap:
 
     Attributes:
         value, low, high: difference of the means and its interval over seeds and faces; of systems with one seed each,
-            over faces alone.
+            over faces alone; nan for a single face.
         p: two-sided; of one seed each McNemar's exact test, else the t-test that belongs to the interval.
         gained, lost: faces that only the system or only the baseline got right, mean over all pairs of a run of the
             system and a run of the baseline.
@@ -67,11 +67,11 @@ def mean(right: Right, confidence: float = 0.95) -> Mean:
     seeds, faces = right.shape
     each = tuple(float(a) for a in right.mean(1))
     value = float(right.mean())
+    sd = float(np.std(each, ddof=1)) if seeds > 1 else math.nan
     if seeds == 1 or faces == 1:
-        return Mean(each, value, math.nan, *wilson(int(right[0].sum()), faces, confidence))
+        return Mean(each, value, sd, *wilson(round(value * faces), faces, confidence))
     ms_seeds, ms_faces, ms_rest = _mean_squares(right)
     variance = max(ms_seeds + ms_faces - ms_rest, ms_faces) / right.size
-    sd = float(np.std(each, ddof=1))
     if variance == 0 or value in (0, 1):
         return Mean(each, value, sd, *wilson(round(value * faces), faces, confidence))
     parts = ((ms_seeds, seeds - 1), (ms_faces, faces - 1), (ms_rest, (seeds - 1) * (faces - 1)))
@@ -92,7 +92,9 @@ def gap(system: Right, baseline: Right, confidence: float = 0.95) -> Gap:
     mine, theirs = system.mean(0), baseline.mean(0)
     value, faces = float((mine - theirs).mean()), len(mine)
     gained, lost = float((mine * (1 - theirs)).sum()), float((theirs * (1 - mine)).sum())
-    of_faces = float(np.var(mine - theirs, ddof=1)) / faces if faces > 1 else math.nan
+    if faces == 1:  # of one face nothing can be told of others
+        return Gap(value, math.nan, math.nan, 1.0, gained, lost)
+    of_faces = float(np.var(mine - theirs, ddof=1)) / faces
     seeds = [len(system), len(baseline)]
     if seeds == [1, 1]:
         p = mcnemar(baseline[0], system[0]).p_exact
@@ -140,7 +142,7 @@ def _variance_of_seeds(right: Right) -> tuple[float, float, int] | None:
     """Return the variance of a system's accuracy from seed to seed: its component beyond what the faces explain, the
     plain mean square over faces, its degrees of freedom; None for a single seed.
     """
-    if len(right) == 1 or right.shape[1] == 1:
+    if len(right) == 1:
         return None
     ms_seeds, _, ms_rest = _mean_squares(right)
     faces = right.shape[1]

@@ -20,8 +20,9 @@ def of_block(block: Block, *, confidence: float, baseline: str = "", paper: str 
     """Return the numbers of one table.
 
     Args:
-        baseline: label of the system, or name of a run of it, that all others are compared with; by default those of a
-            network are compared with its own baseline; of several with that which differs in the fewest settings.
+        baseline: label of the system, or name of a run of it, that all others are compared with; where none is called
+            so, those of a network are compared with its own baseline, of several with that which differs in the fewest
+            settings.
         paper: whose claims stand beside the differences, see `settings.Evaluate`.
 
     Returns:
@@ -45,14 +46,11 @@ def _baselines(systems: Sequence[System], name: str) -> dict[str, System | None]
     Raises:
         UsageError: no system is meant by that name, or several.
     """
-    if name:
-        found = [s for s in systems if s.label == name or any(is_named(e, name) for e in s.runs)]
-        if len(found) != 1:
-            raise UsageError(
-                f"{'several systems are' if found else 'no system here is'} {name!r}",
-                f"--baseline takes one of: {'; '.join(s.label for s in systems)}",
-            )
-        return {s.label: None if s is found[0] else found[0] for s in systems}
+    if named := [s for s in systems if is_called(s, name)]:
+        if len(named) > 1:
+            labels = "; ".join(s.label for s in named)
+            raise UsageError(f"several systems are {name!r}: {labels}", "name one by its whole label")
+        return {s.label: None if s is named[0] else named[0] for s in systems}
     compared: dict[str, System | None] = {}
     for system in systems:
         network = system.first.network
@@ -63,9 +61,9 @@ def _baselines(systems: Sequence[System], name: str) -> dict[str, System | None]
     return compared
 
 
-def is_named(entry: Entry, name: str) -> bool:
-    """Return whether a run is called so."""
-    return name in (entry.name, entry.run.path.parent.name)
+def is_called(system: System, name: str) -> bool:
+    """Return whether a name is a system's label or that of one of its runs."""
+    return name == system.label or any(name in (e.name, e.run.path.parent.name) for e in system.runs)
 
 
 def _distance(one: System, other: System) -> int:
