@@ -234,6 +234,8 @@ def render(
         int, typer.Option(min=0, help="further unlabelled images of each, eyes and mouth of different expressions")
     ] = 0,
     size: Annotated[int, typer.Option(min=32, help="side of an image in pixels")] = 160,
+    occluded: Annotated[float, typer.Option(min=0, max=1, help="share of the images with an occluder")] = 0.25,
+    turned: Annotated[float, typer.Option(min=0, max=1, help="share of the images with yaw up to 75°")] = 0.2,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="random seed")] = 0,
     overwrite: Overwrite = False,
 ) -> dict[str, Any]:
@@ -241,7 +243,8 @@ def render(
     from fertool.stages import render as stage
 
     numbers = {"people": people, "per_person": per_person, "mixed": mixed, "size": size, "seed": seed}
-    return _close(stage, stage.run(folder, **numbers, overwrite=overwrite))
+    made = stage.run(folder, **numbers, occluded=occluded, turned=turned, overwrite=overwrite)
+    return _close(stage, made)
 
 
 def _close(stage: Any, made: Path) -> dict[str, Any]:

@@ -15,11 +15,11 @@ _HEIGHT = 1.9  # inches of a panel
 
 @dataclass(frozen=True)
 class Curve:
-    """Accuracy of one run at P places; arrays (P,).
+    """Accuracy of a run, or of the seeds of a system, at P places; arrays (P,).
 
     Attributes:
         at: severities or angles, ascending.
-        accuracy, low, high: fractions, the latter the ends of the interval.
+        accuracy, low, high: fractions, the latter the ends of the interval (over seeds and faces).
         faces: how many faces each point stands for.
     """
 

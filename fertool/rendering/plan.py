@@ -13,8 +13,16 @@ from fertool.rendering.occluders import OCCLUSIONS
 from fertool.rendering.render import FaceSpec
 
 CLASSES = PROTOCOLS["rafdb7"]
-_OCCLUDED = 0.25
-_TURNED = 0.2  # share of faces from the wide range of poses
+OCCLUDED = 0.25  # share of faces with an occluder
+TURNED = 0.2  # share of faces from the wide range of poses
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Shares of the faces, 0 to 1, that have an occluder and that come from the wide range of poses."""
+
+    occluded: float = OCCLUDED
+    turned: float = TURNED
 
 
 @dataclass(frozen=True)
@@ -27,7 +35,9 @@ class Planned:
     spec: FaceSpec
 
 
-def plan(people: int, per_person: int, size: int, seed: int, mixed: int = 0) -> list[list[Planned]]:
+def plan(
+    people: int, per_person: int, size: int, seed: int, mixed: int = 0, shares: Shares | None = None
+) -> list[list[Planned]]:
     """Return the faces of every person, in the order of the dataset.
 
     People are parted into train, val and test (about 70, 10 and 20 %). Every person shows every expression equally
@@ -38,37 +48,46 @@ def plan(people: int, per_person: int, size: int, seed: int, mixed: int = 0) -> 
     splits = ["test"] * test + ["val"] * val
     splits = ["train"] * (people - len(splits)) + splits
     np.random.default_rng([seed, 10]).shuffle(splits)
+    shares = shares or Shares()
     return [
-        _pure(number, splits[number], per_person, size, seed) + _mixed(number, splits[number], mixed, size, seed)
+        _pure(number, splits[number], per_person, size, seed, shares)
+        + _mixed(number, splits[number], mixed, size, seed, shares)
         for number in range(people)
     ]
 
 
-def _pure(number: int, split: str, count: int, size: int, seed: int) -> list[Planned]:
+def _pure(number: int, split: str, count: int, size: int, seed: int, shares: Shares) -> list[Planned]:
     """Return a person's faces that show one expression each."""
     rng = np.random.default_rng([seed, 11, number])
     labels = [CLASSES[i % len(CLASSES)] for i in rng.permutation(len(CLASSES))]
     labels = [labels[i % len(CLASSES)] for i in range(count)]
     rng.shuffle(labels)
-    return _faces("", number, split, labels, size, seed, rng)
+    return _faces("", number, split, labels, size, seed, shares, rng)
 
 
-def _mixed(number: int, split: str, count: int, size: int, seed: int) -> list[Planned]:
+def _mixed(number: int, split: str, count: int, size: int, seed: int, shares: Shares) -> list[Planned]:
     """Return a person's faces that show two expressions each."""
     rng = np.random.default_rng([seed, 12, number])
     labels = [expressions.mixed(*rng.choice(CLASSES, 2, replace=False)) for _ in range(count)]
-    return _faces("m", number, split, labels, size, seed, rng)
+    return _faces("m", number, split, labels, size, seed, shares, rng)
 
 
 def _faces(
-    mark: str, number: int, split: str, labels: list[str], size: int, seed: int, rng: np.random.Generator
+    mark: str,
+    number: int,
+    split: str,
+    labels: list[str],
+    size: int,
+    seed: int,
+    shares: Shares,
+    rng: np.random.Generator,
 ) -> list[Planned]:
     subject = f"p{number:03d}"
     faces = []
     for i, label in enumerate(labels):
-        pitch, yaw, roll = _pose(rng)
+        pitch, yaw, roll = _pose(rng, shares.turned)
         intensity = float(rng.uniform(0.7, 1.0))
-        occlusion = str(rng.choice(OCCLUSIONS)) if rng.random() < _OCCLUDED else ""
+        occlusion = str(rng.choice(OCCLUSIONS)) if rng.random() < shares.occluded else ""
         spec = FaceSpec(
             subject=seed * 100_000 + number,
             expression=label,
@@ -84,9 +103,9 @@ def _faces(
     return faces
 
 
-def _pose(rng: np.random.Generator) -> tuple[float, float, float]:
+def _pose(rng: np.random.Generator, turned: float) -> tuple[float, float, float]:
     """Pitch, yaw and roll: mostly near the camera, with a tail to the sides."""
-    if rng.random() < _TURNED:
+    if rng.random() < turned:
         pitch, yaw, roll = rng.triangular(-40, 0, 40), rng.uniform(-75, 75), rng.uniform(-20, 20)
     else:
         pitch, yaw, roll = np.clip(rng.normal(0, [8, 13, 6]), [-20, -30, -18], [20, 30, 18])

@@ -23,6 +23,8 @@ SETTINGS = "rendered.json"
 
 _RENDERER = 1  # raised whenever the same settings give other pictures
 
+_LATER = {"mixed": 0, "occluded": 0.25, "turned": 0.2}  # defaults of settings that are recorded only where they differ
+
 _README = """\
 Rendered faces
 ==============
@@ -53,6 +55,8 @@ def run(
     mixed: int = 0,
     size: int = 160,
     seed: int = 0,
+    occluded: float = 0.25,
+    turned: float = 0.2,
     overwrite: bool = False,
 ) -> Path:
     """Render a dataset into a folder, on all cores. What an interrupted call finished is kept.
@@ -62,6 +66,8 @@ def run(
         people: number of subjects, at least 3 (one for each split).
         per_person: pictures of each. size: side in pixels. seed: the same seed gives the same pixels.
         mixed: further pictures of each, without a label, whose eyes and mouth show two different expressions.
+        occluded, turned: shares of the images, 0 to 1, that have an occluder and that come from the wide range of
+            poses (up to 75° of yaw).
         overwrite: replace rendered faces of other settings.
 
     Returns:
@@ -72,19 +78,23 @@ def run(
         UsageError: a number that makes no dataset.
     """
     from fertool.rendering.head import data_folder
-    from fertool.rendering.plan import plan
+    from fertool.rendering.plan import Shares, plan
 
+    shares = Shares(occluded, turned)
     if people < 3 or per_person < 1 or mixed < 0 or size < 32 or seed < 0:
         raise UsageError(
             f"people={people}, per_person={per_person}, mixed={mixed}, size={size}, seed={seed} make no dataset",
-            "at least 3 people, 1 picture of each, 32 pixels, and nothing below 0",
+            "at least 3 people, 1 image of each, 32 pixels, and nothing below 0",
         )
+    if not (0 <= occluded <= 1 and 0 <= turned <= 1):
+        raise UsageError(f"occluded={occluded}, turned={turned} are no shares", "both from 0 to 1")
     out_dir = Path(out_dir)
     settings = {"people": people, "per_person": per_person, "size": size, "seed": seed, "renderer": _RENDERER}
-    if mixed:  # what came later is named only where it is used: faces rendered before are still up to date
-        settings["mixed"] = mixed
+    # what came later is named only where it is used: faces rendered before are still up to date
+    later = {"mixed": mixed, "occluded": occluded, "turned": turned}
+    settings |= {name: value for name, value in later.items() if value != _LATER[name]}
     _claim(out_dir, settings, overwrite)
-    planned = plan(people, per_person, size, seed, mixed)
+    planned = plan(people, per_person, size, seed, mixed, shares)
     if _complete(out_dir, planned):
         console.say(f"{out_dir} is up to date")
         return out_dir
@@ -141,7 +151,7 @@ def _claim(out_dir: Path, settings: dict, overwrite: bool) -> None:
         if before == settings:
             return
         if not overwrite:
-            pairs = {k: (before.get(k, 0), settings.get(k, 0)) for k in {**before, **settings}}
+            pairs = {k: (before.get(k, _LATER.get(k)), settings.get(k, _LATER.get(k))) for k in {**before, **settings}}
             differing = ", ".join(f"{k} {a} → {b}" for k, (a, b) in pairs.items() if a != b)
             raise DataError(
                 f"{out_dir} holds faces rendered with other settings ({differing})",

@@ -324,6 +324,25 @@ def test_the_curve_shows_what_eval_says(scored):
     assert ((yaw["low"] <= yaw["accuracy"]) & (yaw["accuracy"] <= yaw["high"])).all()
 
 
+def test_seeds_of_a_system_are_one_curve(tmp_path):
+    faces = write(tmp_path / "toy", n=24)
+    toy.write_regions(faces)
+    for seed in (0, 1):
+        toy.train_toy(faces, epochs=2, seed=seed, out=tmp_path / "toy/runs" / f"seed{seed}")
+    call("build-subsets", "--workspace", tmp_path, "--synthesise", "--severity", 0.5, "--limit", 24)
+    runs = [word for seed in (0, 1) for word in ("--run", tmp_path / "toy/runs" / f"seed{seed}")]
+    call("eval", "--workspace", tmp_path, *runs)
+    done = call("eval", "--workspace", tmp_path, *runs, "--data", "toy-occluded", "--subset", "all", "--json")
+    each = [r["subsets"]["upper-0.5"]["accuracy"] for r in json.loads(done.stdout)["runs"].values()]
+    drawing = draw_robustness(named([tmp_path / "toy/runs" / f"seed{seed}" for seed in (0, 1)]), Visualize(), None)
+    curves = {key for key in drawing.arrays if key.startswith("upper/")}
+    assert {key.split("/")[1] for key in curves} == {"ran, 2 seeds"}
+    assert np.isclose(drawing.arrays["upper/ran, 2 seeds/accuracy"][-1], np.mean(each))
+    assert drawing.arrays["upper/ran, 2 seeds/faces"].tolist() == [24, 24]
+    low, high = (drawing.arrays[f"upper/ran, 2 seeds/{end}"][-1] for end in ("low", "high"))
+    assert low <= min(each) <= max(each) <= high
+
+
 def test_a_curve_without_drawn_faces_shows_the_pose_and_says_what_is_missing(scored, tmp_path, capsys):
     space, _ = scored
     (run,) = (space / "toy" / "runs").iterdir()

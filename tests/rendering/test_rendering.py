@@ -23,7 +23,7 @@ from fertool.rendering.expressions import EXPRESSIONS, mix, parts
 from fertool.rendering.head import load_head
 from fertool.rendering.occluders import OCCLUSIONS
 from fertool.rendering.people import person
-from fertool.rendering.plan import CLASSES, plan
+from fertool.rendering.plan import CLASSES, Shares, plan
 from fertool.rendering.render import FaceSpec, render_face
 from fertool.rendering.shading import PARTS
 from fertool.stages import render
@@ -227,6 +227,17 @@ def test_plan_has_disjoint_people_and_balanced_independent_labels():
     assert plan(40, 21, 64, 1) != people
 
 
+def test_shares_of_occluded_and_turned_faces_are_those_asked_for():
+    for share in (0, 1):
+        specs = [f.spec for one in plan(40, 21, 64, 0, shares=Shares(occluded=share, turned=share)) for f in one]
+        assert np.mean([bool(s.occlusion) for s in specs]) == share
+        assert (max(abs(s.yaw) for s in specs) > 60) == bool(share)
+    half = [f.spec for one in plan(40, 21, 64, 0, shares=Shares(occluded=0.5)) for f in one]
+    assert 0.45 < np.mean([bool(s.occlusion) for s in half]) < 0.55
+    default = [f for one in plan(40, 21, 64, 0) for f in one]
+    assert [f for one in plan(40, 21, 64, 0, shares=Shares()) for f in one] == default
+
+
 def test_mixed_faces_part_what_eyes_and_mouth_show_and_change_no_other():
     pure, both = (plan(people=40, per_person=21, size=64, seed=0, mixed=m) for m in (0, 21))
     assert [one[:21] for one in both] == pure
@@ -379,6 +390,12 @@ def test_command_renders_and_the_folder_is_recognised(tmp_path):
     mixed = subprocess.run([*command, "--mixed", "1", "--overwrite"], capture_output=True, text=True)
     assert json.loads(mixed.stdout)["labels"] == {**told["labels"], "mixed": 3}
     assert [s.label for s in open_dataset(tmp_path / "faces").samples()][7::8] == [None] * 3
+    bare = subprocess.run([*command, "--occluded", "0", "--overwrite"], capture_output=True, text=True)
+    assert json.loads(bare.stdout)["occlusion"] == {"none": 21}
+    assert json.loads(bare.stdout)["settings"]["occluded"] == 0
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 3
+    assert "(occluded 0.0 → 0.25)" in again.stderr
     assert "no benchmark" in " ".join((tmp_path / "faces/README.txt").read_text().split())
 
 

@@ -1,15 +1,17 @@
-"""What covering or turning a face costs a run: curves over the drawn degrees of build-subsets --synthesise, and over
-the angles of the head.
+"""What covering or turning a face costs: curves over the drawn degrees of build-subsets --synthesise, and over
+the angles of the head. Runs that differ by their seed alone are one curve.
 """
 
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fertool import artefact, console
 from fertool.artefact import Artefact
 from fertool.errors import ArtefactError, UsageError
-from fertool.evaluation.metrics import wilson
+from fertool.evaluation.board import effects
+from fertool.evaluation.board.systems import Block, Entry, System, arrange
 from fertool.figures import Drawn, figure, robustness
 from fertool.figures.robustness import Curve, Panel
 from fertool.settings import Visualize
@@ -31,9 +33,9 @@ def draw_robustness(runs: list[Run], settings: Visualize, subset: str | None) ->
         raise UsageError("robustness shows faces of all kinds beside one another", "leave out --subset")
     covered = _covered(runs)
     plain = {r.name: (r.predictions(r.faces()), r.faces()) for r in runs if predictions_of(r.folder)}
-    panels = _occlusion(covered) if covered else []
+    panels = _occlusion(runs, covered) if covered else []
     if len(plain) == len(runs):
-        panels += _pose(plain)
+        panels += _pose(runs, plain)
     if not panels:
         raise ArtefactError(
             f"{runs[0].name} has no predictions of drawn or turned faces",
@@ -59,8 +61,6 @@ def _covered(runs: list[Run]) -> Found:
         raise ArtefactError(
             f"{missing[0]} has no predictions of drawn faces", f"run: fertool eval --run {missing[0]} --data {name}"
         )
-    if len({faces.digest for _, faces in found.values()}) > 1:
-        raise UsageError("the runs were scored on different drawn faces", "score them on the same: eval --data")
     return found
 
 
@@ -77,40 +77,58 @@ def _of_drawn(run: Run) -> tuple[Artefact, Artefact] | None:
     return None
 
 
-def _occlusion(found: Found) -> list[Panel]:
-    kinds = {name: (faces["true_occlusion"][p["row"]], p) for name, (p, faces) in found.items()}
-    covered = {name: (np.asarray(faces["covered"])[p["row"]], faces, p) for name, (p, faces) in found.items()}
+def _occlusion(runs: list[Run], found: Found) -> list[Panel]:
+    block = _block(runs, found)
+    faces, rows = _rows(block)
+    kind, asked = faces["true_occlusion"][rows], np.asarray(faces["severity"])[rows]
+    covered = 100 * np.asarray(faces["covered"])[rows]
     panels = []
-    for kind in OCCLUSIONS:
-        curves = {}
-        for name, (fraction, faces, predictions) in covered.items():
-            asked = np.asarray(faces["severity"])[predictions["row"]]
-            mine = np.isin(kinds[name][0], ("", kind))
-            groups = [mine & (asked == s) for s in np.unique(asked[mine])]
-            if len(groups) > 1:
-                curves[name] = _curve(predictions, 100 * fraction, groups)
-        if curves:
-            panels.append(Panel(kind, "face covered (%)", curves))
+    for name in OCCLUSIONS:
+        inside = np.isin(kind, ("", name))
+        groups = [inside & (asked == severity) for severity in np.unique(asked[inside])]
+        if len(groups) > 1:
+            panels.append(Panel(name, "face covered (%)", _curves(block, covered, groups)))
     return panels
 
 
-def _pose(found: Found) -> list[Panel]:
+def _pose(runs: list[Run], found: Found) -> list[Panel]:
+    block = _block(runs, found)
+    faces, rows = _rows(block)
     panels = []
     for title, column in (("yaw", 1), ("pitch", 0)):
-        curves = {}
-        for name, (predictions, faces) in found.items():
-            angle = _angle(faces, title, column)
-            if angle is None:
-                continue
-            angle = np.abs(angle[predictions["row"]])
-            groups = [(angle >= a) & (angle < b) for a, b in pairwise(_BINS)]
-            curve = _curve(predictions, angle, groups)
-            if len(curve.at) > 1:
-                curves[name] = curve
-        if curves:
-            known = all(f"true_{title}" in faces for _, faces in found.values())
+        angle = _angle(faces, title, column)
+        if angle is None:
+            continue
+        angle = np.abs(angle[rows])
+        curves = _curves(block, angle, [(angle >= a) & (angle < b) for a, b in pairwise(_BINS)])
+        if all(len(curve.at) > 1 for curve in curves.values()):
+            known = f"true_{title}" in faces
             panels.append(Panel(title, f"|{title}| (degrees{'' if known else ', estimated'})", curves))
     return panels
+
+
+def _block(runs: list[Run], found: Found) -> Block:
+    """Return the runs as systems that were scored on the same faces.
+
+    Raises:
+        UsageError: they were scored on different faces, or one of them belongs to no system.
+    """
+    entries = [Entry(run.name, run.run(), *found[run.name], None) for run in runs]
+    blocks, left = arrange(entries)
+    if left:
+        raise UsageError(f"{left[0].run} has no curve: {left[0].reason}", "leave it out")
+    if len(blocks) > 1:
+        names = " and ".join(block.systems[0].first.name for block in blocks[:2])
+        raise UsageError(f"{names} were scored on different faces, labels or checkpoints", "score them alike")
+    return blocks[0]
+
+
+def _rows(block: Block) -> tuple[Artefact, NDArray[np.int64]]:
+    """Return the faces of a block and the row of each of its ids."""
+    faces = block.systems[0].first.faces
+    assert faces is not None
+    place = {str(name): row for row, name in enumerate(faces.ids)}
+    return faces, np.array([place[i] for i in block.ids], np.int64)
 
 
 def _angle(faces: Artefact, name: str, column: int) -> np.ndarray | None:
@@ -120,15 +138,20 @@ def _angle(faces: Artefact, name: str, column: int) -> np.ndarray | None:
     return np.asarray(faces["pose"], dtype=float)[:, column] if "pose" in faces else None
 
 
-def _curve(predictions: Artefact, place: np.ndarray, groups: list[np.ndarray]) -> Curve:
-    """Accuracy of each group of labelled faces, at the mean of their places; groups of a few are left out."""
-    label = np.asarray(predictions["label"])
-    right = np.asarray(predictions["logits"]).argmax(axis=1) == label
-    points = []
-    for group in (g & (label >= 0) for g in groups):
-        if (n := int(group.sum())) >= _FEWEST:
-            points.append(
-                (place[group].mean(), right[group].mean(), *wilson(int(right[group].sum()), n, _CONFIDENCE), n)
-            )
-    at, accuracy, low, high, faces = np.array(points, dtype=float).reshape(-1, 5).T
-    return Curve(at, accuracy, low, high, faces.astype(int))
+def _curves(block: Block, place: NDArray[np.floating], groups: list[NDArray[np.bool_]]) -> dict[str, Curve]:
+    """Return each system's accuracy on each group of faces, at the mean of their places; small groups are left out."""
+    groups = [group for group in groups if group.sum() >= _FEWEST]
+    curves = {}
+    for system in block.systems:
+        means = [effects.mean(system.right[:, group], _CONFIDENCE) for group in groups]
+        curves[_label(system)] = Curve(
+            np.array([place[group].mean() for group in groups]),
+            *(np.array([getattr(m, key) for m in means]) for key in ("value", "low", "high")),
+            np.array([group.sum() for group in groups]),
+        )
+    return curves
+
+
+def _label(system: System) -> str:
+    """Return the run's name, or of several seeds the system's with their number."""
+    return system.first.name if len(system.runs) == 1 else f"{system.label}, {len(system.entries)} seeds"
