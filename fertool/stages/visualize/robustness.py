@@ -145,9 +145,11 @@ def _curves(block: Block, place: NDArray[np.floating], groups: list[NDArray[np.b
     for system in block.systems:
         means = [effects.mean(system.right[:, group], _CONFIDENCE) for group in groups]
         curves[_label(system)] = Curve(
-            np.array([place[group].mean() for group in groups]),
-            *(np.array([getattr(m, key) for m in means]) for key in ("value", "low", "high")),
-            np.array([group.sum() for group in groups]),
+            at=np.array([place[group].mean() for group in groups]),
+            accuracy=np.array([m.value for m in means]),
+            low=np.array([m.low for m in means]),
+            high=np.array([m.high for m in means]),
+            faces=np.array([group.sum() for group in groups]),
         )
     return curves
 
