@@ -89,7 +89,8 @@ def run(
     if not (0 <= occluded <= 1 and 0 <= turned <= 1):
         raise UsageError(f"occluded={occluded}, turned={turned} are no shares", "both from 0 to 1")
     out_dir = Path(out_dir)
-    settings: dict[str, float] = {"people": people, "per_person": per_person, "size": size, "seed": seed, "renderer": _RENDERER}
+    settings: dict[str, float] = {"people": people, "per_person": per_person, "size": size}
+    settings |= {"seed": seed, "renderer": _RENDERER}
     # what came later is named only where it is used: faces rendered before are still up to date
     later = {"mixed": mixed, "occluded": occluded, "turned": turned}
     settings |= {name: value for name, value in later.items() if value != _LATER[name]}
