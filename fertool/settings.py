@@ -431,6 +431,9 @@ class Predict(Settings):
     ] = "skip"
     sdm: Annotated[str | None, "file of fit-sdm, if the run's landmarks come from it"] = None
     frame_step: Annotated[int, Gt(0), "process every N-th frame of videos and cameras"] = 1
+    time_step: Annotated[
+        float, Ge(0), "process a frame every so many seconds of videos and cameras instead (default: every frame)"
+    ] = 0.0
     weights: Annotated[Literal["selected", "last", "best"], "checkpoint; `selected`: by the run's select_on"] = (
         "selected"
     )

@@ -143,7 +143,7 @@ def board(
     "predict",
     RESULTS,
     settings="predict",
-    flags=("frame_step", "detector", "min_score", "on_no_face", "sdm", "weights", "batch", "precision"),
+    flags=("frame_step", "time_step", "detector", "min_score", "on_no_face", "sdm", "weights", "batch", "precision"),
 )
 def predict(
     options: Options,

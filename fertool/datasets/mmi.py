@@ -18,9 +18,9 @@ import numpy as np
 from fertool.datasets.base import Dataset, Problem, Sample, Samples, Scan, some
 from fertool.datasets.disk import emotion, find, frames, ignored
 from fertool.datasets.tabular import table
-from fertool.datasets.video import count_frames, read_frame
 from fertool.errors import DataError
 from fertool.labels import PROTOCOLS
+from fertool.videos import count_frames, read_frame
 
 MANIFEST, COLUMNS = "manifest.csv", ("sequence", "subject", "label", "first_frame", "peak_frame")
 CODES = {"1": "anger", "2": "disgust", "3": "fear", "4": "happiness", "5": "sadness", "6": "surprise"}

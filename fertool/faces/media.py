@@ -7,21 +7,23 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 import numpy as np
 
 from fertool.datasets.base import some
 from fertool.datasets.disk import NOTES, VIDEOS, is_picture, printable, walk
-from fertool.datasets.video import count_frames, grabbed, open_video, probe, retrieve
 from fertool.faces import source_file
 from fertool.faces.images import UnreadableImage, read_image
 from fertool.faces.source_file import MISSING
 from fertool.outputs import is_drawn
+from fertool.videos import VideoError, has_frames, numbered, open_video, probe
 
 _CAMERA = re.compile(r"[0-9]{1,4}")  # longer ones are names of files
 _EXACT = (".avi",)  # states the exact number of its frames
-_SHORT = 0.95  # a video with less of its frames than this ends too early; the number a file states is an estimate
+_SHORT = 0.95  # a video that ends before this part of the length its file states, which is an estimate, ends too early
+_SAME_TIME = 0.0005  # seconds: some files round times to milliseconds
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,14 @@ class Source:
         at: the file, or the number of a camera.
         below: the file's place in the folder that was named; its name alone if it was named itself.
         missing: whether there was no such file when it was named; one that goes missing later is a failure.
+        is_video: whether it has frames: a video, a camera or an animated .gif.
     """
 
     name: str
     at: Path | int
     below: str
     missing: bool = False
+    is_video: bool = False
 
     @property
     def path(self) -> Path | None:
@@ -48,11 +52,6 @@ class Source:
     @property
     def is_camera(self) -> bool:
         return self.path is None
-
-    @property
-    def is_video(self) -> bool:
-        """Whether it has many pictures."""
-        return self.path is None or self.path.suffix.lower() in VIDEOS
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def named(words: Iterable[str], note: Callable[[str], None] = lambda message: No
         if path.is_dir():
             found += _inside(path, note)
         elif _CAMERA.fullmatch(word) and not path.exists():
-            found.append(Source(f"camera {word}", int(word), f"camera-{word}.mp4"))
+            found.append(Source(f"camera {word}", int(word), f"camera-{word}.mp4", is_video=True))
         else:
             found.append(_file(word, path, path.name))
     return found
@@ -121,24 +120,57 @@ def _inside(root: Path, note: Callable[[str], None]) -> list[Source]:
 
 
 def _file(name: str, path: Path, below: str) -> Source:
-    return Source(printable(name), path, printable(below), source_file.listed(path) == MISSING)
+    video = path.suffix.lower() in VIDEOS or has_frames(path)
+    return Source(printable(name), path, printable(below), source_file.listed(path) == MISSING, video)
 
 
-def count(sources: Iterable[Source], every: int) -> int | None:
+@dataclass(frozen=True)
+class Sampling:
+    """Which frames of videos and cameras are taken.
+
+    Attributes:
+        step: every N-th, the first included.
+        seconds: if not 0, the first frame at or after every multiple of so many seconds instead.
+    """
+
+    step: int = 1
+    seconds: float = 0.0
+
+    def rate(self, rate: float) -> float:
+        """Return how many frames per second are taken of a video of some rate."""
+        return min(rate, 1 / self.seconds) if self.seconds else rate / self.step
+
+    def taken(self, frames: Iterable[tuple[int, float]]) -> Iterator[tuple[int, float, bool]]:
+        """Yield number and time of every frame, and whether it is taken."""
+        due = 0.0
+        for number, seconds in frames:
+            taken = seconds + _SAME_TIME >= due if self.seconds else (number - 1) % self.step == 0
+            if taken and self.seconds:
+                due = ((seconds + _SAME_TIME) // self.seconds + 1) * self.seconds
+            yield number, seconds, taken
+
+
+def count(sources: Iterable[Source], sampling: Sampling) -> int | None:
     """How many pictures they have, as far as videos state it; None with a camera among them."""
     total = 0
     for source in sources:
         if source.path is None:
             return None
-        total += -(-max(count_frames(source.path), 1) // every) if source.is_video else 1
+        total += _stated(source.path, sampling) if source.is_video else 1
     return total
 
 
-def pictures(sources: Iterable[Source], every: int = 1) -> Iterator[Picture]:
-    """All pictures, in order.
+def _stated(path: Path, sampling: Sampling) -> int:
+    try:
+        with open_video(path) as video:
+            frames = video.duration / sampling.seconds if sampling.seconds else video.stated / sampling.step
+            return max(ceil(frames), 1)
+    except VideoError:
+        return 1
 
-    Args:
-        every: of a video or camera, only every N-th frame.
+
+def pictures(sources: Iterable[Source], sampling: Sampling = Sampling()) -> Iterator[Picture]:
+    """All pictures, in order.
 
     Raises:
         OSError, MemoryError: a file cannot be read now, which says nothing of its picture.
@@ -147,7 +179,7 @@ def pictures(sources: Iterable[Source], every: int = 1) -> Iterator[Picture]:
         if source.missing:
             yield Picture(source, None, "no such file or directory")
         elif source.path is None or source.is_video:
-            yield from _frames(source, every)
+            yield from _frames(source, sampling)
         else:
             yield _still(source, source.path)
 
@@ -159,39 +191,45 @@ def _still(source: Source, path: Path) -> Picture:
         return Picture(source, None, e.message.removeprefix(f"{path}: "))
 
 
-def _frames(source: Source, every: int) -> Iterator[Picture]:
-    import cv2
-
+def _frames(source: Source, sampling: Sampling) -> Iterator[Picture]:
     path = source.path
     if path and not stat.S_ISREG(path.stat().st_mode):
         yield Picture(source, None, "not a file")
         return
-    video = open_video(source.at)
-    began, last = time.monotonic(), 0
+    last, now = 0, 0.0
     try:
-        if not video.isOpened():
-            if path:
-                probe(path)
-            yield Picture(source, None, "there is no such camera" if source.is_camera else "not a video, or damaged")
-            return
-        stated, rate = video.get(cv2.CAP_PROP_FRAME_COUNT), video.get(cv2.CAP_PROP_FPS) / every
-        for number, milliseconds in grabbed(video, source.at):
-            if number > last + 1:
-                yield Picture(source, None, f"damaged: frames {last + 1:,} to {number - 1:,} cannot be read", last + 1)
-            last = number
-            if (number - 1) % every:
-                continue
-            seconds = time.monotonic() - began if source.is_camera else milliseconds / 1000
-            pixels = retrieve(video)
-            problem = "" if pixels is not None else f"damaged: frame {number:,} cannot be read"
-            yield Picture(source, pixels, problem, number, seconds, rate)
-    finally:
-        video.release()
-    if not last:
+        with open_video(source.at) as video:
+            frames = _clocked(numbered(video)) if source.is_camera else numbered(video)
+            for number, now, taken in sampling.taken(frames):
+                if number > last + 1:
+                    yield Picture(
+                        source, None, f"damaged: frames {last + 1:,} to {number - 1:,} cannot be read", last + 1
+                    )
+                last = number
+                if taken:
+                    pixels = video.image()
+                    problem = "" if pixels is not None else f"damaged: frame {number:,} cannot be read"
+                    yield Picture(source, pixels, problem, number, now, sampling.rate(video.rate))
+    except VideoError as e:
         if path:
             probe(path)
-        yield Picture(source, None, "no frame of it can be read")
-    elif path and last < (stated if path.suffix.lower() in _EXACT else _SHORT * stated):
+        yield Picture(source, None, str(e))
+        return
+    if not path:
+        return
+    if not last:
         probe(path)
-        said = f"damaged: it ends after {last:,} of {stated:,.0f} frames"
+        yield Picture(source, None, "no frame of it can be read")
+    elif path.suffix.lower() in _EXACT and last < video.stated:
+        probe(path)
+        said = f"damaged: it ends after {last:,} of {video.stated:,} frames"
         yield Picture(source, None, f"{said}, or some of them are lost and later ones are counted without them", last)
+    elif now + 1 < _SHORT * video.duration:
+        probe(path)
+        yield Picture(source, None, f"damaged: it ends after {now:.1f} of {video.duration:.1f} s", last)
+
+
+def _clocked(frames: Iterable[tuple[int, float]]) -> Iterator[tuple[int, float]]:
+    """Frames of a camera with the seconds since it was switched on."""
+    began = time.monotonic()
+    return ((number, time.monotonic() - began) for number, _ in frames)

@@ -9,12 +9,12 @@ import pytest
 
 from fertool import artefact
 from fertool.datasets import open_dataset, recognise
-from fertool.datasets.video import count_frames, read_frame
 from fertool.errors import DataError
 from fertool.faces.images import UnreadableImage
 from fertool.labels import PROTOCOLS
 from fertool.settings import DetectAlign
 from fertool.stages import detect_align
+from fertool.videos import count_frames, read_frame
 
 HEADER = "sequence,subject,label,first_frame,peak_frame\n"
 

@@ -9,10 +9,10 @@ import pytest
 from image_files import COLOUR, GREY, damaged_images, saved
 from PIL import Image
 
-from fertool.datasets.video import read_frame
 from fertool.errors import DataError
 from fertool.faces import media
 from fertool.faces.images import UnreadableImage, read_image
+from fertool.videos import read_frame
 
 
 @pytest.mark.parametrize("ending", ["png", "bmp", "tiff", "ppm"])

@@ -21,11 +21,11 @@ from typer.testing import CliRunner
 
 from fertool import artefact, cli
 from fertool.datasets import open_dataset
-from fertool.datasets.video import read_frame
 from fertool.faces.images import UnreadableImage
 from fertool.faces.media import named, pictures
 from fertool.figures.annotate import Framed, _free, annotate
 from fertool.training import checkpoint
+from fertool.videos import read_frame
 
 SMALL = ["train.model.backbone=tiny", "train.model.size=24", "train.global_batch=4", "train.iterations=2"]
 MODES = ("fixed", "random", "landmark")

@@ -10,7 +10,7 @@ from fertool import console, pool
 from fertool.artefact import partial_path
 from fertool.datasets.base import some
 from fertool.errors import ArtefactError, DataError, Stopped, UsageError
-from fertool.faces.media import count, named, pictures
+from fertool.faces.media import Sampling, count, named, pictures
 from fertool.outputs import check_output, inodes
 from fertool.settings import Predict
 from fertool.stages.predict.annotate import Drawings
@@ -55,7 +55,7 @@ def run(
         Stopped: Ctrl-C; rows so far are kept in predictions.csv.partial. A camera is ended by it. The same call, after
             this or a kill, begins again and ends as if nothing had happened.
     """
-    _check(trained, out, draw)
+    _check(trained, settings, out, draw)
     sources = named(words, lambda message: console.say(f"note: {message}"))
     if not sources:
         raise DataError(f"there is no image or video in {', '.join(words)} or below", "name images, folders or videos")
@@ -67,6 +67,7 @@ def run(
             raise ArtefactError(f"{out / Table.NAME} is already there", "add --overwrite, or choose another --out")
     stopped = out is not None and partial_path(out / Table.NAME).exists()  # an earlier call; it may have drawn some
     drawings = Drawings(out, trained, sources, overwrite or stopped) if draw and out else None
+    sampling = Sampling(settings.frame_step, settings.time_step)
     live = any(s.is_camera for s in sources)
     looker = Looker(trained, settings, devices, live)
     tally = Tally(trained)
@@ -79,11 +80,11 @@ def run(
             table = stack.enter_context(Table(out, trained, looker.attention_shapes(), parts))
         if drawings:
             stack.enter_context(drawings)
-        total = count(sources, settings.frame_step)
+        total = count(sources, sampling)
         silent = out is None and sys.stdout.isatty()  # the rows are seen
         advance = stack.enter_context(console.progress("predict", total, "image")) if not silent else _nothing
         try:
-            for seen in looker(pictures(sources, settings.frame_step)):
+            for seen in looker(pictures(sources, sampling)):
                 tally.add(seen)
                 made = rows_of(seen, trained.classes)
                 if table:
@@ -122,10 +123,12 @@ def _nothing(n: int = 1, note: str = "") -> None:
     pass
 
 
-def _check(trained: Trained, out: Path | None, draw: bool) -> None:
+def _check(trained: Trained, settings: Predict, out: Path | None, draw: bool) -> None:
     if not trained.classes or not type(trained.network()).classifies:
         raise UsageError(
             f"{trained.name} predicts no expressions", f"name a run of the network that requires {trained.model.name}"
         )
     if draw and out is None:
         raise UsageError("--draw needs a folder to write to", "add --out FOLDER")
+    if settings.time_step and settings.frame_step > 1:
+        raise UsageError("--frame-step and --time-step exclude one another", "leave one of them out")

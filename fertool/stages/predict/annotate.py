@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import chain, count
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fertool import files
-from fertool.errors import ArtefactError, DataError
+from fertool.errors import ArtefactError
 from fertool.faces.align import invert
 from fertool.faces.media import Picture, Source
 from fertool.figures.annotate import Framed, annotate
@@ -17,9 +16,7 @@ from fertool.models.registry import build_model_meta
 from fertool.outputs import MARK, check_output, inodes
 from fertool.stages.predict.inference import Face
 from fertool.training.checkpoint import Trained
-
-if TYPE_CHECKING:
-    import cv2
+from fertool.videos import VideoWriter, write_video
 
 _QUALITY = 92  # of JPEG
 _RATE = 10.0  # frames per second, where a camera does not tell
@@ -49,7 +46,7 @@ class Drawings:
             if not overwrite and place.exists():
                 raise ArtefactError(f"{place} is already there", "add --overwrite, or choose another --out")
         self._held = ExitStack()
-        self._video: cv2.VideoWriter | None = None
+        self._video: VideoWriter | None = None
         self._of: Source | None = None
         self._size = (0, 0)
 
@@ -107,16 +104,14 @@ class Drawings:
             part = self._held.enter_context(files.replacing(path, sources=self._sources))
             self._size = (drawn.shape[1], drawn.shape[0])
             rate = picture.rate if 0 < picture.rate < 1000 else _RATE
-            self._video = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*"mp4v"), rate, self._size)
-            if not self._video.isOpened():
-                raise DataError(f"cannot write {path}", "this OpenCV writes no MP4, or the folder is not writable")
+            self._video = write_video(part, self._size, rate)
             self._held.callback(_mark_mp4, part)
-            self._held.callback(self._video.release)
+            self._held.callback(self._video.close)
             self._of = picture.source
             self.written.append(path)
         if (drawn.shape[1], drawn.shape[0]) != self._size:
             drawn = cv2.resize(drawn, self._size, interpolation=cv2.INTER_AREA)
-        self._video.write(np.ascontiguousarray(drawn[..., ::-1]))
+        self._video.write(drawn, picture.seconds)
 
     def _close_video(self) -> None:
         """Finish the video that is being written, and put it in its place."""
