@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from fertool import console, plugins
 from fertool import recipe as recipes
+from fertool.run_folders import data_folder, distinct_names
 from fertool.settings import Settings
 from fertool.workspace import Workspace, slug
 
@@ -321,11 +322,11 @@ def evaluate(
     folders = [space.run(None if run is None else str(run)) for run in wanted]
     faces = _faces(data, workspace) if data is not None else None
     for folder in folders:
-        scores.check_subsets(faces or folder.parent.parent / "faces.h5", names)
-        scores.check_groups(faces or folder.parent.parent / "faces.h5", used.by)
+        scores.check_subsets(faces or data_folder(folder) / "faces.h5", names)
+        scores.check_groups(faces or data_folder(folder) / "faces.h5", used.by)
     predictions = {
-        folder.name: stage.run(folder, settings=used, devices=choose(gpus), faces=faces, overwrite=overwrite)
-        for folder in folders
+        name: stage.run(folder, settings=used, devices=choose(gpus), faces=faces, overwrite=overwrite)
+        for name, folder in zip(distinct_names(folders), folders, strict=True)
     }
     options = {"confidence": used.confidence, "paper": used.paper, "by": used.by}
     return scores.run(predictions, names=names, fuse=(), csv=None, **options)

@@ -2,13 +2,14 @@
 
 artefacts/raf/faces.h5  masks.h5  regions.h5  subsets.h5
 artefacts/raf/runs/ran-1/run.h5  predictions.h5  figures/
+artefacts/raf/sweeps/alpha/sweep.csv  ran-1/run.h5
 """
 
 import os
 import re
 from pathlib import Path
 
-from fertool import files, locks
+from fertool import files, locks, run_folders
 from fertool.errors import ArtefactError, DataError, UsageError, nearest
 
 STAGE_FILES = ("faces", "masks", "regions", "subsets")
@@ -68,70 +69,76 @@ class Workspace:
         """Return the artefact of another stage that belongs beside a faces file."""
         return faces.with_name(f"{kind}.h5")
 
-    def runs(self, data: str | None = None) -> list[Path]:
-        """Folders of all runs (of one dataset), oldest first; begun ones that never saved anything are left out."""
-        folders = [self.root / data] if data else [self.root / d for d in self._folders()]
-        found = [r for f in folders for r in (f / "runs").glob("*") if (r / "run.h5").exists()]
-        return sorted(found, key=lambda r: (r / "run.h5").stat().st_mtime)
+    def runs(self, data: str | None = None, *, sweeps: bool = False) -> list[Path]:
+        """Folders of all runs (of one dataset), oldest first; begun ones that never saved anything are left out.
+
+        Args:
+            data: name of the dataset.
+            sweeps: also those of sweeps, which nobody means unless they are named.
+        """
+        return run_folders.saved(self.run_folders(data, sweeps=sweeps))
+
+    def run_folders(self, data: str | None = None, *, sweeps: bool = False) -> list[Path]:
+        """Folders of all runs as `runs`, also those in which nothing has been saved."""
+        datasets = [self.root / data] if data else [self.root / d for d in self._folders()]
+        return [run for d in datasets for run in run_folders.folders(d, sweeps=sweeps)]
 
     def _folders(self) -> list[str]:
         return sorted(d.name for d in self.root.iterdir() if d.is_dir()) if self.root.is_dir() else []
 
     def run(self, name: str | None = None, data: str | None = None) -> Path:
-        """Return the folder of a run: by its path or that of its run.h5, by NAME or DATASET/NAME; None: the latest."""
+        """Return the folder of a run: by its path or that of its run.h5, or by a name, see `run_folders.find`.
+
+        None is the latest run that belongs to no sweep.
+        """
         if name is not None:
-            path = Path(os.path.abspath(name))  # the faces lie two folders above, whatever folder the user is in
+            path = Path(os.path.abspath(name))  # the faces lie above, whatever folder the user is in
             if path.name == "run.h5" and path.is_file():
                 return path.parent
             if (path / "run.h5").is_file():
                 return path
-            dataset, _, own_name = name.rstrip("/").rpartition("/")
-            if dataset in self._folders() and (self.root / dataset / "runs" / own_name / "run.h5").is_file():
-                return self.root / dataset / "runs" / own_name
-        runs = self.runs(data)
+        runs = self.runs(data, sweeps=True)
         if not runs:
             raise ArtefactError(f"there is no run in {self.root}", "run: fertool train MODEL")
-        if name is None:
-            return runs[-1]
-        hits = [r for r in runs if r.name == name]
-        if len(hits) > 1:
-            raise UsageError(
-                f"several datasets have a run {name!r}: {', '.join(h.parent.parent.name for h in hits)}",
-                f"name its dataset, too: {hits[0].parent.parent.name}/{name}",
+        if name is not None:
+            return run_folders.find(name, runs, self.root)
+        ordinary = [r for r in runs if not run_folders.sweep_of(r)]
+        if not ordinary:
+            raise ArtefactError(
+                f"all runs in {self.root} belong to sweeps", f"name one: --run {run_folders.name_of(runs[-1])}"
             )
-        if not hits:
-            raise ArtefactError(f"there is no run {name!r} in {self.root}", nearest(name, [r.name for r in runs]))
-        return hits[0]
+        return ordinary[-1]
 
-    def new_run(self, faces: Path, name: str) -> Path:
-        """Return a fresh folder for a run: <name>-1, <name>-2, ... beside the faces it is trained on.
 
-        A folder that a killed training left without a run is used again. Two processes that name runs at once have to
-        hold a lock, and the one that gets a folder has to lock it before it gives that back.
-        """
-        parent = faces.parent / "runs"
-        n = 1
-        try:
-            parent.mkdir(parents=True, exist_ok=True)
-            while True:
-                folder = parent / f"{slug(name)}-{n}"
-                try:
-                    folder.mkdir()
+def new_run(parent: Path, name: str) -> Path:
+    """Return a fresh folder for a run: <name>-1, <name>-2, ... in a folder of runs.
+
+    A folder that a killed training left without a run is used again. Two processes that name runs at once have to
+    hold a lock, and the one that gets a folder has to lock it before it gives that back.
+    """
+    n = 1
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            folder = parent / f"{slug(name)}-{n}"
+            try:
+                folder.mkdir()
+                return folder
+            except FileExistsError:
+                if _is_abandoned(folder):
+                    files.sweep(folder)
                     return folder
-                except FileExistsError:
-                    if _is_abandoned(folder):
-                        files.sweep(folder)
-                        return folder
-                    n += 1
-        except OSError as e:
-            raise DataError(f"cannot write {parent}: {e.strerror}", "choose another place with --workspace") from e
+                n += 1
+    except OSError as e:
+        raise DataError(f"cannot write {parent}: {e.strerror}", "choose another place with --workspace") from e
 
 
 def run_reference(folder: Path) -> str:
-    """Return a short name by which commands find a run: DATASET/NAME in the default workspace, else its path."""
+    """Return how commands find a run: by its name in the default workspace, elsewhere by its path."""
     folder = Path(os.path.abspath(folder))
-    if folder.parents[2] == Path(os.path.abspath(Workspace().root)):
-        return f"{folder.parents[1].name}/{folder.name}"
+    data = run_folders.data_folder(folder)
+    if data.parent == Path(os.path.abspath(Workspace().root)) and folder in run_folders.folders(data, sweeps=True):
+        return run_folders.name_of(folder)
     here = Path.cwd()
     return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
 

@@ -9,7 +9,8 @@ import pytest
 
 from fertool import files
 from fertool.errors import ArtefactError, DataError, UsageError
-from fertool.workspace import Workspace, run_reference, slug
+from fertool.run_folders import beside, data_folder, name_of, sweep_of
+from fertool.workspace import Workspace, new_run, run_reference, slug
 
 
 def place(root: Path, *files: str) -> Workspace:
@@ -125,6 +126,42 @@ def test_runs_by_name_and_path(tmp_path):
     assert e.value.hint == "did you mean 'ran-baseline-1'?"
 
 
+def test_runs_of_sweeps_are_meant_only_by_name(tmp_path):
+    space = place(
+        tmp_path,
+        "raf/runs/ran-1/run.h5",
+        "raf/sweeps/alpha/ran-1/run.h5",
+        "raf/sweeps/alpha/ran-2/run.h5",
+        "fer/sweeps/raf/ran-1/run.h5",
+    )
+    assert space.run() == tmp_path / "raf/runs/ran-1", "the latest that belongs to no sweep"
+    assert space.runs() == [tmp_path / "raf/runs/ran-1"]
+    assert space.run("ran-1") == space.run("raf/ran-1") == tmp_path / "raf/runs/ran-1", "a full name wins"
+    assert space.run("fer/raf/ran-1") == tmp_path / "fer/sweeps/raf/ran-1"
+    for name in ("alpha/ran-2", "raf/alpha/ran-2", str(tmp_path / "raf/sweeps/alpha/ran-2")):
+        assert space.run(name) == tmp_path / "raf/sweeps/alpha/ran-2"
+    with pytest.raises(ArtefactError, match="no run 'ran-2' in .* but in sweeps") as e:
+        space.run("ran-2")
+    assert e.value.hint == "name the sweep, too: raf/alpha/ran-2"
+    with pytest.raises(ArtefactError, match="no run 'alhpa/ran-2'") as e:
+        space.run("alhpa/ran-2")
+    assert e.value.hint == "did you mean 'alpha/ran-2'?"
+    with pytest.raises(ArtefactError, match="all runs in .* belong to sweeps") as e:
+        space.run(data="fer")
+    assert e.value.hint == "name one: --run fer/raf/ran-1"
+    assert [name_of(r) for r in beside(tmp_path / "raf/sweeps/alpha/ran-9")] == [
+        *("raf/ran-1", "raf/alpha/ran-1", "raf/alpha/ran-2")
+    ]
+
+
+def test_folders_called_runs_or_sweeps_confuse_nobody(tmp_path):
+    """A workspace or dataset may have one of these names."""
+    space = place(tmp_path / "sweeps", "sweeps/runs/ran-1/run.h5", "runs/runs/ran-2/run.h5")
+    assert [name_of(r) for r in space.runs(sweeps=True)] == ["sweeps/ran-1", "runs/ran-2"]
+    assert data_folder(space.run("sweeps/ran-1")) == tmp_path / "sweeps/sweeps"
+    assert [sweep_of(r) for r in space.runs()] == ["", ""]
+
+
 def test_hints_name_runs_as_short_as_commands_find_them(tmp_path, monkeypatch):
     monkeypatch.delenv("FERTOOL_WORKSPACE", raising=False)
     monkeypatch.chdir(tmp_path)
@@ -137,33 +174,33 @@ def test_hints_name_runs_as_short_as_commands_find_them(tmp_path, monkeypatch):
 
 
 def test_new_runs_are_numbered(tmp_path):
-    space, faces = Workspace(tmp_path), tmp_path / "raf" / "faces.h5"
+    parent = tmp_path / "raf" / "runs"
     runs = []
     for _ in range(2):
-        runs.append(space.new_run(faces, "ran"))
+        runs.append(new_run(parent, "ran"))
         (runs[-1] / "run.h5").touch()
     assert runs == [tmp_path / "raf/runs/ran-1", tmp_path / "raf/runs/ran-2"]
-    assert space.new_run(faces, "ran-baseline").name == "ran-baseline-1"
+    assert new_run(parent, "ran-baseline").name == "ran-baseline-1"
     (runs[0] / "run.h5").unlink()
     runs[0].rmdir()
-    assert space.new_run(faces, "ran") == runs[0]
+    assert new_run(parent, "ran") == runs[0]
 
 
 def test_run_folder_of_a_killed_training_is_used_again(tmp_path):
-    space, faces = Workspace(tmp_path), tmp_path / "raf" / "faces.h5"
-    folder = space.new_run(faces, "ran")
+    parent = tmp_path / "raf" / "runs"
+    folder = new_run(parent, "ran")
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     (folder / f".fertool-{files._HOST}-{dead.pid}-{'0' * 12}.tmp.h5").touch()
     (folder / ".run.h5.lock").touch()
     (folder.parent / ".ran-1.lock").touch()
-    assert space.new_run(faces, "ran") == folder
+    assert new_run(parent, "ran") == folder
     assert not list(folder.glob("*.tmp.h5"))
 
 
 def test_run_folder_of_a_running_training_is_left_alone(tmp_path):
-    space, faces = Workspace(tmp_path), tmp_path / "raf" / "faces.h5"
-    folder = space.new_run(faces, "ran")
+    parent = tmp_path / "raf" / "runs"
+    folder = new_run(parent, "ran")
     program = f"""
 import sys
 from fertool import locks
@@ -175,12 +212,12 @@ with locks.exclusive({str(folder)!r}):
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdout.readline() == "locked\n"
-        assert space.new_run(faces, "ran").name == "ran-2"
+        assert new_run(parent, "ran").name == "ran-2"
         other.stdin.close()
 
 
 def test_a_workspace_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="cannot write .*file/raf/runs") as e:
-        Workspace(tmp_path).new_run(tmp_path / "file/raf/faces.h5", "ran")
+        new_run(tmp_path / "file/raf/runs", "ran")
     assert "--workspace" in e.value.hint

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from fertool import plugins
+from fertool import plugins, run_folders
 from fertool.workspace import Workspace
 
 
@@ -54,11 +54,10 @@ def data(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def runs(context: typer.Context, incomplete: str) -> list[str]:
-    """Return runs of the workspace, by NAME and, once there is a slash, by DATASET/NAME."""
-    folders = _workspace(context).runs()
-    if "/" in incomplete:
-        return _matching({f"{folder.parents[1].name}/{folder.name}" for folder in folders}, incomplete)
-    return _matching({folder.name for folder in folders}, incomplete)
+    """Return runs of the workspace, by NAME or SWEEP/NAME and, once there is a slash, also by DATASET/NAME."""
+    folders = _workspace(context).runs(sweeps=True)
+    full = map(run_folders.name_of, folders) if "/" in incomplete else ()
+    return _matching({*map(run_folders.short_name, folders), *full}, incomplete)
 
 
 def figures(incomplete: str) -> list[str]:

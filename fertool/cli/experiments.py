@@ -12,6 +12,7 @@ from fertool.cli.app import EXPERIMENTS
 from fertool.cli.command import Options, command
 from fertool.cli.options import Data, Gpus, Images, Lists, Overwrite, Processes, Runs, Sets, Space, Variant
 from fertool.errors import UsageError
+from fertool.run_folders import data_folder, distinct_names
 from fertool.settings import LARGEST_SEED
 from fertool.workspace import Workspace
 
@@ -129,21 +130,19 @@ def evaluate(
     if average:
         if subset or fuse or latency or data or folds or regions or csv or settings.by or options.flags["split"]:
             raise UsageError("--average scores every run on its own split", "of the options of eval add --run only")
-        facts = scores.average(space, folders, settings=settings, devices=devices)
+        facts = scores.average(folders, settings=settings, devices=devices)
         scores.report_average(facts)
         return facts
     if folds:
         if subset or fuse or latency or data or settings.by:
             raise UsageError("--folds scores whole folds", "leave out --subset, --by, --fuse, --latency and --data")
-        facts = scores.cross_validation(
-            space, folders, settings=settings, devices=devices, overwrite=overwrite, csv=csv
-        )
+        facts = scores.cross_validation(folders, settings=settings, devices=devices, overwrite=overwrite, csv=csv)
         scores.report_cross_validation(facts, every_class=classes)
         return facts
     faces, names = space.faces(data) if data else None, tuple(subset or ())
     for folder in folders:
-        scores.check_subsets(faces or folder.parent.parent / "faces.h5", names)
-        scores.check_groups(faces or folder.parent.parent / "faces.h5", settings.by)
+        scores.check_subsets(faces or data_folder(folder) / "faces.h5", names)
+        scores.check_groups(faces or data_folder(folder) / "faces.h5", settings.by)
     common = {"settings": settings, "devices": devices, "faces": faces, "regions": regions}
     every = _predictions(folders, common, overwrite)
     first = {name: paths[0] for name, paths in every.items()}
@@ -190,9 +189,8 @@ def _latency(folders: list[Path], common: dict[str, Any]) -> dict[str, Any]:
 
 
 def _named(folders: list[Path]) -> dict[str, Path]:
-    """Return runs by name; by dataset and name where two datasets have runs of one name."""
-    names = [f.name for f in folders]
-    return {f.name if names.count(f.name) == 1 else f"{f.parent.parent.name}/{f.name}": f for f in folders}
+    """Return runs by names that tell them apart."""
+    return dict(zip(distinct_names(folders), folders, strict=True))
 
 
 @command("sweep", EXPERIMENTS, settings="train", flags=("epochs",))
@@ -227,7 +225,7 @@ def sweep(
 
     space = Workspace(workspace)
     trained = space.run(run) if run else None
-    faces = trained.parent.parent / "faces.h5" if trained and not data else space.faces(data)
+    faces = data_folder(trained) / "faces.h5" if trained and not data else space.faces(data)
     recipe = recipes.of_training(model, options.recipe_name, faces)
     name, axes = _axes(recipe, name, vary or [])
     if seeds > 1:

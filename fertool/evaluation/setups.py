@@ -10,6 +10,7 @@ from fertool.errors import RecipeError
 from fertool.evaluation import paper_results
 from fertool.evaluation.differences import cached_recipe
 from fertool.models.registry import model_class
+from fertool.run_folders import data_folder
 from fertool.training import lineage
 
 
@@ -107,7 +108,7 @@ def _regions(run: Artefact, predictions: Artefact, prepared: Mapping) -> Mapping
     used, own = predictions.parent("regions"), run.parent("regions")
     if used is None or (own is not None and used.digest == own.digest):
         return prepared.get("regions")
-    found = artefact.find(used, sorted(predictions.path.parent.parent.parent.parent.glob("*/regions*.h5")))
+    found = artefact.find(used, sorted(data_folder(predictions.path.parent).parent.glob("*/regions*.h5")))
     return found.params if found else {"mode": "not recorded"}
 
 

@@ -20,6 +20,7 @@ from fertool.models.adopted import Adopted, AdoptedSettings, Kind
 from fertool.outputs import MARK
 from fertool.plugins import sources
 from fertool.pretrained.files import check_kind, read_tensors
+from fertool.run_folders import RUNS, name_of
 from fertool.settings import Adopt
 from fertool.training.checkpoint import preparation
 from fertool.training.data import Pixels, region_boxes
@@ -91,9 +92,9 @@ def run(file: str, faces: Path, *, settings: Adopt, name: str = "", overwrite: b
     params = {"recipe": "", "variant": "", "model": model.as_dict(), "train": _TRAIN}
     digest = hashlib.blake2b(data, digest_size=16).hexdigest()
     inputs = [source.as_parent(), Parent("file", kind, model.source, "", digest)]
-    out = faces.parent / "runs" / slug(name or f"adopted-{_stem(file, kind)}") / "run.h5"
+    out = faces.parent / RUNS / slug(name or f"adopted-{_stem(file, kind)}") / "run.h5"
     if _is_there(out, params, inputs, overwrite):
-        console.say(f"{out.parent.name} is up to date ({out.parent})")
+        console.say(f"{name_of(out.parent)} is up to date ({out.parent})")
         return out
     lineage: dict[str, Any] = {"faces": None, "datasets": [], "folds": None, "masks": None, "part": None}
     lineage["init"] = {"name": model.source, "run": None}
@@ -303,7 +304,7 @@ def summary(path: Path) -> dict[str, Any]:
     file = made.parent("file")
     return {
         "run": str(path),
-        "name": path.parent.name,
+        "name": name_of(path.parent),
         "source": model["source"],
         "kind": model["kind"],
         "digest": file.digest if file else "",

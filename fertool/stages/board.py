@@ -14,6 +14,7 @@ from fertool.evaluation.board.systems import Entry, LeftOut, arrange
 from fertool.evaluation.score import membership
 from fertool.models.registry import model_class
 from fertool.outputs import MARK
+from fertool.run_folders import data_folder, name_of
 from fertool.settings import Evaluate
 from fertool.stages import evaluate
 from fertool.training import lineage
@@ -72,7 +73,7 @@ def run(
 
 def _entry(folder: Path, settings: Evaluate, devices: Devices) -> Entry | LeftOut:
     """Return a run with its predictions, or the reason why it cannot be scored."""
-    name = f"{folder.parents[1].name}/{folder.name}"
+    name = name_of(folder)
     try:
         trained = artefact.read(folder / "run.h5", "run")
         about = lineage.describe(trained)
@@ -94,7 +95,7 @@ def _entry(folder: Path, settings: Evaluate, devices: Devices) -> Entry | LeftOu
 
 def _beside(folder: Path, predictions: Artefact) -> Artefact | None:
     parent = predictions.parent("faces")
-    return artefact.find(parent, [folder.parent.parent / "faces.h5"]) if parent else None
+    return artefact.find(parent, [data_folder(folder) / "faces.h5"]) if parent else None
 
 
 def _subsets(faces: Artefact | None) -> Artefact | None:

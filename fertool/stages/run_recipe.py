@@ -189,7 +189,7 @@ class _Walk:
             return facts
         if any(len(each) > 1 for each in runs.values()):
             folders = [each[0].parent for each in runs.values()]
-            facts = scores.cross_validation(self.workspace, folders, settings=settings, devices=self.devices)
+            facts = scores.cross_validation(folders, settings=settings, devices=self.devices)
             scores.report_cross_validation(facts)
             return facts
         draws = {

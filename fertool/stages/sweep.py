@@ -18,6 +18,7 @@ from fertool.figures import style
 from fertool.figures import sweep as figure_of
 from fertool.models.registry import model_class, model_settings
 from fertool.recipe import Recipe, section_of, set_to
+from fertool.run_folders import RUNS, SWEEPS, name_of
 from fertool.settings import CropRegions, Evaluate, Train, Visualize
 from fertool.stages import crop_regions, evaluate, train, visualize
 from fertool.stages.evaluate import scores
@@ -113,7 +114,8 @@ def run(
 
     Args:
         faces: the faces file.
-        name: of the folder `sweeps/NAME` beside the faces, for the table, the curve and the arrays behind it.
+        name: of the folder `sweeps/NAME` beside the faces, for the runs, the table, the curve and the arrays behind it.
+            Finished runs of the dataset with the same settings are taken from where they are.
         subsets: score these too.
         trained: instead of training, score this run on the regions of every point.
         folds: cross-validation of every point, as for `train.each_fold`; its accuracy is then what the paper reports,
@@ -140,7 +142,9 @@ def run(
             "train each value with fertool train, and eval the runs together",
         )
     scores.check_subsets(faces, subsets)
-    out = faces.parent / "sweeps" / slug(name)
+    if slug(name) == RUNS:
+        raise UsageError(f"a sweep cannot be called {RUNS}", "choose another name")
+    out = faces.parent / SWEEPS / slug(name)
     with locks.exclusive(out):
         return _run(faces, out, name, series, recipe, variant, settings, subsets, devices, workspace, trained, folds)
 
@@ -171,11 +175,11 @@ def _run(
             each = train.each_fold(point.train, folds, beside(faces, "subsets"))
             made = train_folds.run(
                 faces, each, devices=devices, workspace=workspace, regions=regions, subsets=beside(faces, "subsets"),
-                masks=beside(faces, "masks"), recipe=recipe, variant=variant, resume=None,
+                masks=beside(faces, "masks"), recipe=recipe, variant=variant, home=out, resume=None,
             )  # fmt: skip
             folders = [run.parent for run in made]
         if len(folders) > 1:
-            scored = _cross_validated(workspace, folders[0], settings, devices)
+            scored = _cross_validated(folders[0], settings, devices)
         else:
             other = regions if trained and point.regions else None
             scored = _scored(folders[0], settings, subsets, devices, other)
@@ -212,9 +216,9 @@ def _scored(folder: Path, settings: Evaluate, subsets: tuple[str, ...], devices:
     return {subset: {"sd": None} | scored | over.get(subset, {}) for subset, scored in result["subsets"].items()}
 
 
-def _cross_validated(workspace: Workspace, folder: Path, settings: Evaluate, devices: Devices) -> dict:
+def _cross_validated(folder: Path, settings: Evaluate, devices: Devices) -> dict:
     """Return the score of all folds of a run, in the way that its paper reports it, else their mean."""
-    facts = scores.cross_validation(workspace, [folder], settings=settings, devices=devices)
+    facts = scores.cross_validation([folder], settings=settings, devices=devices)
     (result,) = facts["systems"].values()
     pooled, mean = result["pooled"], result["fold_mean"]
     scored = {"sd": None, "paper": result["paper"], "n_total": pooled["n_total"]}
@@ -271,7 +275,7 @@ def _together(runs: list[tuple[list[Path], dict, Mapping]]) -> dict:
             point |= _around(float(np.mean(each)), float(np.std(each, ddof=1)))
         subsets[name] = point | _paper(first.get("paper"))
     values = {k: v for k, v in runs[0][2].items() if k != _SEED}
-    return {"values": values, "runs": [f.name for folders, *_ in runs for f in folders], "subsets": subsets}
+    return {"values": values, "runs": [name_of(f) for folders, *_ in runs for f in folders], "subsets": subsets}
 
 
 def _paper(entry: Mapping | None) -> dict:

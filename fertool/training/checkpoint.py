@@ -18,6 +18,7 @@ from fertool.models.base import FerModel
 from fertool.models.registry import build_model, model_settings
 from fertool.pretrained.files import read_metadata, read_tensors, require_finite
 from fertool.recipe import build
+from fertool.run_folders import data_folder
 from fertool.settings import CropRegions, DetectAlign
 
 
@@ -207,7 +208,7 @@ def checkpoint(run: Artefact, weights: str) -> tuple[str, dict[str, Tensor]]:
 
 
 def _beside(run: Artefact, folder: Path) -> dict[str, Any]:
-    data = folder.resolve().parent.parent
+    data = data_folder(folder.resolve())
     opened: dict[str, Artefact] = {}
     for kind in ("faces", "regions"):
         if (mine := run.parent(kind)) is None:

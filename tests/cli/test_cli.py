@@ -170,10 +170,13 @@ def _completions(line: str, cwd: Path) -> list[str]:
         ("fertool train ran --set train.lr_m", "train.lr_milestones="),
         ("fertool eval --data to", "toy"),
         ("fertool eval --run ran", "ran-1"),
+        ("fertool eval --run toy/r", "toy/ran-1"),
+        ("fertool eval --run lr/", "lr/ran-2"),
+        ("fertool eval --run toy/l", "toy/lr/ran-2"),
     ],
 )
 def test_shell_completion_offers_names(line, offered, tmp_path):
-    for name in ("toy/faces.h5", "toy/runs/ran-1/run.h5"):
+    for name in ("toy/faces.h5", "toy/runs/ran-1/run.h5", "toy/sweeps/lr/ran-2/run.h5"):
         (tmp_path / "artefacts" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "artefacts" / name).touch()
     assert offered in _completions(line, tmp_path)

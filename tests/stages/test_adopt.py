@@ -96,7 +96,7 @@ def test_export_of_a_run_scores_as_the_run_itself(space):
     tell("train", "ran", "--variant", "baseline", "--gpus", 0, "--epochs", 2, "--batch", 16, *sets, space=space)
     (file,) = tell("export", "--run", "ran-baseline-1", "--format", "onnx", space=space)["files"]
     facts = adopt(file["path"], space=space)
-    assert (facts["name"], facts["kind"], facts["classes"]) == ("adopted-ran-baseline-1", "onnx", list(toy.CLASSES))
+    assert (facts["name"], facts["kind"], facts["classes"]) == ("toy/adopted-ran-baseline-1", "onnx", list(toy.CLASSES))
     result = tell("eval", "--gpus", 0, "--run", "ran-baseline-1", "--run", "adopted-ran-baseline-1", space=space)
     ours, theirs = (result["runs"][name]["subsets"]["all"] for name in ("ran-baseline-1", "adopted-ran-baseline-1"))
     assert 0 < ours["accuracy"] == theirs["accuracy"]

@@ -21,6 +21,16 @@ def sweep(*words, space, ok=True) -> dict:
     return tell("sweep", *words, "--gpus", 0, *[w for s in SMALL for w in ("--set", s)], space=space, ok=ok)
 
 
+def run_folder(space, name):
+    """The folder of a run of a sweep, by its name: toy/SWEEP/NAME."""
+    data, sweep_name, own_name = name.split("/")
+    return space / data / "sweeps" / sweep_name / own_name
+
+
+def every_run(space):
+    return sorted(space.glob("*/runs/*")) + sorted(space.glob("*/sweeps/*/*/run.h5"))
+
+
 @pytest.fixture(scope="module")
 def space(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
@@ -38,12 +48,12 @@ def test_every_value_has_its_run_on_its_own_regions(space, sizes):
     sides = []
     for point in sizes["points"]:
         (name,) = point["runs"]
-        run = artefact.read(space / "toy/runs" / name / "run.h5", "run")
+        run = artefact.read(run_folder(space, name) / "run.h5", "run")
         parent = run.parent("regions")
         regions = [artefact.read(p, "regions") for p in (space / "toy").glob("regions-*.h5")]
         (mine,) = [r for r in regions if r.digest == parent.digest]
         sides.append(float(mine["boxes"][0, 1, 2]))
-        predicted = artefact.read(space / "toy/runs" / name / "predictions.h5", "predictions")
+        predicted = artefact.read(run_folder(space, name) / "predictions.h5", "predictions")
         assert predicted.parent("regions").digest == parent.digest
         right = np.asarray(predicted["logits"]).argmax(1) == np.asarray(predicted["label"])
         assert point["subsets"]["all"]["accuracy"] == pytest.approx(right.mean())
@@ -62,10 +72,33 @@ def test_table_and_curve_are_kept(space, sizes):
 
 
 def test_again_nothing_is_trained(space, sizes):
-    before = sorted((space / "toy/runs").glob("*"))
+    before = every_run(space)
     again = sweep("ran", "--vary", "crop-regions.ratio_scale=[0.5,1]", "--epochs", 1, space=space)
     assert again["points"] == sizes["points"]
-    assert sorted((space / "toy/runs").glob("*")) == before
+    assert every_run(space) == before
+
+
+def test_sweep_takes_runs_that_were_trained_before(space, sizes):
+    """And its own runs are nobody's latest, but found by name in every command."""
+    tell("crop-regions", space=space)
+    small = [w for s in SMALL[:3] for w in ("--set", s)]
+    tell("train", "ran", "--gpus", 0, "--epochs", 1, "--lr", 0.02, *small, space=space)
+    before = every_run(space)
+    facts = sweep("ran", "mine", "--vary", "train.lr=[0.02, 0.03]", "--epochs", 1, space=space)
+    assert [p["runs"] for p in facts["points"]] == [["toy/ran-1"], ["toy/mine/ran-1"]]
+    assert len(every_run(space)) == len(before) + 1
+    assert list(tell("eval", "--gpus", 0, space=space)["runs"]) == ["ran-1"], "the latest of no sweep"
+    both = tell("eval", "--run", "mine/ran-1", "--run", "ran-1", "--gpus", 0, space=space)
+    assert list(both["runs"]) == ["mine/ran-1", "ran-1"]
+    board = tell("board", "--gpus", 0, space=space)
+    assert [r["name"] for b in board["blocks"] for s in b["systems"] for r in s["runs"]] == ["toy/ran-1"]
+    named = tell("board", "--run", "toy/mine/ran-1", "--run", "ran-1", "--baseline", "mine/ran-1", space=space)
+    assert {r["name"] for b in named["blocks"] for s in b["systems"] for r in s["runs"]} == {
+        "toy/mine/ran-1",
+        "toy/ran-1",
+    }
+    page = tell("report", "--run", "mine/ran-1", "--gpus", 0, space=space)["report"]
+    assert page == str(space / "toy/sweeps/mine/ran-1/report.html")
 
 
 def test_a_run_is_drawn_on_the_regions_it_was_trained_on(space, sizes):
@@ -95,7 +128,7 @@ def test_a_finished_run_is_scored_on_other_regions(space, sizes):
     assert [p["runs"] for p in facts["points"]] == [[name], [name]]
     shapes = {
         artefact.read(p, "predictions")["attention_weight"].shape[1]
-        for p in (space / "toy/runs" / name).glob("predictions-regions-*.h5")
+        for p in (run_folder(space, name)).glob("predictions-regions-*.h5")
     }
     assert shapes == {3, 8}
     told = sweep("ran", "--run", name, "--vary", "train.lr=[0.1,0.2]", space=space, ok=False)
@@ -107,7 +140,7 @@ def test_values_win_over_sets_and_seeds_are_averaged(space):
     vary = ["--vary", "train.lr=[0.01,0.05]", "--seeds", 2]
     facts = sweep("ran", *vary, "--epochs", 1, space=space)
     rates = [
-        artefact.read(space / "toy/runs" / name / "run.h5", "run").params["train"]
+        artefact.read(run_folder(space, name) / "run.h5", "run").params["train"]
         for p in facts["points"]
         for name in p["runs"]
     ]
@@ -115,7 +148,7 @@ def test_values_win_over_sets_and_seeds_are_averaged(space):
     for point in facts["points"]:
         each = []
         for name in point["runs"]:
-            predicted = artefact.read(space / "toy/runs" / name / "predictions.h5", "predictions")
+            predicted = artefact.read(run_folder(space, name) / "predictions.h5", "predictions")
             each.append((np.asarray(predicted["logits"]).argmax(1) == np.asarray(predicted["label"])).mean())
         scored = point["subsets"]["all"]
         assert scored["accuracy"] == pytest.approx(np.mean(each))
@@ -140,11 +173,11 @@ def test_values_win_over_sets_and_seeds_are_averaged(space):
     ],
 )
 def test_what_cannot_be_swept_is_said_before_anything_is_trained(space, words, code, said):
-    before = sorted((space / "toy/runs").glob("*"))
+    before = every_run(space)
     told = sweep(*words, space=space, ok=False)
     assert told["code"] == code
     assert said in f"{told['error']} {told['hint']}"
-    assert sorted((space / "toy/runs").glob("*")) == before
+    assert every_run(space) == before
 
 
 def test_sweeps_of_recipes_are_checked_when_they_are_read(tmp_path):
@@ -205,7 +238,7 @@ def test_a_recipe_with_folds_is_swept_over_all_of_them(crossed):
     for point in facts["points"]:
         each, total = [], 0
         for i, name in enumerate(point["runs"]):
-            run = artefact.read(folder / "toy/runs" / name / "run.h5", "run")
+            run = artefact.read(run_folder(folder, name) / "run.h5", "run")
             assert (run.params["train"]["fold"], run.params["train"]["lr"]) == (i, point["values"]["train.lr"])
             predicted = artefact.read(run.path.with_name("predictions.h5"), "predictions")
             each.append((np.asarray(predicted["logits"]).argmax(1) == np.asarray(predicted["label"])).mean())

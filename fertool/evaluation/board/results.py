@@ -14,6 +14,7 @@ from fertool.evaluation.board.systems import Block, Entry, System
 from fertool.evaluation.comparison import in_words
 from fertool.evaluation.setups import Setup
 from fertool.models.registry import model_class
+from fertool.run_folders import short_name
 
 
 def of_block(block: Block, *, confidence: float, baseline: str = "", paper: str = "") -> dict[str, Any]:
@@ -63,7 +64,7 @@ def _baselines(systems: Sequence[System], name: str) -> dict[str, System | None]
 
 def is_called(system: System, name: str) -> bool:
     """Return whether a name is a system's label or that of one of its runs."""
-    return name == system.label or any(name in (e.name, e.run.path.parent.name) for e in system.runs)
+    return name == system.label or any(name in (e.name, short_name(e.run.path.parent)) for e in system.runs)
 
 
 def _distance(one: System, other: System) -> int:

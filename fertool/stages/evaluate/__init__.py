@@ -18,6 +18,7 @@ from fertool.models.registry import build_model, model_class
 from fertool.regions.crops import random_boxes
 from fertool.requirements import subjects
 from fertool.requirements.rows import fold_splits
+from fertool.run_folders import data_folder
 from fertool.settings import Evaluate
 from fertool.training.checkpoint import checkpoint, load_weights, network_settings
 from fertool.training.data import Pixels, random_crops, region_boxes
@@ -198,7 +199,7 @@ def load_network(
 def _faces(trained: Artefact, folder: Path, faces: Path | None) -> Artefact:
     if faces is not None:
         return artefact.read(faces, "faces")
-    beside = folder.parent.parent / "faces.h5"
+    beside = data_folder(folder) / "faces.h5"
     if not beside.is_file():
         raise ArtefactError(f"there are no faces beside the run {folder}", "name them: --data FILE")
     source = artefact.read(beside, "faces")

@@ -14,11 +14,11 @@ from fertool.evaluation import comparison, folds, groups, paper_results, score, 
 from fertool.evaluation.units import percent
 from fertool.models.registry import model_class
 from fertool.requirements.rows import fold_count
+from fertool.run_folders import beside, data_folder
 from fertool.settings import Evaluate, Report
 from fertool.stages import evaluate
 from fertool.stages.train import LAST_EPOCHS
 from fertool.training.devices import Devices
-from fertool.workspace import Workspace
 
 #: in what the runs of one cross-validation differ, or may: each fold has its own pretrained part
 _PER_FOLD = {"part", "train.fold", "train.cache", "train.checkpoint_minutes", "train.compile"}
@@ -126,7 +126,6 @@ def check_groups(faces: Path, by: Sequence[str]) -> None:
 
 
 def cross_validation(
-    workspace: Workspace,
     folders: list[Path],
     *,
     settings: Evaluate,
@@ -145,7 +144,7 @@ def cross_validation(
     """
     systems = {}
     for folder in folders:
-        name, runs = siblings(workspace, folder)
+        name, runs = siblings(folder)
         if name in systems:
             continue
         predictions = [
@@ -163,7 +162,7 @@ def cross_validation(
     return facts
 
 
-def average(workspace: Workspace, folders: list[Path], *, settings: Evaluate, devices: Devices) -> dict:
+def average(folders: list[Path], *, settings: Evaluate, devices: Devices) -> dict:
     """Score runs on several datasets and take the mean of their accuracies, as LNLAttenNet's Table IV does.
 
     Every run is scored on the split that was watched in its training; a fold together with its siblings, by the mean
@@ -176,7 +175,7 @@ def average(workspace: Workspace, folders: list[Path], *, settings: Evaluate, de
     Raises:
         UsageError: fewer than two datasets, or two runs on one.
     """
-    names = [folder.resolve().parent.parent.name for folder in folders]
+    names = [data_folder(folder.resolve()).name for folder in folders]
     if len(set(names)) < 2 or len(set(names)) < len(names):
         raise UsageError(
             f"--average takes one run on each of several datasets, not runs on {', '.join(names)}",
@@ -193,7 +192,7 @@ def average(workspace: Workspace, folders: list[Path], *, settings: Evaluate, de
             result = scored["runs"][folder.name]
             accuracy, paper = (result["subsets"][score.ALL].get(k) for k in ("accuracy", "paper"))
         else:
-            crossed = cross_validation(workspace, [folder], settings=settings, devices=devices)
+            crossed = cross_validation([folder], settings=settings, devices=devices)
             (result,) = crossed["systems"].values()
             accuracy, paper = result["fold_mean"]["accuracy"], result["paper"]
         papers.add(settings.paper or setups.paper_of(trained) if result.get("paper") else None)
@@ -250,18 +249,18 @@ def crossed(
     return comparison.beside_folds(result, each)
 
 
-def siblings(workspace: Workspace, folder: Path) -> tuple[str, list[Path]]:
+def siblings(folder: Path) -> tuple[str, list[Path]]:
     """Return the system of a cross-validated run, and the latest run of the same settings for every fold."""
     first = artefact.read(folder / "run.h5", "run")
     if first.params["train"].get("fold") is None:
         raise UsageError(f"{folder.name} is no fold of a cross-validation", "train with --folds all")
     name = folder.name.rpartition("-fold")[0]
     found: dict[int, Path] = {}
-    for other in workspace.runs(folder.parent.parent.name):
+    for other in beside(folder):
         run = artefact.read(other / "run.h5", "run")
         if run["state/finished"] and not artefact.differences(first, run.params, run.inputs, _PER_FOLD):
             found[run.params["train"]["fold"]] = other
-    number = fold_count(artefact.read(folder.parent.parent / "subsets.h5", "subsets"))
+    number = fold_count(artefact.read(data_folder(folder) / "subsets.h5", "subsets"))
     if missing := [str(k) for k in range(number) if k not in found]:
         raise ArtefactError(
             f"of the {number} folds of {name}, {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not trained",
@@ -345,7 +344,7 @@ def check_subsets(faces: Path, names: tuple[str, ...]) -> None:
 
 def _faces(path: Path, predictions: Artefact) -> Artefact | None:
     """Return the faces that were predicted, if they still lie in the workspace."""
-    workspace = path.parent.parent.parent.parent
+    workspace = data_folder(path.parent).parent
     parent = predictions.parent("faces")
     return artefact.find(parent, sorted(workspace.glob("*/faces.h5"))) if parent else None
 

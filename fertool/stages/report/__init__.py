@@ -10,6 +10,7 @@ from fertool.errors import DataError, UsageError
 from fertool.evaluation import page
 from fertool.evaluation.units import percent
 from fertool.models.registry import model_class
+from fertool.run_folders import data_folder
 from fertool.settings import Evaluate, Report
 from fertool.stages import evaluate
 from fertool.stages.evaluate import predictions_of
@@ -86,8 +87,8 @@ def _named_again(folders: list[Path]) -> list[str]:
 def _place(runs: list[Run]) -> Path:
     if len(runs) == 1:
         return runs[0].folder / "report.html"
-    data = {r.folder.parent.parent for r in runs}
-    return (data.pop() if len(data) == 1 else runs[0].folder.parent.parent.parent) / "report.html"
+    data = {data_folder(r.folder) for r in runs}
+    return (data.pop() if len(data) == 1 else data_folder(runs[0].folder).parent) / "report.html"
 
 
 def _is_page(path: Path) -> bool:

@@ -11,12 +11,13 @@ from fertool.evaluation import metrics, score
 from fertool.evaluation.board import results
 from fertool.evaluation.board.systems import Entry, arrange
 from fertool.models.registry import model_class
+from fertool.run_folders import data_folder, name_of
 from fertool.settings import Evaluate, Report
 from fertool.stages.evaluate import pairs, predictions_of, scores
 from fertool.stages.report import gallery, provenance
 from fertool.stages.visualize.inputs import Run, named, subsets_of
 from fertool.training import lineage
-from fertool.workspace import Workspace, run_reference
+from fertool.workspace import run_reference
 
 
 def facts(run: Run, settings: Report) -> dict:
@@ -25,7 +26,7 @@ def facts(run: Run, settings: Report) -> dict:
     Raises:
         ArtefactError: a run of a classifier without predictions, or with ones of other faces or an older state.
     """
-    trained, data = run.run(), run.folder.parent.parent
+    trained, data = run.run(), data_folder(run.folder)
     model = trained.params["model"]["name"]
     about = {
         "name": run.name,
@@ -229,7 +230,7 @@ def cross_validations(runs: list[Run], settings: Report) -> list[dict]:
     for run in runs:
         if run.run().params["train"].get("fold") is None:
             continue
-        name = f"{run.folder.parent.parent.name}/{run.folder.name.rpartition('-fold')[0]}"
+        name = name_of(run.folder).rpartition("-fold")[0]
         if name in found and "result" in found[name]:
             continue
         try:
@@ -240,8 +241,7 @@ def cross_validations(runs: list[Run], settings: Report) -> list[dict]:
 
 
 def _all_folds(run: Run, settings: Report) -> dict:
-    space = Workspace(run.folder.parent.parent.parent)
-    _, folders = scores.siblings(space, run.folder)
+    _, folders = scores.siblings(run.folder)
     each = named(folders)
     faces = run.faces()
     if without := [r.name for r in each if predictions_of(r.folder) is None]:

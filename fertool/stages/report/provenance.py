@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fertool import artefact
 from fertool.artefact import Artefact, Parent
+from fertool.run_folders import folders, subfolders
 from fertool.workspace import STAGE_FILES
 
 
@@ -71,7 +72,7 @@ def _candidates(parent: Parent, folder: Path) -> Iterator[Path]:
         beside = folder / f"{parent.kind}.h5"
         yield from (p for p in (beside, *sorted(folder.parent.glob(f"*/{parent.kind}.h5"))) if p.is_file())
     if parent.kind == "run":
-        there = sorted(folder.parent.glob("*/runs/*/run.h5"))
+        there = sorted(run / "run.h5" for data in subfolders(folder.parent) for run in folders(data, sweeps=True))
         yield from (p for p in there if f"{p.parent.name}/{p.name}" == parent.name)
 
 

@@ -10,7 +10,7 @@ from types import FrameType
 import torch
 from lightning.fabric import Fabric
 
-from fertool import artefact, console, locks, plugins
+from fertool import artefact, console, locks, plugins, run_folders
 from fertool.errors import ArtefactError, RecipeError, Stopped, UsageError
 from fertool.models.base import FerModel, Targets
 from fertool.models.registry import build_model, model_class, model_settings
@@ -28,7 +28,7 @@ from fertool.training.devices import Devices, start
 from fertool.training.loader import Data
 from fertool.training.loop import fit
 from fertool.training.run_file import RunFile
-from fertool.workspace import Workspace
+from fertool.workspace import Workspace, new_run
 
 #: settings that may differ between a run and its continuation: they change how fast or how far it goes, not where
 _SPEED = {"train.cache", "train.checkpoint_minutes", "train.compile"}
@@ -52,6 +52,7 @@ def run(
     recipe: str = "",
     variant: str = "",
     out: Path | None = None,
+    home: Path | None = None,
     resume: bool | None = False,
     overwrite: bool = False,
 ) -> Path:
@@ -63,7 +64,8 @@ def run(
         part: folder of the finished run of the pretrained part; by default the latest in the workspace, those on
             the same faces first.
         variant: a named baseline or ablation of the network, applied on top of `settings.model`.
-        out: folder of the run; by default the next free name beside the faces.
+        out: folder of the run; by default the next free name in `home`.
+        home: folder of runs, by default `runs` beside the faces; a sweep's takes finished runs of the dataset, too.
         resume: go on with the latest unfinished run of these settings; None: if there is one.
         overwrite: train again although there is such a run.
 
@@ -99,8 +101,9 @@ def run(
         alone = console.is_first_process()  # others were started together with this one, and write nothing
         if out and alone:
             held.enter_context(locks.exclusive(out))
-        with locks.exclusive(job.faces.parent / "runs", wait=_NAMING) if alone and not out else nullcontext():
-            folder, go_on = _folder(job, workspace, out, resume, overwrite)
+        home = home or job.faces.parent / run_folders.RUNS
+        with locks.exclusive(job.faces.parent / run_folders.RUNS, wait=_NAMING) if alone and not out else nullcontext():
+            folder, go_on = _folder(job, home, out, resume, overwrite)
             if go_on is None:
                 return folder / "run.h5"
             if alone:
@@ -132,9 +135,7 @@ def each_fold(settings: Train, folds: str | None, subsets: Path) -> list[Train]:
     return [replace(settings, fold=fold) for fold in range(fold_count(artefact.read(subsets, "subsets")))]
 
 
-def _folder(
-    job: Job, workspace: Workspace, out: Path | None, resume: bool | None, overwrite: bool
-) -> tuple[Path, bool | None]:
+def _folder(job: Job, home: Path, out: Path | None, resume: bool | None, overwrite: bool) -> tuple[Path, bool | None]:
     """Return the folder to train in, and whether to go on with what is there; None if there is nothing to do."""
     name = plugins.resolve("models", job.params["model"]["name"]).name + (
         f"-{job.params['variant']}" if job.params["variant"] else ""
@@ -144,23 +145,29 @@ def _folder(
     if out is not None:
         mine = [out] if (out / "run.h5").exists() else []
     else:
-        mine = [r for r in workspace.runs() if r.parent.parent == job.faces.parent and _is_named(r.name, name)]
+        mine = [r for r in _candidates(home) if r.name.rpartition("-")[0] == name]
     ignore = set()
     if resume:  # a schedule in fractions of the whole would have run differently from the start
         ignore = _SPEED if job.settings.lr_unit == "fraction" else _SPEED | _LENGTH
     for folder in reversed(mine):
-        old = artefact.read(folder / "run.h5", "run")
+        elsewhere = out is None and folder.parent != home
+        try:
+            old = artefact.read(folder / "run.h5", "run")
+        except ArtefactError:
+            if elsewhere:
+                continue
+            raise
         differences = artefact.differences(old, job.params, job.inputs, ignore)
         if out is not None and differences and not overwrite:
             raise ArtefactError(
                 f"{folder} holds a run with other settings: {'; '.join(differences)}", "add --overwrite"
             )
-        if differences:
+        if differences or (elsewhere and (overwrite or not old["state/finished"])):
             continue
         if overwrite and not resume:
             return folder, False
         if old["state/finished"] and not artefact.differences(old, job.params, job.inputs, _SPEED):
-            console.say(f"{folder.name} is up to date ({folder})")
+            console.say(f"{run_folders.name_of(folder)} is up to date ({folder})")
             for output in (folder, folder / "run.h5"):
                 locks.is_free(output)  # which removes the lock file of a process that was killed at its very end
             return folder, None
@@ -178,11 +185,13 @@ def _folder(
         return out, False
     if not console.is_first_process():
         return Path(), False  # the first process makes the folder, and its job becomes everybody's
-    return workspace.new_run(job.faces, name), False
+    return new_run(home, name), False
 
 
-def _is_named(folder: str, name: str) -> bool:
-    return folder.rpartition("-")[0] == name
+def _candidates(home: Path) -> list[Path]:
+    """Return the runs that may be what is asked for, the best last: those in `home`, for a sweep also all others."""
+    among = run_folders.beside(home / "run")
+    return among if run_folders.sweep_of(home / "run") else [r for r in among if r.parent == home]
 
 
 def _verify(job: Job) -> None:

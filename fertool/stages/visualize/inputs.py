@@ -10,6 +10,7 @@ from fertool.artefact import Artefact
 from fertool.errors import ArtefactError, DataError, UsageError
 from fertool.evaluation.score import members
 from fertool.models.registry import model_class
+from fertool.run_folders import data_folder, distinct_names
 from fertool.settings import Visualize
 from fertool.stages.evaluate import predictions_of, regions_of
 from fertool.workspace import run_reference
@@ -31,7 +32,7 @@ class Run:
         return artefact.read(self.folder / "run.h5", "run")
 
     def faces(self) -> Artefact:
-        return artefact.read(self.folder.parent.parent / "faces.h5", "faces")
+        return artefact.read(data_folder(self.folder) / "faces.h5", "faces")
 
     def predictions(self, faces: Artefact) -> Artefact:
         if model_class(self.run().params["model"]["name"]).verifies:
@@ -93,11 +94,9 @@ def named(folders: list[Path]) -> list[Run]:
         return [Data(folders[0].resolve().parent.name, folders[0].resolve())]
     if len({f.resolve() for f in folders}) < len(folders):
         raise UsageError("the same run is named twice", "name each run once")
-    names = [f.resolve().name for f in folders]
-    return [
-        Run(name if names.count(name) == 1 else f"{folder.resolve().parent.parent.name}-{name}", folder.resolve())
-        for name, folder in zip(names, folders, strict=True)
-    ]
+    resolved = [f.resolve() for f in folders]
+    names = [name.replace("/", "-") for name in distinct_names(resolved)]  # pictures and arrays are called so
+    return [Run(name, folder) for name, folder in zip(names, resolved, strict=True)]
 
 
 def only(runs: list[Run], kind: str) -> Run:

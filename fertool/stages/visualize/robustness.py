@@ -14,6 +14,7 @@ from fertool.evaluation.board import effects
 from fertool.evaluation.board.systems import Block, Entry, System, arrange
 from fertool.figures import Drawn, figure, robustness
 from fertool.figures.robustness import Curve, Panel
+from fertool.run_folders import data_folder
 from fertool.settings import Visualize
 from fertool.stages.evaluate import predictions_of
 from fertool.stages.visualize.inputs import Run
@@ -67,7 +68,7 @@ def _covered(runs: list[Run]) -> Found:
 def _of_drawn(run: Run) -> tuple[Artefact, Artefact] | None:
     """Return the latest predictions of faces that build-subsets drew on."""
     files = sorted(run.folder.glob("predictions-*.h5"), key=lambda p: -p.stat().st_mtime)
-    drawn = [f for f in run.folder.parents[2].glob("*/faces.h5") if "severity" in artefact.read(f, "faces")]
+    drawn = [f for f in data_folder(run.folder).parent.glob("*/faces.h5") if "severity" in artefact.read(f, "faces")]
     by_digest = {(opened := artefact.read(f, "faces")).digest: opened for f in drawn}
     for path in files:
         predictions = artefact.read(path, "predictions")
