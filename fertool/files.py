@@ -13,7 +13,7 @@ from fertool.errors import DataError
 from fertool.outputs import Inode, check_output, is_stream
 
 #: what does not depend on the path: to write elsewhere does not help, to make room does
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = tuple(getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name))
 
 _HOST = re.sub(r"[^A-Za-z0-9]", "-", socket.gethostname())[:40]
 _TEMPORARY = re.compile(r"\.fertool-(?P<host>[A-Za-z0-9-]*)-(?P<pid>\d+)-[0-9a-f]{12}\.tmp(\.\w+)?")
@@ -59,10 +59,10 @@ def replacing(
 
 def rename(part: Path, path: Path) -> None:
     """Put a finished file in its place, durably."""
-    _sync(part)
+    _sync(part, os.O_RDWR)
     os.replace(part, path)
-    with suppress(OSError):  # some network file systems cannot sync a directory
-        _sync(path.parent)
+    with suppress(OSError):  # Windows and some network file systems cannot sync a folder
+        _sync(path.parent, os.O_RDONLY)
 
 
 def write(path: Path | str, content: bytes | str, *, sources: Collection[Inode] = ()) -> Path:
@@ -106,17 +106,13 @@ def sweep(folder: Path) -> None:
 
 
 def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass  # another user's
-    return True
+    import psutil
+
+    return psutil.pid_exists(pid)
 
 
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
+def _sync(path: Path, flags: int) -> None:
+    fd = os.open(path, flags)
     try:
         os.fsync(fd)
     finally:

@@ -43,7 +43,8 @@ def exclusive(output: Path | str, *, wait: float = _AT_ONCE) -> Iterator[None]:
     finally:
         if held:
             if lock.lock_counter == 1:
-                place.unlink(missing_ok=True)  # while it is held: whoever waits for it sees that it has gone
+                with suppress(PermissionError):  # Windows removes no open file, and filelock the released one there
+                    place.unlink(missing_ok=True)  # while it is held: whoever waits for it sees that it has gone
             lock.release()
         for empty in made:
             with suppress(OSError):

@@ -5,6 +5,7 @@ import multiprocessing as mp
 import os
 import pickle
 import signal
+import sys
 import threading
 import traceback
 from collections import deque
@@ -24,6 +25,8 @@ from fertool.errors import DataError, FertoolError, OutOfMemoryError
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_MASKS = hasattr(signal, "pthread_sigmask")  # Windows knows no masks, and no fork; what macOS has loaded survives none
+_FORKS = hasattr(os, "fork") and sys.platform != "darwin"
 
 
 def cores() -> int:
@@ -115,7 +118,7 @@ def process(
             if ready == [crew.control]:  # results that came before a death are yielded first; a dead worker's pipe ends
                 crew.hear()
                 continue
-            for pipe in (p for p in ready if isinstance(p, Connection) and p is not crew.control):
+            for pipe in (p for p in crew.unanswered if p in ready):
                 try:
                     kind, value = pipe.recv()
                 except (EOFError, OSError):
@@ -139,17 +142,19 @@ def _undisturbed() -> Iterator[None]:
     becomes of them.
     """
     # Python 3.11's resource tracker unblocks SIGINT when it starts: it has to run already
-    resource_tracker.ensure_running()
+    if _MASKS:
+        resource_tracker.ensure_running()
     came: list[int] = []
     # a mask is inherited, but another thread may receive the signal, and then handlers run all the same
     handlers = {}
     if threading.current_thread() is threading.main_thread():
         handlers = {s: signal.signal(s, lambda number, _: came.append(number)) for s in _SIGNALS}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS) if _MASKS else ()
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)  # what waited calls a handler that notes it
+        if _MASKS:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)  # what waited calls a handler that notes it
         for caught, handler in handlers.items():
             signal.signal(caught, handler)
         for number in came[:1]:
@@ -234,7 +239,7 @@ class _Crew:
 
     def _died(self, items: Iterable, code: int | None) -> WorkerDied:
         how = f"signal {-code}, {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
-        return WorkerDied(list(items), how, code == -signal.SIGKILL and _killed_for_memory() > self._killed_before)
+        return WorkerDied(list(items), how, how.endswith("SIGKILL") and _killed_for_memory() > self._killed_before)
 
     def end(self) -> None:
         """End all processes."""
@@ -250,7 +255,7 @@ class _Crew:
 def _killed_for_memory() -> int:
     """How many processes this machine's kernel has killed for want of memory."""
     with suppress(OSError):
-        for line in Path("/proc/vmstat").read_text().splitlines():
+        for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
             if line.startswith("oom_kill "):
                 return int(line.split()[1])
     return 0
@@ -258,7 +263,9 @@ def _killed_for_memory() -> int:
 
 def _lead(control: Connection, pipes: list[Connection], make: Callable, arguments: tuple, fork: bool) -> None:
     """Make the work, fork a worker for each pipe, and tell of those that end, until the parent is gone."""
-    context = mp.get_context("fork")
+    _ignore_interrupts()
+    fork = fork and _FORKS
+    context: Any = mp.get_context("fork" if _FORKS else "spawn")
     work = None
     if fork:
         try:
@@ -269,7 +276,7 @@ def _lead(control: Connection, pipes: list[Connection], make: Callable, argument
     workers: list[BaseProcess] = []
     try:
         for own in pipes:
-            others = [control, *(pipe for pipe in pipes if pipe is not own)]
+            others = [control, *(pipe for pipe in pipes if pipe is not own)] if _FORKS else []
             worker: BaseProcess = context.Process(target=_work, args=(own, others, work, make, arguments))
             worker.start()
             workers.append(worker)
@@ -294,6 +301,7 @@ def _lead(control: Connection, pipes: list[Connection], make: Callable, argument
 
 
 def _work(pipe: Connection, others: list[Connection], work: Callable | None, make: Callable, arguments: tuple) -> None:
+    _ignore_interrupts()
     for other in others:
         other.close()
     try:
@@ -307,6 +315,12 @@ def _work(pipe: Connection, others: list[Connection], work: Callable | None, mak
         return  # the parent is gone
     except Exception as e:
         _tell(pipe, e)
+
+
+def _ignore_interrupts() -> None:
+    """Leave Ctrl-C to the parent, where no inherited mask keeps it away."""
+    if not _MASKS:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _tell(pipe: Connection, e: Exception) -> None:

@@ -7,7 +7,6 @@ is checked whenever a file is opened, and reads no data.
 
 import hashlib
 import json
-import os
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from fertool.artefact.layout import UNHASHED
+from fertool.artefact.positions import read_at
 from fertool.artefact.storage import Stored, load, open_h5
 from fertool.pool import cores
 
@@ -54,7 +54,7 @@ def of_array(path: Path, name: str, stored: Stored) -> str:
 
         def one(start: int) -> bytes:
             count = min(_PIECE, stored.nbytes - start)
-            piece = os.pread(f.fileno(), count, offset + start)
+            piece = read_at(f.fileno(), count, offset + start)
             if len(piece) < count:
                 raise OSError(f"{path} ends too early")
             return _digest(piece)

@@ -8,6 +8,8 @@ neither, but reads files of others and of its own earlier versions.
 import os
 import struct
 
+from fertool.artefact.positions import read_at
+
 _GLOBAL = b"GCOL\x01\0\0\0"
 _LOCAL = b"HEAP\0\0\0\0"
 _METADATA = 1 << 21  # bytes: longer reads are data
@@ -22,7 +24,7 @@ def check_heaps(fd: int, start: int, data: memoryview) -> None:
     """
     if len(data) > _METADATA:
         return
-    before = os.pread(fd, min(7, start), max(0, start - 7))  # a signature may have been read in two parts
+    before = read_at(fd, min(7, start), max(0, start - 7))  # a signature may have been read in two parts
     whole = before + data
     for signature, check in ((_GLOBAL, _check_global), (_LOCAL, _check_local)):
         at = whole.find(signature)
@@ -54,7 +56,7 @@ def _check_local(fd: int, at: int) -> None:
 
 
 def _read(fd: int, at: int, count: int) -> bytes:
-    data = os.pread(fd, count, at) if at < 1 << 62 else b""
+    data = read_at(fd, count, at) if at < 1 << 62 else b""
     if len(data) < count:
         raise OSError(f"a heap ends beyond the file, at byte {at}")
     return data

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 
 from fertool.artefact.heaps import check_heaps
+from fertool.artefact.positions import read_at, read_into, write_at
 from fertool.errors import ArtefactError
 
 if TYPE_CHECKING:
@@ -33,9 +34,8 @@ class _Driver:
     """
 
     def __init__(self, path: Path, mode: str):
-        self.fd = os.open(
-            path, {"r": os.O_RDONLY, "r+": os.O_RDWR, "w": os.O_RDWR | os.O_CREAT | os.O_TRUNC}[mode], 0o666
-        )
+        self.file = open(path, {"r": "rb", "r+": "r+b", "w": "w+b"}[mode], buffering=0)  # noqa: SIM115 (closed by _File)
+        self.fd = self.file.fileno()
         self.at = 0
         self.error: OSError | None = None
 
@@ -47,23 +47,21 @@ class _Driver:
         return self.at
 
     def read(self, count: int) -> bytes:
-        return os.pread(self.fd, count, self.at)
+        return read_at(self.fd, count, self.at)
 
     def readinto(self, buffer: "Buffer") -> int:
-        view, count = memoryview(buffer).cast("B"), 0
-        while count < len(view) and (n := os.preadv(self.fd, [view[count:]], self.at + count)):
-            count += n
+        view = memoryview(buffer).cast("B")
+        count = read_into(self.fd, view, self.at)
         check_heaps(self.fd, self.at, view[:count])
         return count
 
     def write(self, data: "Buffer") -> int:
-        view, done = memoryview(data).cast("B"), 0
-        while done < len(view) and not self.error:
+        if not self.error:
             try:
-                done += os.pwrite(self.fd, view[done:], self.at + done)
+                write_at(self.fd, data, self.at)
             except OSError as e:
                 self.error = e
-        return len(view)
+        return memoryview(data).nbytes
 
     def truncate(self, size: int) -> None:
         if not self.error:
@@ -88,7 +86,7 @@ class _File(h5py.File):
         try:
             super().__init__(self._driver, mode, libver=_FORMAT)
         except BaseException:
-            os.close(self._driver.fd)
+            self._driver.file.close()
             raise
 
     @property
@@ -97,13 +95,12 @@ class _File(h5py.File):
         return state_of(os.fstat(self._driver.fd))
 
     def close(self) -> None:
-        if self._driver.fd < 0:
+        if self._driver.file.closed:
             return
         try:
             super().close()
         finally:
-            os.close(self._driver.fd)
-            self._driver.fd = -1
+            self._driver.file.close()
         if self._driver.error:
             raise self._driver.error
 

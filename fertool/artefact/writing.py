@@ -1,6 +1,5 @@
 """Writing artefacts: all at once, or row by row through any interruption."""
 
-import errno
 import json
 import os
 import uuid
@@ -15,6 +14,7 @@ import numpy as np
 from fertool import files, locks
 from fertool.artefact import digests
 from fertool.artefact.layout import PENDING, SCHEMA, UNHASHED, Column, Parent, partial_path, text
+from fertool.artefact.positions import write_at
 from fertool.artefact.provenance import differences, make_info
 from fertool.artefact.reading import Artefact, Damaged, read
 from fertool.artefact.schema import read_header
@@ -112,7 +112,7 @@ def _store(h5: h5py.File, name: str, array: np.ndarray) -> None:
 class Writer:
     """Writes the rows of a preallocated table, in any order, surviving a kill at any moment.
 
-    Every column lies contiguously in `<name>.partial`. Rows go straight to their place with `pwrite`; the `status`
+    Every column lies contiguously in `<name>.partial`. Rows go straight to their place; the `status`
     of a row is written after its data, so a row whose status is not PENDING is whole. `finish` seals the file and
     renames it; a `with` block that is left before leaves the file to be resumed.
     """
@@ -124,8 +124,7 @@ class Writer:
         self.rows = artefact.rows
         self.status = np.array(artefact["status"])
         self._held = held
-        self._fd = os.open(self.partial, os.O_RDWR)
-        held.callback(os.close, self._fd)
+        self._file = held.enter_context(open(self.partial, "r+b", buffering=0))  # noqa: SIM115 (until `close`)
 
     def __enter__(self) -> "Writer":
         return self
@@ -164,8 +163,7 @@ class Writer:
                 raise ValueError(f"{name}: a row has shape {s.shape[1:]}, not {array.shape}")
             data = array.tobytes()
         assert s.offset is not None  # columns of a file that is being written lie in one piece
-        if os.pwrite(self._fd, data, s.offset + row * len(data)) < len(data):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write_at(self._file.fileno(), data, s.offset + row * len(data))
 
     def close(self) -> None:
         """Leave the file as it is, to be resumed, and give back its lock."""
@@ -177,11 +175,12 @@ class Writer:
             raise RuntimeError(f"{len(self.pending)} rows of {self.path} are still pending")
         with self._held, files.writing(self.path):
             try:
-                mine = os.fstat(self._fd).st_ino == self.partial.stat().st_ino
+                mine = os.fstat(self._file.fileno()).st_ino == self.partial.stat().st_ino
             except FileNotFoundError:
                 mine = False
             if not mine:
                 raise ArtefactError(f"another fertool began {self.path} anew meanwhile", "run the command again")
+            self._file.close()  # Windows renames no open file
             _seal(self.partial)
             files.rename(self.partial, self.path)
         return read(self.path)

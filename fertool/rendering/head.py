@@ -153,7 +153,7 @@ def load_head() -> Head:
 
 def _read_obj(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Vertices (N,3), texture coordinates (M,2), and the quads' indices into both, each (Q,4)."""
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     vertices, texture, faces = [], [], []
     for line in text.split("\n"):
         if line.startswith("v "):

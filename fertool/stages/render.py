@@ -115,7 +115,7 @@ def summary(path: Path) -> dict:
         rows = list(csv.DictReader(f))
     return {
         "path": str(path),
-        "settings": json.loads((Path(path) / SETTINGS).read_text()),
+        "settings": json.loads((Path(path) / SETTINGS).read_text(encoding="utf-8")),
         "faces": len(rows),
         "splits": {
             split: {

@@ -122,7 +122,7 @@ class Table:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with files.writing(self.path or "standard output"), self._held:
             if self.path and self.partial and kind is None:
-                self._file.flush()
+                self._file.close()  # Windows renames no open file
                 self.partial.replace(self.path)
 
     def write(self, rows: list[dict]) -> None:
