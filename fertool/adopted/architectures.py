@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Mapping
 from importlib.util import find_spec
 
-import torchvision
 from torch import Tensor, nn
 
 from fertool.errors import DeviceError, UsageError, nearest
@@ -28,6 +27,8 @@ def build(name: str, classes: int, channels: int = 3) -> nn.Module:
     """
     if name.startswith(TIMM):
         return _timm(name.removeprefix(TIMM), classes, channels)
+    import torchvision
+
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
         raise UsageError(f"torchvision has no network {name!r}", f"{nearest(name, known)}; timm's are called timm:NAME")

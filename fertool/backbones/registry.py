@@ -8,7 +8,6 @@ from itertools import pairwise
 from typing import Annotated, Literal
 
 from torch import Tensor, nn
-from torchvision.models import resnet18, vgg16
 
 from fertool.backbones.base import Backbone, InputSpec
 from fertool.backbones.dlib_resnet import DLIB, DlibResNet29
@@ -32,6 +31,8 @@ class ResNet18(Backbone):
     pixels = IMAGENET
 
     def __init__(self) -> None:
+        from torchvision.models import resnet18  # takes as long to import as torch itself
+
         super().__init__()
         net = resnet18(weights=None)
         self.conv1, self.bn1, self.relu, self.maxpool = net.conv1, net.bn1, net.relu, net.maxpool
@@ -52,6 +53,8 @@ class Vgg16(Backbone):
     pixels = VGG_FACE
 
     def __init__(self) -> None:
+        from torchvision.models import vgg16
+
         super().__init__()
         net = vgg16(weights=None)
         self.features_ = net.features

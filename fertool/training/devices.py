@@ -4,18 +4,18 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
-from lightning.fabric import Fabric
-from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
-from lightning.fabric.strategies import DDPStrategy
-from torch import Tensor
+from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from fertool import console, streams
 from fertool.errors import DeviceError, FertoolError, out_of_memory
 from fertool.launch import Launch, launch
+
+if TYPE_CHECKING:  # lightning is imported where several processes may be started: that takes as long as torch itself
+    from lightning.fabric import Fabric
 
 for _logger in ("lightning.fabric", "lightning.pytorch", "torch.multiprocessing.spawn"):
     logging.getLogger(_logger).setLevel(logging.ERROR)  # their greetings and farewells are not the user's business
@@ -58,17 +58,31 @@ def describe(device: torch.device) -> str:
     return f"{together} × {name}" if together > 1 else name
 
 
-def one_device(devices: Devices, precision: str) -> Fabric:
-    """Return a single process on the first of the devices, for predictions."""
-    return Fabric(
-        accelerator=devices.kind, devices=1, precision=_precision(devices, precision), plugins=[LightningEnvironment()]
-    )
+def on_one_device(net: nn.Module, devices: Devices, precision: str) -> tuple[torch.device, Callable[..., Any]]:
+    """Move a network to the first of the devices, for predictions.
+
+    Returns:
+        (device, what to call [the network in the asked precision])
+
+    Raises:
+        DeviceError: the device does not have this precision.
+    """
+    _check_precision(devices, precision)
+    device = torch.device(devices.kind, 0) if devices.kind == "cuda" else torch.device(devices.kind)
+    net.to(device).to(memory_format=torch.channels_last)
+    if precision == "32":
+        return device, net
+
+    def forward(*args: Any) -> Any:
+        with torch.autocast(device.type, {"bf16": torch.bfloat16, "16": torch.float16}[precision]):
+            return net(*args)
+
+    return device, forward
 
 
-def _precision(devices: Devices, precision: str) -> Any:
+def _check_precision(devices: Devices, precision: str) -> None:
     if precision == "16" and devices.kind == "cpu":
         raise DeviceError("precision 16 needs a GPU", "use --precision bf16 or 32")
-    return _PRECISION[precision]
 
 
 def start(devices: Devices, precision: str, work: Callable[..., Any], *args: Any) -> Any:
@@ -82,6 +96,11 @@ def start(devices: Devices, precision: str, work: Callable[..., Any], *args: Any
             several machines are asked for and nothing has started them.
         FertoolError: what a process raised, OutOfMemoryError among them.
     """
+    from lightning.fabric import Fabric
+    from lightning.fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+    from lightning.fabric.strategies import DDPStrategy
+
+    _check_precision(devices, precision)
     options: dict[str, Any] = {"accelerator": devices.kind, "devices": devices.count, "num_nodes": devices.nodes}
     launched = launch()
     if launched:
@@ -100,7 +119,7 @@ def start(devices: Devices, precision: str, work: Callable[..., Any], *args: Any
         _name_as_torchrun()
     # named, so that Lightning does not take a Slurm allocation for the start of several processes
     options["plugins"] = [TorchElasticEnvironment() if many and launched else LightningEnvironment()]
-    fabric = Fabric(precision=_precision(devices, precision), **options)
+    fabric = Fabric(precision=cast(Any, _PRECISION[precision]), **options)
     if many and not launched:
         return _spawn(fabric, work, args)
     fabric.launch()
@@ -131,6 +150,8 @@ def _name_as_torchrun() -> None:
     The first node of the step is the meeting point; job and step choose its port, so that two jobs on one node differ.
     `MASTER_ADDR` and `MASTER_PORT` are kept where they are set.
     """
+    from lightning.fabric.plugins.environments import SLURMEnvironment
+
     env = os.environ
     env["RANK"], env["LOCAL_RANK"] = env["SLURM_PROCID"], env["SLURM_LOCALID"]
     env["WORLD_SIZE"], env["GROUP_RANK"] = env["SLURM_STEP_NUM_TASKS"], env["SLURM_NODEID"]
@@ -138,7 +159,7 @@ def _name_as_torchrun() -> None:
     env.setdefault("MASTER_PORT", str(15_000 + (int(env["SLURM_JOB_ID"]) + int(env["SLURM_STEP_ID"])) % 10_000))
 
 
-def on_any(fabric: Fabric, flag: bool) -> bool:
+def on_any(fabric: "Fabric", flag: bool) -> bool:
     """Whether the answer is yes in any process: all must leave the loop at the same step."""
     if fabric.world_size == 1:
         return flag
@@ -146,7 +167,7 @@ def on_any(fabric: Fabric, flag: bool) -> bool:
     return bool(flags > 0)
 
 
-def _spawn(fabric: Fabric, work: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+def _spawn(fabric: "Fabric", work: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     errors = torch.multiprocessing.get_context("spawn").SimpleQueue()
     try:
         return fabric.launch(_Process(work, args, errors))
@@ -170,7 +191,7 @@ class _Process:
     def __init__(self, work: Callable[..., Any], args: tuple[Any, ...], errors: Any):
         self.work, self.args, self.errors, self.console = work, args, errors, console.state()
 
-    def __call__(self, fabric: Fabric) -> Any:
+    def __call__(self, fabric: "Fabric") -> Any:
         os.environ["RANK"] = str(fabric.global_rank)
         streams.prepare()
         console.configure(**self.console)

@@ -522,3 +522,12 @@ def test_a_face_is_framed_and_its_map_lies_where_the_network_looked():
     assert changed[: 50 * 3].any()  # the label above its box
     plain = annotate(picture, [Framed(np.array([100, 50, 180, 130]), "fear", 0.5)])
     assert not (np.abs(plain.astype(int) - 128).sum(axis=2) > 30)[60 * 3, 170 * 3]
+
+
+def test_predicting_imports_nothing_that_only_training_needs():
+    code = (
+        "import fertool.stages.predict, fertool.stages.evaluate, fertool.training.devices, sys\n"
+        "print([m for m in ('lightning', 'torchvision', 'matplotlib', 'pandas', 'scipy') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

@@ -1,19 +1,19 @@
 """eval, first half: a run and faces → predictions. Scores are a pure function of these, see `evaluation.score`."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from fertool import artefact, console, locks, plugins
 from fertool.artefact import Artefact, Parent
 from fertool.errors import ArtefactError, DataError, UsageError
 from fertool.evaluation.comparison import latency as paper_latency
 from fertool.faces.status import HAS_IMAGE
-from fertool.models.base import FerModel
+from fertool.models.base import FerModel, Output
 from fertool.models.registry import build_model, model_class
 from fertool.regions.crops import random_boxes
 from fertool.requirements import subjects
@@ -22,7 +22,7 @@ from fertool.run_folders import data_folder
 from fertool.settings import Evaluate
 from fertool.training.checkpoint import checkpoint, load_weights, network_settings
 from fertool.training.data import Pixels, random_crops, region_boxes
-from fertool.training.devices import Devices, describe, one_device
+from fertool.training.devices import Devices, describe, on_one_device
 from fertool.training.inference import infer, network_boxes, require_finite_outputs
 from fertool.training.sampling import mixed_seed
 from fertool.training.transforms import sample_views, view_transforms
@@ -176,7 +176,7 @@ def _check_classifies(trained: Artefact, folder: Path) -> None:
 
 def load_network(
     trained: Artefact, settings: Evaluate, devices: Devices, regions: int = 6
-) -> tuple[FerModel, nn.Module, torch.device]:
+) -> tuple[FerModel, Callable[..., Output], torch.device]:
     """Return a run's network with its weights, in eval mode.
 
     Returns:
@@ -191,9 +191,8 @@ def load_network(
         "evaluate it with the regions it was trained on",
     )
     load_weights(net, weights, name, stored, other_regions)
-    fabric = one_device(devices, settings.precision)
-    net = net.eval().to(fabric.device).to(memory_format=torch.channels_last)
-    return net, fabric.setup_module(net, move_to_device=False), fabric.device
+    device, forward = on_one_device(net.eval(), devices, settings.precision)
+    return net, forward, device
 
 
 def _faces(trained: Artefact, folder: Path, faces: Path | None) -> Artefact:

@@ -19,7 +19,7 @@ from fertool.models.base import FerModel
 from fertool.regions.crops import WHOLE, boxes_of
 from fertool.settings import DetectAlign, Predict
 from fertool.training.checkpoint import Trained
-from fertool.training.devices import Devices, one_device
+from fertool.training.devices import Devices, on_one_device
 from fertool.training.inference import network_boxes, require_finite_outputs, show
 
 _HELD = 60_000_000  # bytes of pictures that wait for their faces to be judged, at most
@@ -70,11 +70,10 @@ class Looker:
     def __init__(self, trained: Trained, settings: Predict, devices: Devices, live: bool):
         self.settings, self.live = settings, live
         self.faces, self.regions = faces_settings(trained, settings), trained.regions
-        fabric = one_device(devices, settings.precision)
-        self.net: FerModel = trained.network().to(fabric.device).to(memory_format=torch.channels_last)
-        self._forward = fabric.setup_module(self.net, move_to_device=False)
-        self._device, self._name = fabric.device, trained.name
-        self._finder = Finder(self.faces, fabric.device.type)
+        self.net: FerModel = trained.network()
+        self._device, self._forward = on_one_device(self.net, devices, settings.precision)
+        self._name = trained.name
+        self._finder = Finder(self.faces, self._device.type)
 
     def __call__(self, stream: Iterable[Picture]) -> Iterator[Seen]:
         """Every picture with its judged faces, in order. Those of a camera one by one: nobody waits for a batch."""
