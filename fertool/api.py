@@ -346,7 +346,7 @@ def predict(
 
     Args:
         images: files or folders.
-        run: folder or name of a run, or an exported .safetensors; None: the latest run.
+        run: folder or name of a run, or an exported .safetensors or .onnx; None: the latest run.
         workspace: folder of the artefacts; None: ./artefacts.
         settings: a `Predict`.
         recipe: name or file of a recipe.
@@ -365,7 +365,7 @@ def predict(
 
     used = _settings("predict", settings, recipe, changes)
     words = [str(images)] if isinstance(images, str | Path) else [str(image) for image in images]
-    if run is not None and str(run).endswith(".safetensors"):
+    if run is not None and checkpoint.is_exported(str(run)):
         network = checkpoint.of_file(Path(run))
     else:
         network = checkpoint.of_run(Workspace(workspace).run(None if run is None else str(run)), used.weights)

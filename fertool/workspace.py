@@ -97,6 +97,8 @@ class Workspace:
                 return path.parent
             if (path / "run.h5").is_file():
                 return path
+            if path.suffix == ".onnx":
+                raise UsageError(f"{name} is a network without a run", f"make a run of it: fertool adopt {name}")
         runs = self.runs(data, sweeps=True)
         if not runs:
             raise ArtefactError(f"there is no run in {self.root}", "run: fertool train MODEL")

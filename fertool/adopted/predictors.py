@@ -25,6 +25,34 @@ _TYPES = {"float": np.float32, "float16": np.float16, "double": np.float64, "uin
 Predictor = Callable[[Tensor], Any]
 
 
+def graph_session(data: bytes, name: str) -> Any:
+    """Return an onnxruntime session of an ONNX file, on the CPU.
+
+    Args:
+        data: the file.
+        name: of the file, for messages.
+
+    Raises:
+        DeviceError: onnxruntime is missing or does not load the file.
+    """
+    if find_spec("onnxruntime") is None:
+        raise DeviceError(f"{name} needs onnxruntime", "run: pip install 'fertool[export]'")
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 4  # what goes wrong is raised, too
+    try:
+        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as e:  # onnxruntime has a class of its own for every kind
+        if problem := out_of_memory(e):
+            raise problem from e
+        raise DeviceError(
+            f"onnxruntime does not load {name}: {one_line(e)[:200]}",
+            "weights must lie inside the file, not beside it; compare its size with the original's",
+        ) from e
+
+
 class OnnxGraph:
     """A graph of one image input, run by onnxruntime on the CPU.
 
@@ -45,22 +73,7 @@ class OnnxGraph:
             DeviceError: onnxruntime is missing or does not load the file.
             UsageError: it has several inputs, one that is no image, or no output of that name.
         """
-        if find_spec("onnxruntime") is None:
-            raise DeviceError(f"{name} needs onnxruntime", "run: pip install 'fertool[export]'")
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 4  # what goes wrong is raised, too
-        try:
-            self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        except Exception as e:  # onnxruntime has a class of its own for every kind
-            if problem := out_of_memory(e):
-                raise problem from e
-            raise DeviceError(
-                f"onnxruntime does not load {name}: {one_line(e)[:200]}",
-                "weights must lie inside the file, not beside it; compare its size with the original's",
-            ) from e
+        self._session = graph_session(data, name)
         inputs, names = self._session.get_inputs(), [o.name for o in self._session.get_outputs()]
         if len(inputs) != 1 or len(inputs[0].shape) != 4:
             described = ", ".join(f"{i.name} {list(i.shape)}" for i in inputs)

@@ -151,7 +151,7 @@ def predict(
     run: Annotated[
         str | None,
         typer.Option(
-            help="name or folder of a run, or an exported .safetensors (default: the latest)",
+            help="name or folder of a run, or an exported .safetensors or .onnx (default: the latest)",
             autocompletion=complete.runs,
         ),
     ] = None,
@@ -169,7 +169,7 @@ def predict(
     from fertool.training.devices import choose
 
     settings = options.settings()
-    if run and run.endswith(".safetensors"):
+    if run and checkpoint.is_exported(run):
         network = checkpoint.of_file(Path(run))
     else:
         network = checkpoint.of_run(Workspace(workspace).run(run), settings.weights)

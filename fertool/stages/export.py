@@ -2,10 +2,12 @@
 
 import json
 import logging
+import re
 import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +23,7 @@ from fertool.training.export_module import Portable
 
 FORMATS = ("safetensors", "onnx")
 
+BATCH_AXIS = "N"
 _BATCHES = (1, 2, 5)  # sizes at which ONNX is compared with the network
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
@@ -109,7 +112,7 @@ def _about(trained: Trained) -> dict[str, str]:
     height, width, channels = faces.shape
     given = {
         "faces": {
-            "shape": ["N", channels, height, width],
+            "shape": [BATCH_AXIS, channels, height, width],
             "range": [0, 255],
             "channels": "grey" if channels == 1 else "RGB",
             "made_by": "fertool detect-align, with the settings in prepared.faces",
@@ -156,12 +159,13 @@ def _onnx(trained: Trained, about: dict[str, str], path: Path, settings: Export)
     import onnx
 
     module = Portable(trained)
-    _translate(module, trained.name, path)
+    _translate(module, trained.name, path, settings.opset)
     worst = _compare(module, path, trained.name, settings.tolerance)
     import onnxruntime
 
     checked = {"onnxruntime": onnxruntime.__version__, "batches": _BATCHES, "largest_difference": worst}
     model = onnx.load(path)
+    _name_batch_axis(model)
     facts = {**about, "outputs": json.dumps(module.outputs), "checked": json.dumps(checked)}
     onnx.helper.set_model_props(model, facts)
     model.producer_name, model.producer_version = "fertool", __version__
@@ -169,8 +173,8 @@ def _onnx(trained: Trained, about: dict[str, str], path: Path, settings: Export)
     onnx.save(model, path)
 
 
-def _translate(module: Portable, name: str, path: Path) -> None:
-    """Write a module as ONNX, for any number of faces."""
+def _translate(module: Portable, name: str, path: Path, opset: int) -> None:
+    """Write a module as ONNX, for any number N of faces."""
     from torch.export import Dim
 
     loggers = [logging.getLogger(n) for n in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
@@ -187,6 +191,8 @@ def _translate(module: Portable, name: str, path: Path) -> None:
                 input_names=list(module.inputs),
                 output_names=list(module.outputs),
                 dynamic_shapes=tuple({0: Dim.DYNAMIC} for _ in module.inputs),
+                opset_version=opset,
+                custom_translation_table={torch.ops.aten.sigmoid.default: _sigmoid},
                 external_data=False,
                 verbose=False,
             )
@@ -201,6 +207,26 @@ def _translate(module: Portable, name: str, path: Path) -> None:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+def _sigmoid(x: Any) -> Any:
+    """Write a sigmoid as 1 / (1 + exp(-x)).
+
+    onnxruntime's own is exact to 1e-7 only, and attention divides by sums of sigmoids that may be as small.
+    """
+    from onnxscript import opset18 as op
+
+    return op.Reciprocal(op.Add(op.Exp(op.Neg(x)), 1.0))
+
+
+def _name_batch_axis(model: Any) -> None:
+    """Call the axis of the faces N, for which PyTorch has a name of its own."""
+    graph = model.graph
+    own = graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for size in value.type.tensor_type.shape.dim:
+            if size.dim_param:
+                size.dim_param = re.sub(rf"\b{re.escape(own)}\b", BATCH_AXIS, size.dim_param)
 
 
 def _compare(module: Portable, path: Path, name: str, tolerance: float) -> float:

@@ -16,10 +16,15 @@ from fertool.errors import ArtefactError, DeviceError, FertoolError, UsageError
 from fertool.faces.align import TEMPLATES
 from fertool.models.base import FerModel
 from fertool.models.registry import build_model, model_settings
-from fertool.pretrained.files import read_metadata, read_tensors, require_finite
+from fertool.outputs import MARK
+from fertool.pretrained.files import check_kind, read_metadata, read_tensors, require_finite
 from fertool.recipe import build
 from fertool.run_folders import data_folder
 from fertool.settings import CropRegions, DetectAlign
+from fertool.training.exported_graph import ExportedGraph
+
+#: suffixes of what `fertool export` writes and `predict` runs
+EXPORTED = (".safetensors", ".onnx")
 
 
 def preparation(faces: Artefact, regions: Artefact | None) -> dict[str, Any]:
@@ -51,6 +56,7 @@ class Trained:
         weights: which of its checkpoints this is, "last" or "best".
         tensors: the weights by name.
         plugins: digest of the network's source, see `fertool.plugins.digests`.
+        graph: an exported ONNX file, in place of the tensors.
     """
 
     name: str
@@ -63,6 +69,12 @@ class Trained:
     weights: str
     tensors: Mapping[str, Tensor]
     plugins: Mapping[str, str] = field(default_factory=dict)
+    graph: ExportedGraph | None = None
+
+    def outline(self) -> FerModel:
+        """Return the network without memory for its weights: what it declares of its input and attention."""
+        with torch.device("meta"):
+            return build_model(self.model, len(self.classes), regions=len(self.region_names)).eval()
 
     def network(self) -> FerModel:
         """Return the network with its weights, on the CPU, in eval mode.
@@ -112,11 +124,14 @@ class Trained:
 
     def metadata(self) -> dict[str, str]:
         """Everything but the tensors, as text; of paths on this machine only the name."""
-        kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "tensors"}
+        kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _CONTENT}
         kept["plugins"] = dict(self.plugins)
         kept["model"] = self.model.as_dict()
         kept["train"] = {**self.train, "init": Path(self.train.get("init", "none")).name}
         return {k: v if isinstance(v, str) else json.dumps(v) for k, v in kept.items()}
+
+
+_CONTENT = ("tensors", "graph")  # fields of Trained that are no metadata
 
 
 def network_settings(model: Mapping[str, Any], stored: Mapping[str, str], name: str) -> Any:
@@ -223,19 +238,35 @@ def _beside(run: Artefact, folder: Path) -> dict[str, Any]:
     return preparation(opened["faces"], opened.get("regions"))
 
 
+def is_exported(name: str) -> bool:
+    """Whether a name is that of a file that `fertool export` may have written, and not of a run."""
+    return name.endswith(EXPORTED)
+
+
 def of_file(path: Path) -> Trained:
-    """Return the network in a .safetensors file that `fertool export` wrote.
+    """Return the network in a .safetensors or .onnx file that `fertool export` wrote.
 
     Raises:
         DeviceError: it is no such file.
     """
-    tensors, kept = read_tensors(path), read_metadata(path)
+    graph, tensors = None, {}
+    if path.suffix == ".onnx":
+        check_kind(path)
+        graph = ExportedGraph(path.read_bytes(), path.name)
+        kept = dict(graph.facts)
+        if kept.get("generator") != MARK:
+            raise DeviceError(
+                f"{path} does not say its classes and preprocessing: fertool export did not write it",
+                f"run: fertool adopt {path} --classes ..., and predict with that run",
+            )
+    else:
+        tensors, kept = read_tensors(path), read_metadata(path)
     try:
         kept = {"plugins": "{}", **kept}  # which came later
-        values: dict[str, Any] = {f.name: kept[f.name] for f in fields(Trained) if f.name != "tensors"}
+        values: dict[str, Any] = {f.name: kept[f.name] for f in fields(Trained) if f.name not in _CONTENT}
         for name in ("model", "classes", "prepared", "train", "plugins"):
             values[name] = network_facts(kept, name, str(path))
-        made = Trained(**values, tensors=tensors)
+        made = Trained(**values, tensors=tensors, graph=graph)
         model = network_settings(made.model, made.plugins, made.name)
         return replace(made, model=model, classes=tuple(map(str, made.classes)))
     except UsageError:  # a plugin

@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from typer.testing import CliRunner
 
@@ -25,6 +26,7 @@ CLASSES = ("neutral", "anger", "fear")
 TINY = {"blocks": (1, 1, 1), "growth": 4, "stem": 4}
 NETWORKS = {
     "ran": {"backbone": "tiny", "size": 24},
+    "ran of dlib": {"backbone": "dlib-resnet29", "size": 150},
     "lnlattennet": {"channels": 4, "size": 64, "hidden": (8, 8), "patches": 4},
     "ws-lgrn": {**TINY, "embedding": 8, "size": 32, "part": {**TINY, "size": 32}},
     "va-cnn": {"width": 32, "height": 32},
@@ -71,7 +73,8 @@ def exported(space):
 
 def trained(name: str, variant: str | None = None, **more) -> Trained:
     """A network with fresh weights, of faces of 40 pixels."""
-    model = model_settings({"name": name, **NETWORKS[name], **more}, variant)
+    settings, name = NETWORKS[name], name.partition(" ")[0]
+    model = model_settings({"name": name, **settings, **more}, variant)
     torch.manual_seed(0)
     net = build_model(model, len(CLASSES), regions=6 if name == "ran" else 1)
     regions = {"mode": "fixed", "regions": ["face", *"abcde"]} if name == "ran" else None
@@ -91,6 +94,7 @@ def test_every_network_says_the_same_in_onnxruntime(name, tmp_path):
     expected = module(faces)
     got = session.run(None, {"faces": faces.numpy()})
     assert [o.name for o in session.get_outputs()] == list(module.outputs)
+    assert {value.shape[0] for value in (*session.get_inputs(), *session.get_outputs())} == {"N"}
     for a, b in zip(expected, got, strict=True):
         assert b.shape[0] == 3
         assert np.abs(a.detach().numpy() - b).max() < 1e-4 * max(1, np.abs(b).max())
@@ -124,6 +128,52 @@ def test_regions_that_differ_from_face_to_face_are_an_input(space, exported):
     predicted = artefact.read(space / "toy/runs/ran-1/predictions.h5")
     logits, *_ = session.run(None, {"faces": faces, "boxes": boxes})
     assert logits == pytest.approx(np.array(predicted["logits"]), abs=1e-4)
+
+
+def test_predict_runs_the_onnx_file_as_it_runs_the_run(space, exported, tmp_path):
+    source = artefact.read(space / "toy/faces.h5")
+    for i in range(3):
+        Image.fromarray(np.array(source["images"])[16 + i, ..., 0]).resize((96, 96)).save(tmp_path / f"{i}.png")
+    words = ("predict", tmp_path, "--detector", "none", "--gpus", 0)
+    expected, made = (tell(*words, "--run", run, space=space) for run in ("ran-1", exported[1]["path"]))
+    assert made["classes"] == expected["classes"]
+    assert len(made["rows"]) == 3
+    for a, b in zip(expected["rows"], made["rows"], strict=True):
+        assert b["expression"] == a["expression"]
+        assert b["probabilities"] == pytest.approx(a["probabilities"], abs=1e-4)
+        assert b["attention"]["weight"] == pytest.approx(a["attention"]["weight"], abs=1e-3)
+    refused = tell(*words, "--run", exported[1]["path"], "--precision", "bf16", space=space, code=2)
+    assert "its own precision" in refused["error"]
+
+
+def test_an_onnx_file_of_others_is_to_be_adopted(space, exported, tmp_path):
+    model = onnx.load(exported[1]["path"])
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "theirs.onnx")
+    refused = tell("predict", tmp_path, "--run", tmp_path / "theirs.onnx", space=space, code=5)
+    assert "fertool adopt" in refused["hint"]
+    refused = tell("eval", "--run", tmp_path / "theirs.onnx", space=space, code=2)
+    assert "fertool adopt" in refused["hint"]
+
+
+def test_small_attention_weights_survive_onnx(tmp_path):
+    """onnxruntime's own sigmoid gives 0 or 1e-7 for weights of 1e-8, whose ratios decide."""
+    network = trained("ran")
+    with torch.no_grad():
+        network.tensors["q0.bias"].fill_(-18.0)
+        network.tensors["q0.weight"].mul_(20)
+    (path,) = export.run(network, settings=Export(), formats=["onnx"], out=tmp_path)
+    module, session = Portable(network), onnxruntime.InferenceSession(str(path))
+    (faces,) = module.example(4)
+    expected = dict(zip(module.outputs, module(faces), strict=True))
+    values = dict(zip(module.outputs, session.run(None, {"faces": faces.numpy()}), strict=True))
+    assert float(expected["attention_mu"].max()) < 1e-5
+    assert values["attention_mu"] == pytest.approx(expected["attention_mu"].detach().numpy(), rel=1e-3)
+
+
+def test_the_opset_can_be_chosen(tmp_path):
+    (path,) = export.run(trained("man"), settings=Export(opset=21), formats=["onnx"], out=tmp_path)
+    assert [o.version for o in onnx.load(path).opset_import if not o.domain] == [21]
 
 
 def test_twice_is_once_and_another_state_is_not_overwritten(space, exported, tmp_path):

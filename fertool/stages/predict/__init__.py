@@ -11,6 +11,7 @@ from fertool.artefact import partial_path
 from fertool.datasets.base import some
 from fertool.errors import ArtefactError, DataError, Stopped, UsageError
 from fertool.faces.media import Sampling, count, named, pictures
+from fertool.models.registry import model_class
 from fertool.outputs import check_output, inodes
 from fertool.settings import Predict
 from fertool.stages.predict.annotate import Drawings
@@ -124,7 +125,7 @@ def _nothing(n: int = 1, note: str = "") -> None:
 
 
 def _check(trained: Trained, settings: Predict, out: Path | None, draw: bool) -> None:
-    if not trained.classes or not type(trained.network()).classifies:
+    if not trained.classes or not model_class(trained.model.name).classifies:
         raise UsageError(
             f"{trained.name} predicts no expressions", f"name a run of the network that requires {trained.model.name}"
         )

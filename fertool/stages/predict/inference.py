@@ -1,6 +1,6 @@
 """Pictures → the faces in them, each with what the network says of it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from fertool.errors import ArtefactError, UsageError
 from fertool.faces.media import Picture, Source
 from fertool.faces.pipeline import Cut, Finder, rgb
 from fertool.landmarks.sdm import sdm_file
-from fertool.models.base import FerModel
+from fertool.models.base import FerModel, Output
 from fertool.regions.crops import WHOLE, boxes_of
 from fertool.settings import DetectAlign, Predict
 from fertool.training.checkpoint import Trained
@@ -70,10 +70,9 @@ class Looker:
     def __init__(self, trained: Trained, settings: Predict, devices: Devices, live: bool):
         self.settings, self.live = settings, live
         self.faces, self.regions = faces_settings(trained, settings), trained.regions
-        self.net: FerModel = trained.network()
-        self._device, self._forward = on_one_device(self.net, devices, settings.precision)
+        self.net, self._infer = _network(trained, devices, settings.precision)
         self._name = trained.name
-        self._finder = Finder(self.faces, self._device.type)
+        self._finder = Finder(self.faces, devices.kind)
 
     def __call__(self, stream: Iterable[Picture]) -> Iterator[Seen]:
         """Every picture with its judged faces, in order. Those of a camera one by one: nobody waits for a batch."""
@@ -121,7 +120,7 @@ class Looker:
             part, names = map(list, zip(*faces[start : start + self.settings.batch], strict=True))
             images = torch.from_numpy(np.stack([face.pixels for face in part])).permute(0, 3, 1, 2)
             boxes = self._boxes(part, names)
-            output = show(self.net, self._forward, images.to(self._device), boxes)
+            output = self._infer(images, boxes)
             views = network_boxes(self.net, boxes, self.faces.shape[:2]).numpy()
             logits = output.logits.float().cpu().numpy()
             attention = {name: values.float().cpu().numpy() for name, values in output.attention.items()}
@@ -139,6 +138,23 @@ class Looker:
             k = next((len(face.marks) for face in faces if face.marks is not None), 5)
             points = np.stack([np.full((k, 2), np.nan) if face.marks is None else face.marks for face in faces])
         return torch.from_numpy(boxes_of(self.regions, ids, points, self.faces.shape[:2]).astype(np.float32))
+
+
+def _network(
+    trained: Trained, devices: Devices, precision: str
+) -> tuple[FerModel, Callable[[torch.Tensor, torch.Tensor], Output]]:
+    """Return a network, and what runs it on faces (N, C, H, W) uint8 and their region boxes (N, K, 4).
+
+    Raises:
+        UsageError: an exported graph, in another precision than its own.
+    """
+    if trained.graph is not None:
+        if precision != "32":
+            raise UsageError(f"{trained.name} is an ONNX graph, which has its own precision", "leave out --precision")
+        return trained.outline(), trained.graph
+    net = trained.network()
+    device, forward = on_one_device(net, devices, precision)
+    return net, lambda images, boxes: show(net, forward, images.to(device), boxes)
 
 
 def _face(box: np.ndarray, score: float, cut: Cut) -> Face:
