@@ -159,16 +159,22 @@ def test_an_onnx_file_of_others_is_to_be_adopted(space, exported, tmp_path):
 def test_small_attention_weights_survive_onnx(tmp_path):
     """onnxruntime's own sigmoid gives 0 or 1e-7 for weights of 1e-8, whose ratios decide."""
     network = trained("ran")
-    with torch.no_grad():
-        network.tensors["q0.bias"].fill_(-18.0)
-        network.tensors["q0.weight"].mul_(20)
+    network.tensors["q0.weight"].fill_(-1e-3)
+    (faces,) = Portable(network).example(4)
+    score = float(Portable(network)(faces)[2].detach().logit().mean())
+    network.tensors["q0.weight"].mul_(-17 / score)
     (path,) = export.run(network, settings=Export(), formats=["onnx"], out=tmp_path)
     module, session = Portable(network), onnxruntime.InferenceSession(str(path))
-    (faces,) = module.example(4)
-    expected = dict(zip(module.outputs, module(faces), strict=True))
+    with torch.no_grad():
+        expected = dict(zip(module.outputs, module(faces), strict=True))
     values = dict(zip(module.outputs, session.run(None, {"faces": faces.numpy()}), strict=True))
+<<<<<<< HEAD
     assert float(expected["attention_mu"].max()) < 1e-5
     assert values["attention_mu"] == pytest.approx(expected["attention_mu"].detach().numpy(), rel=1e-3)
+=======
+    assert float(expected["attention_mu"].max()) < 1e-6
+    assert values["attention_mu"] == pytest.approx(expected["attention_mu"].numpy(), rel=1e-3)
+>>>>>>> 232f860 (Tests of exported graphs)
 
 
 def test_the_opset_can_be_chosen(tmp_path):
