@@ -109,17 +109,7 @@ class Workspace:
             raise ArtefactError(
                 f"all runs in {self.root} belong to sweeps", f"name one: --run {run_folders.name_of(runs[-1])}"
             )
-<<<<<<< HEAD
         return ordinary[-1]
-=======
-        if not hits:
-            if name.endswith(".onnx"):
-                raise UsageError(
-                    f"{name} is a network without a run", f"make one beside your faces: fertool adopt {name}"
-                )
-            raise ArtefactError(f"there is no run {name!r} in {self.root}", nearest(name, [r.name for r in runs]))
-        return hits[0]
->>>>>>> 232f860 (Tests of exported graphs)
 
 
 def new_run(parent: Path, name: str) -> Path:
