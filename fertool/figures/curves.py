@@ -1,6 +1,6 @@
 """Training curves of one or several runs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ def draw(histories: Mapping[str, History]) -> Figure:
     """Loss above accuracy, over epochs, at column width.
 
     One run shows its loss terms and both scores; several show their total loss and both scores in one colour
-    each. Dotted vertical lines mark where the learning rate falls (for one run).
+    each. Dotted vertical lines mark where the learning rate falls, of several runs in the run's colour.
 
     Args:
         histories: run name -> columns of its history (`loss`, `loss_<term>`, `train_accuracy`, `val_accuracy` or
@@ -56,9 +56,7 @@ def _one(loss: Axes, accuracy: Axes, histories: Mapping[str, History]) -> None:
     if f"constant_{_metric(h)}" in h:
         look = {"color": style.QUIET, "linestyle": ":"}
         _line(accuracy, 100 * h[f"constant_{_metric(h)}"], "best constant output", **look)
-    for epoch in np.flatnonzero(np.diff(h["lr"]) < 0) + 1:
-        for ax in (loss, accuracy):
-            ax.axvline(epoch + 0.5, color=style.QUIET, linewidth=0.6, linestyle=":")
+    _mark_drops((loss, accuracy), h, style.QUIET)
     if terms:
         loss.legend(loc="upper right")
     accuracy.legend(loc="lower right")
@@ -70,8 +68,17 @@ def _several(loss: Axes, accuracy: Axes, histories: Mapping[str, History]) -> No
         _line(loss, h["loss"], style.shorten(name, 24), **look)
         _line(accuracy, 100 * h[f"val_{_metric(h)}"], None, **look)
         _line(accuracy, 100 * h[f"train_{_metric(h)}"], None, **look | {"linewidth": 0.6, "alpha": 0.7})
+        _mark_drops((loss, accuracy), h, look["color"])
     loss.figure.legend(loc="outside upper center", ncols=2)
-    accuracy.set_title("thick: validation, thin: training", size=6.5, color=style.QUIET)
+    accuracy.set_title("thick: validation, thin: training, dotted: lower learning rate", size=6.5, color=style.QUIET)
+
+
+def _mark_drops(axes: Iterable[Axes], history: History, colour: str) -> None:
+    """Draw dotted lines where the learning rate falls by a tenth or more; a schedule that falls steadily has none."""
+    lr = history["lr"]
+    for epoch in np.flatnonzero(lr[1:] < 0.9 * lr[:-1]) + 1:
+        for ax in axes:
+            ax.axvline(epoch + 0.5, color=colour, linewidth=0.6, linestyle=":")
 
 
 def _line(ax: Axes, values: np.ndarray, label: str | None, **look: Any) -> None:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fertool.figures import style
-from fertool.figures.sheet import Sheet, cells
+from fertool.figures.sheet import Sheet, cells, heat_scale
 
 _STRONGEST = 99.5  # percentile of a gradient that is shown in full: single pixels stick out
 
@@ -23,6 +23,7 @@ class Panel:
         predicted: N class names.
         cam: (N, H, W), not negative.
         guided: (N, H, W, C), signed.
+        layer: whose maps are weighed.
     """
 
     title: str
@@ -30,6 +31,7 @@ class Panel:
     predicted: Sequence[str]
     cam: np.ndarray
     guided: np.ndarray
+    layer: str = ""
 
 
 def draw(true: Sequence[str], panels: Sequence[Panel], asked: str = "true class") -> Figure:
@@ -43,11 +45,14 @@ def draw(true: Sequence[str], panels: Sequence[Panel], asked: str = "true class"
     images, columns = panels[0].images, 1 + 2 * len(panels)
     cell = cells(images, columns, left=0.95)
     between = {1 + 2 * i: 0.08 for i in range(len(panels))}
-    sheet = Sheet(len(images), columns, cell, left=0.95, top=0.42, before_columns=between)
+    sheet = Sheet(len(images), columns, cell, left=0.95, top=0.46, bottom=0.3, before_columns=between)
     sheet.head("face", 0, size=6)
     sheet.figure.text(0.04 / sheet.size[0], 1 - 0.39 / sheet.size[1], f"for the\n{asked}", size=5.5, color=style.QUIET)
     for i, panel in enumerate(panels):
-        sheet.head(style.shorten(panel.title, 24), 1 + 2 * i, 2 + 2 * i, lift=0.16, size=8)
+        sheet.head(style.shorten(panel.title, 24), 1 + 2 * i, 2 + 2 * i, lift=0.22, size=8)
+        if panel.layer:
+            layer = f"layer {style.shorten(panel.layer, 34)}"
+            sheet.head(layer, 1 + 2 * i, 2 + 2 * i, lift=0.12, size=5, color=style.QUIET)
         sheet.head("Grad-CAM", 1 + 2 * i, size=6)
         sheet.head("guided", 2 + 2 * i, size=6)
     for row, image in enumerate(images):
@@ -57,6 +62,9 @@ def draw(true: Sequence[str], panels: Sequence[Panel], asked: str = "true class"
             ax = sheet.heat(row, 1 + 2 * i, panel.images[row], panel.cam[row])
             _say(ax, panel.predicted[row], true[row])
             sheet.picture(row, 2 + 2 * i, relief(panel.guided[row]))
+    for i in range(len(panels)):
+        sheet.scale(1 + 2 * i, heat_scale(), ("0", "each map's highest"))
+        sheet.scale(2 + 2 * i, np.linspace(0, 1, 64)[:, None].repeat(3, 1), ("against", "for the class"))
     return sheet.figure
 
 
@@ -74,6 +82,7 @@ def draw_people(
     people: Sequence[str],
     classes: Sequence[str],
     wrong: Mapping[tuple[int, int], str],
+    layer: str = "",
 ) -> Figure:
     """Rows are people, columns expressions: Grad-CAM over the face of each (MAN's Fig. 6 and 8).
 
@@ -81,9 +90,13 @@ def draw_people(
         images: (H, W, C) uint8 by row and column; cells without a picture stay empty.
         cams: (H, W) by row and column.
         wrong: what a face was taken for where it was not recognised.
+        layer: whose maps are weighed.
     """
     first = next(iter(images.values()))
-    sheet = Sheet(len(people), len(classes), cells(first[None], len(classes), left=0.5), left=0.5)
+    sheet = Sheet(len(people), len(classes), cells(first[None], len(classes), left=0.5), left=0.5, bottom=0.3)
+    sheet.scale(0, heat_scale(), ("0", "each map's highest"))
+    if layer:
+        sheet.foot(f"Grad-CAM, {layer}", 1)
     for column, name in enumerate(classes):
         sheet.head(style.shorten(name, 12), column)
     for row, name in enumerate(people):

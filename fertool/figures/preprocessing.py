@@ -58,7 +58,10 @@ def steps(faces: Sequence[Prepared]) -> Figure:
             ax = _equal(sheet.at(row, column), face.image)
             if column == 1:
                 frame: dict[str, Any] = {"fill": False, "edgecolor": _FRAME, "linewidth": 1.2}
-                ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, clip_on=False, **frame))
+                ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, **frame))
+                height, width = face.image.shape[:2]
+                ax.set_xlim(min(x0 - 1, -0.5), max(x1 + 1, width - 0.5))  # a box may reach beyond its image
+                ax.set_ylim(max(y1 + 1, height - 0.5), min(y0 - 1, -0.5))
             if column == 2 and len(face.points):
                 ax.scatter(face.points[:, 0], face.points[:, 1], s=2.5, c=_DOT, linewidths=0)
                 height, width = face.image.shape[:2]

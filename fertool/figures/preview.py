@@ -87,7 +87,7 @@ def _show(ax: Axes, image: np.ndarray, label: str = "", stretch: float | None = 
 
 def _frame(ax: Axes, colour: str) -> None:
     for spine in ax.spines.values():
-        spine.set(edgecolor=colour, linewidth=1.6)
+        spine.set(visible=True, edgecolor=colour, linewidth=1.6)
 
 
 def _colour(i: int) -> str:

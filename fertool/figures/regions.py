@@ -13,6 +13,7 @@ from fertool.regions.crops import pixel_boxes
 
 MOST = 8  # columns a panel has room for
 _LABEL = 0.85  # inches left of the crops for the classes
+_HEAD, _FOOT = 0.38, 0.16  # inches above and below them
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Panel:
         boxes: (N, K, 4) fractions of the face; box 0 is the whole face.
         weights: (N, K).
         predicted: N class names.
+        names: of the K regions; by default I0, I1 ... as in the paper.
     """
 
     title: str
@@ -32,6 +34,7 @@ class Panel:
     weights: np.ndarray
     predicted: Sequence[str]
     measure: str = ""
+    names: Sequence[str] = ()
 
 
 def draw(images: np.ndarray, true: Sequence[str], panels: Sequence[Panel]) -> Figure:
@@ -47,10 +50,14 @@ def draw(images: np.ndarray, true: Sequence[str], panels: Sequence[Panel]) -> Fi
     """
     columns = min(max(p.weights.shape[1] for p in panels), MOST)
     cell = (style.COLUMN - _LABEL) / columns
-    height = len(images) * (cell + 0.19) + 0.32
+    height = len(images) * (cell + 0.19) + _HEAD + _FOOT
     figure = Figure(figsize=(style.COLUMN * len(panels), height))
     for i, panel in enumerate(panels):
         _panel(figure, i * style.COLUMN, cell, images, true, panel)
+    below: dict[str, Any] = {"y": 0.04 / height, "size": 6, "weight": "bold"}
+    middle = (_LABEL + (style.COLUMN - _LABEL) / 2) / (style.COLUMN * len(panels))
+    figure.text(middle, s="highest weight  ", color=style.HIGHEST, ha="right", **below)
+    figure.text(middle, s="  lowest weight", color=style.LOWEST, ha="left", **below)
     return figure
 
 
@@ -72,8 +79,9 @@ def _panel(figure: Figure, left: float, cell: float, images: np.ndarray, true: S
     width, height = figure.get_size_inches()
     regions = panel.weights.shape[1]
     few = regions <= MOST
-    heads = [f"I{i}" for i in range(regions)] if few else ["I0", *(_ordinal(r + 1) for r in _ranks(regions, MOST))]
-    top = height - 0.3
+    names = [name.replace("-", "-\n") for name in panel.names] or [f"I{i}" for i in range(regions)]
+    heads = names if few else [names[0], *(_ordinal(r + 1) for r in _ranks(regions, MOST))]
+    top = height - _HEAD
     middle = left + _LABEL + (style.COLUMN - _LABEL) / 2
     title = style.shorten(panel.title, 40) + (f": {panel.measure}" if panel.measure else "")
     figure.text(middle / width, 1 - 0.02 / height, title, size=8, ha="center", va="top")
@@ -90,7 +98,7 @@ def _panel(figure: Figure, left: float, cell: float, images: np.ndarray, true: S
             _crop(ax, image[y0:y1, x0:x1], image.shape[0] / image.shape[1])
             ax.set_title(f"{panel.weights[row, k]:.{2 if few else 3}f}", size=6.5 if few else 6, pad=1.5)
             if row == 0:
-                ax.annotate(heads[column], (0.5, 1), (0, 10), "axes fraction", "offset points", size=6.5, ha="center")
+                ax.annotate(heads[column], (0.5, 1), (0, 10), "axes fraction", "offset points", size=5.5, ha="center")
             if k in (highest, lowest) and highest != lowest:
                 colour = style.HIGHEST if k == highest else style.LOWEST
                 ax.title.set(color=colour, weight="bold")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,6 +12,7 @@ from fertool.figures import style
 
 _ROW = 3  # panels beside one another
 _HEIGHT = 1.9  # inches of a panel
+_ASIDE = 0.012  # of the axis, by which curves lie beside one another, so that their bars can be told apart
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Panel:
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
-    """Panels in rows of three at page width, all with one vertical axis; bands are the intervals.
+    """Panels in rows of three at page width, all with one vertical axis from 0; bars are the intervals.
 
     Small numbers below the points count faces; where every point of a panel has as many, its title says so.
     """
@@ -54,24 +56,27 @@ def draw(panels: Sequence[Panel]) -> Figure:
         ax.remove()
     for ax in axes[: len(panels) : columns]:
         ax.set_ylabel("accuracy (%)")
-    low, high = axes[0].get_ylim()
-    axes[0].set_ylim(max(0, low - 0.12 * (high - low)), min(102, high))
+    axes[0].set_ylim(0, min(102, axes[0].get_ylim()[1]))
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 4))
     return figure
 
 
 def _panel(ax: Axes, panel: Panel) -> None:
+    widest = max(float(curve.at.max()) for curve in panel.curves.values())
     for i, (name, curve) in enumerate(panel.curves.items()):
-        look = style.line(i)
-        ax.plot(curve.at, 100 * curve.accuracy, marker="o", markersize=2.2, label=style.shorten(name, 28), **look)
-        ax.fill_between(curve.at, 100 * curve.low, 100 * curve.high, color=look["color"], alpha=0.13, linewidth=0)
+        look: dict[str, Any] = {**style.line(i), "marker": "o", "markersize": 2.2, "capsize": 1.5, "elinewidth": 0.6}
+        y, low, high = 100 * curve.accuracy, 100 * curve.low, 100 * curve.high
+        aside = _ASIDE * (i - (len(panel.curves) - 1) / 2) * widest
+        ax.errorbar(curve.at + aside, y, (y - low, high - y), label=style.shorten(name, 28), **look)
     first = next(iter(panel.curves.values()))
     same = len(set(first.faces.tolist())) == 1
     ax.set_title(f"{panel.title}, {first.faces[0]:,} faces" if same else panel.title)
     if not same:
+        quiet: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "size": 5, "color": style.QUIET}
         for x, n in zip(first.at, first.faces, strict=True):
-            ax.annotate(f"{n:,}", (x, 0.02), xycoords=("data", "axes fraction"), ha="center", size=5, color=style.QUIET)
+            ax.annotate(f"{n:,}", (x, 0.02), ha="center", **quiet)
+        ax.annotate("faces", (0.01, 0.02), **quiet | {"xycoords": "axes fraction"})
     ax.set_xlabel(panel.axis)
     ax.set_xlim(left=0)
     ax.grid(color="#dddddd", linewidth=0.5)

@@ -21,7 +21,7 @@ class Sheet:
 
     Args:
         cell: width and height of a cell in inches; heights one by one where rows differ.
-        left, top: inches for the words at the left and above.
+        left, top, bottom: inches for the words at the left, above and below.
         before_rows, before_columns: further inches before a row or a column, by its number.
     """
 
@@ -33,13 +33,14 @@ class Sheet:
         *,
         left: float = 0.85,
         top: float = 0.2,
+        bottom: float = 0.0,
         before_rows: dict[int, float] | None = None,
         before_columns: dict[int, float] | None = None,
     ):
         self._width, self._heights = cell[0], np.broadcast_to(cell[1], rows)
         self._x = _starts(left, np.full(columns, cell[0]), before_columns or {})
         self._y = _starts(top, self._heights, before_rows or {})
-        self.size = (self._x[-1] + self._width, self._y[-1] + self._heights[-1])
+        self.size = (self._x[-1] + self._width, self._y[-1] + self._heights[-1] + bottom)
         self.figure = Figure(figsize=self.size)
 
     def at(self, row: int, column: int) -> Axes:
@@ -88,6 +89,19 @@ class Sheet:
         x, y = middle / self.size[0], 1 - (self._y[row] - 0.03 - lift) / self.size[1]
         self.figure.text(x, y, text, **{"ha": "center", "va": "bottom", "size": 7, **look})
 
+    def scale(self, column: int, colours: np.ndarray, ends: tuple[str, str]) -> None:
+        """Draw a colour bar (n, 3) below a column, with words at its ends; it needs 0.3 inches at the bottom."""
+        left, width = self._x[column] / self.size[0], self._width / self.size[0]
+        ax = self.figure.add_axes((left, 0.17 / self.size[1], width, 0.07 / self.size[1]))
+        ax.imshow(colours[None], aspect="auto")
+        ax.set_axis_off()
+        for x, text, side in ((left, ends[0], "left"), (left + width, ends[1], "right")):
+            self.figure.text(x, 0.04 / self.size[1], text, ha=side, size=5, color=style.QUIET)
+
+    def foot(self, text: str, column: int) -> None:
+        """Write words below a column and those right of it, into 0.3 inches at the bottom."""
+        self.figure.text(self._x[column] / self.size[0], 0.16 / self.size[1], text, size=5.5, color=style.QUIET)
+
     def title(self, text: str, row: int = 0, lift: float = 0.0, **look: Any) -> None:
         """Words at the left edge above a row."""
         y = 1 - (self._y[row] - 0.03 - lift) / self.size[1]
@@ -127,6 +141,11 @@ def heated(image: np.ndarray, values: np.ndarray, top: float | None = None) -> n
     cover = _OPAQUE * np.sqrt(share)[..., None]
     grey = colours(image).mean(axis=2, keepdims=True) / 255
     return grey * (1 - cover) + matplotlib.colormaps[HEAT](0.15 + 0.85 * share)[..., :3] * cover
+
+
+def heat_scale(n: int = 64) -> np.ndarray:
+    """Return the colours (n, 3) of a map from 0 to its highest value, over middle grey."""
+    return heated(np.full((1, n, 1), 128, np.uint8), np.linspace(0, 1, n)[None])[0]
 
 
 def enlarge(values: np.ndarray, height: int, width: int) -> np.ndarray:

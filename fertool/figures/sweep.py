@@ -11,11 +11,17 @@ from fertool.figures import style
 Line = Sequence[tuple[Any, Mapping]]  # (value, {"accuracy", "low", "high", "paper"}), fractions or None
 
 
-def draw(lines: Mapping[str, Line], key: str) -> Figure:
+def draw(lines: Mapping[str, Line], key: str, chance: float | None = None) -> Figure:
     """Draw a curve with intervals per subset (or whatever a line stands for), and dashed the paper's where it is known
     (RAN's Fig. 7, 9 and 10; LNLAttenNet's Tables V to VII).
 
-    Numbers are placed as numbers; other values side by side in their order.
+    Numbers are placed as numbers; other values side by side in their order. The axis begins at 0, and bars are the
+    confidence intervals.
+
+    Args:
+        lines: by name.
+        key: the setting.
+        chance: accuracy of guessing, drawn as a line.
     """
     figure = Figure(figsize=(style.COLUMN, 2.6), layout="constrained")
     ax = figure.subplots()
@@ -44,7 +50,10 @@ def draw(lines: Mapping[str, Line], key: str) -> Figure:
         ax.set_xticks(range(len(names)), names)
         ax.margins(x=0.15)
     ax.set_xlabel(key.rpartition(".")[2].replace("_", " "))
-    ax.set_ylabel("accuracy (%)")
+    ax.set_ylabel("accuracy and its interval (%)")
+    ax.set_ylim(0, min(102, ax.get_ylim()[1]))
+    if chance is not None:
+        ax.axhline(100 * chance, color=style.QUIET, linewidth=0.7, linestyle="--", label="chance")
     ax.grid(color="#dddddd", linewidth=0.5)
     ax.set_axisbelow(True)
     if len(ax.get_legend_handles_labels()[0]) > 1:

@@ -323,7 +323,7 @@ def _draw(facts: dict, parents: list) -> visualize.Drawn:
         else:
             for name, s in p["subsets"].items():
                 lines.setdefault("whole split" if name == ALL else name, []).append((x, s))
-    figure = figure_of.draw(lines, keys[0] if keys else _SEED)
+    figure = figure_of.draw(lines, keys[0] if keys else _SEED, chance=1 / len(parents[0].class_names))
     arrays = {}
     for name, line in lines.items():
         arrays[f"{name}/value"] = np.array([str(x) for x, _ in line], object)

@@ -32,11 +32,13 @@ class Explained:
         gradient: (N, C, H, W) the class's logit by the pixels (0..255) of the stored faces, by guided backpropagation:
             every ReLU passes back only what is positive, where its input was.
         logits: (N, classes).
+        layer: whose maps are weighed.
     """
 
     cam: Tensor
     gradient: Tensor
     logits: Tensor
+    layer: str
 
     @property
     def guided(self) -> Tensor:
@@ -71,7 +73,8 @@ def explain(
         for rows in torch.arange(len(images)).split(batch):
             asked = None if classes is None else classes[rows]
             parts.append(_part(net, module, layer, images[rows], boxes[rows], asked))
-    return Explained(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+    cam, gradient, logits = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+    return Explained(cam, gradient, logits, layer)
 
 
 def _part(

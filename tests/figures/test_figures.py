@@ -7,7 +7,18 @@ from small_runs import BOXES, CLASSES, make_faces, make_predictions, make_region
 
 from fertool import artefact
 from fertool.errors import ArtefactError, DataError, UsageError
-from fertool.figures import confusion, curves, region_weights, regions, style
+from fertool.figures import (
+    confusion,
+    curves,
+    gradcam,
+    preprocessing,
+    preview,
+    region_weights,
+    regions,
+    robustness,
+    style,
+    sweep,
+)
 from fertool.settings import Visualize
 from fertool.stages import visualize
 from fertool.stages.visualize import attention
@@ -163,9 +174,68 @@ def test_curves_without_validation_and_of_one_epoch():
 
 def test_many_runs_are_told_apart():
     figure = curves.draw({f"run-{i}": _history(5) for i in range(12)})
-    looks = {(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines}
-    assert len(looks) == 12
+    named = [line for line in figure.axes[0].lines if not line.get_label().startswith("_")]
+    assert len({(line.get_color(), line.get_linestyle()) for line in named}) == 12
     assert len(figure.legends[0].get_texts()) == 12
+
+
+def test_curves_of_several_runs_mark_each_runs_drops_in_its_colour():
+    rate = np.array([0.1, 0.1, 0.01, 0.01, 0.01])
+    slow = 0.1 * 0.95 ** np.arange(5)  # a cosine: no drop to mark
+    figure = curves.draw({"a": _history(5, lr=rate), "b": _history(5, lr=slow), "c": _history(5, lr=rate[::-1])})
+    for ax in figure.axes:
+        dotted = [line for line in ax.lines if line.get_linestyle() == ":"]
+        assert [(line.get_xdata()[0], line.get_color()) for line in dotted] == [(2.5, style.COLOURS[0])]
+
+
+# ------------------------------------------------------------------------------------------------ frames and axes
+
+
+def test_crops_are_framed_on_all_four_sides():
+    figure = preview.crops(np.zeros((1, 16, 16, 3), "u1"), BOXES[None], ["a"], list("012345"))
+    for ax in figure.axes[1:]:
+        assert all(spine.get_visible() for spine in ax.spines.values())
+
+
+def test_a_box_that_reaches_beyond_its_image_stays_in_its_cell():
+    image, none = np.zeros((20, 20, 3), "u1"), np.empty((0, 2))
+    prepared = preprocessing.Prepared("a", image, np.array([-6.0, 2, 15, 27]), none, image, None)
+    ax = preprocessing.steps([prepared]).axes[1]
+    assert min(ax.get_xlim()) < -6
+    assert max(ax.get_ylim()) > 27
+
+
+def test_robustness_and_sweep_begin_at_zero_and_sweep_shows_chance():
+    at = np.array([5.0, 20.0])
+    curve = robustness.Curve(at, np.array([0.8, 0.7]), np.array([0.7, 0.6]), np.array([0.9, 0.8]), np.array([40, 20]))
+    ax = robustness.draw([robustness.Panel("yaw", "degrees", {"a": curve, "b": curve})]).axes[0]
+    assert ax.get_ylim()[0] == 0
+    assert {"faces", "40", "20"} <= {t.get_text() for t in ax.texts}
+    places = [container.lines[0].get_xdata()[0] for container in ax.containers]
+    assert places[0] < 5 < places[1], "bars of two runs lie beside one another"
+    point = {"accuracy": 0.8, "low": 0.7, "high": 0.9, "paper": None}
+    ax = sweep.draw({"whole split": [(1, point), (2, point)]}, "train.x", chance=0.25).axes[0]
+    assert ax.get_ylim()[0] == 0
+    assert [line.get_ydata()[0] for line in ax.lines if line.get_label() == "chance"] == [25]
+
+
+def test_regions_are_headed_by_their_names_and_colours_explained():
+    names = ("face", "top-left", "top-right", "centre-down", "centre-90", "centre-85")
+    panel = regions.Panel("run", BOXES[None], _weights(1), ["fear"], names=names)
+    figure = regions.draw(np.zeros((1, 16, 16, 1), "u1"), ["fear"], [panel])
+    figure.canvas.draw()
+    heads = [t.get_text().replace("\n", "") for ax in figure.axes for t in ax.texts]
+    assert heads == list(names)
+    assert [t.get_text().strip() for t in figure.texts[-2:]] == ["highest weight", "lowest weight"]
+    _assert_apart([t for ax in figure.axes for t in (*ax.texts, ax.title)] + figure.texts)
+
+
+def test_gradcam_names_its_layer_and_has_a_scale_below_each_column():
+    image = np.zeros((1, 16, 16, 3), "u1")
+    panel = gradcam.Panel("run", image, ["fear"], np.ones((1, 16, 16)), np.ones((1, 16, 16, 3)), "layer4")
+    texts = [t.get_text() for t in gradcam.draw(["fear"], [panel]).texts]
+    assert "layer layer4" in texts
+    assert {"0", "each map's highest", "against", "for the class"} <= set(texts)
 
 
 def test_long_names_are_cut_in_the_middle():

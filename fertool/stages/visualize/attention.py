@@ -50,7 +50,7 @@ def draw_regions(runs: list[Run], settings: Visualize, subset: str | None) -> Dr
         said = [p.class_names[k] for k in np.asarray(p["logits"])[i].argmax(1)]
         weights, measure = _region_weights(r, p, i, settings)
         mine = np.asarray(b["boxes"])[np.asarray(p["row"])[i]]
-        panels.append(regions.Panel(r.name, mine, weights, said, measure))
+        panels.append(regions.Panel(r.name, mine, weights, said, measure, b.params["regions"]))
         arrays |= {f"{r.name}/weight": weights, f"{r.name}/boxes": mine, f"{r.name}/predicted": np.array(said, object)}
     return Drawn(regions.draw(images, true, panels), arrays, [faces, *predictions, *boxes])
 

@@ -44,7 +44,7 @@ def draw_gradcam(runs: list[Run], settings: Visualize, subset: str | None) -> Dr
         said = [p.class_names[k] for k in np.asarray(p["logits"])[i].argmax(1)]
         cam, guided = found.cam.cpu().numpy(), found.guided.permute(0, 2, 3, 1).cpu().numpy()
         images = np.asarray(mine["images"][rows])
-        panels.append(gradcam.Panel(r.name, images, said, cam, guided))
+        panels.append(gradcam.Panel(r.name, images, said, cam, guided, found.layer))
         arrays |= {f"{r.name}/cam": cam, f"{r.name}/guided": guided, f"{r.name}/predicted": np.array(said, object)}
         parents += [r.run(), p]
     first = predictions[0]
@@ -124,6 +124,7 @@ def _people(runs: list[Run], predictions: Artefact, faces: Artefact, settings: V
         people,
         predictions.class_names,
         {(r, k): predictions.class_names[said[i]] for r, k, i in at if not right[i]},
+        found.layer,
     )
     arrays = {"id": predictions.ids[index], "subject": subject[index], "images": images, "cam": cam}
     arrays["label"] = np.array([predictions.class_names[k] for _, k, _ in at], object)
