@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         predict,
         quiet,
         report,
+        runs,
         train,
         visualize,
     )
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 _API = (
     *("build_subsets", "crop_regions", "detect_align", "evaluate", "export", "make_masks", "open", "predict", "quiet"),
-    *("report", "train", "visualize"),
+    *("report", "runs", "train", "visualize"),
 )
 _LAZY = {
     **dict.fromkeys(_API, "fertool.api"),
@@ -44,7 +45,7 @@ _LAZY = {
 
 __all__ = [
     "FacesDataset", "FertoolError", "build_subsets", "crop_regions", "detect_align", "evaluate", "export",
-    "load_model", "make_masks", "open", "predict", "quiet", "report", "train", "visualize",
+    "load_model", "make_masks", "open", "predict", "quiet", "report", "runs", "train", "visualize",
 ]  # fmt: skip
 
 

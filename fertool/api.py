@@ -8,7 +8,7 @@ object, or by name, the later before the earlier:
     scores = fertool.evaluate(run, subsets=["pose45"])
 
 Progress and notes go to stderr; `fertool.quiet()` turns them off. Errors are `fertool.errors.FertoolError`s with a
-`message` and a `hint`. Accuracies are in percent.
+`message` and a `hint`. Accuracies are fractions.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -441,6 +441,40 @@ def report(
     folders = [space.run(None if run is None else str(run)) for run in wanted]
     stage.evaluate_missing(folders, choose(gpus))
     return stage.run(folders, settings=used, out=Path(out) if out else None)
+
+
+def runs(
+    data: str | None = None,
+    *,
+    network: str | None = None,
+    variant: str | None = None,
+    sweep: str | None = None,
+    finished: bool | None = None,
+    workspace: PathLike | None = None,
+) -> "pd.DataFrame":
+    """List runs.
+
+    Args:
+        data: only runs of this dataset.
+        network: only runs of this network.
+        variant: only runs of this variant; the network's name: those without.
+        sweep: only runs of this sweep.
+        finished: only runs that are, or are not.
+        workspace: folder of the artefacts; None: ./artefacts.
+
+    Returns:
+        One row per run, the newest first, with the columns of `fertool runs --json`; `name` and `path` are what the
+        other functions take as a run. Accuracies are fractions.
+
+    Raises:
+        ArtefactError: there is no such dataset.
+    """
+    import pandas as pd
+
+    from fertool.stages import runs as stage
+
+    filters = {"data": data, "network": network, "variant": variant, "sweep": sweep, "finished": finished}
+    return pd.DataFrame(stage.summary(Workspace(workspace), **filters)["runs"], columns=stage.COLUMNS)
 
 
 def export(

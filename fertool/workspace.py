@@ -80,10 +80,11 @@ class Workspace:
 
     def run_folders(self, data: str | None = None, *, sweeps: bool = False) -> list[Path]:
         """Folders of all runs as `runs`, also those in which nothing has been saved."""
-        datasets = [self.root / data] if data else [self.root / d for d in self._folders()]
+        datasets = [self.root / data] if data else [self.root / d for d in self.folders()]
         return [run for d in datasets for run in run_folders.folders(d, sweeps=sweeps)]
 
-    def _folders(self) -> list[str]:
+    def folders(self) -> list[str]:
+        """Names of all folders here, with or without faces, sorted."""
         return sorted(d.name for d in self.root.iterdir() if d.is_dir()) if self.root.is_dir() else []
 
     def run(self, name: str | None = None, data: str | None = None) -> Path:

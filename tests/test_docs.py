@@ -26,10 +26,15 @@ def _name(page: Path) -> str:
 
 @cache
 def _commands() -> dict[str, set[str]]:
-    """Options of every command."""
+    """Options of every command, with those of its subcommands."""
     group = typer.main.get_command(app)
     return {
-        name: {option for p in command.params for option in p.opts + p.secondary_opts}
+        name: {
+            option
+            for c in (command, *getattr(command, "commands", {}).values())
+            for p in c.params
+            for option in p.opts + p.secondary_opts
+        }
         for name, command in group.commands.items()
     }
 

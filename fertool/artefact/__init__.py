@@ -25,10 +25,10 @@ History: 1, first release.
 
 from fertool.artefact.layout import KINDS, PENDING, SCHEMA, UNHASHED, Column, Parent, one_line, partial_path, text
 from fertool.artefact.provenance import differences, flatten, make_info, up_to_date
-from fertool.artefact.reading import Artefact, find, read
+from fertool.artefact.reading import Artefact, find, peek, read
 from fertool.artefact.writing import Writer, begin, note, save
 
 __all__ = [
     "KINDS", "PENDING", "SCHEMA", "UNHASHED", "Artefact", "Column", "Parent", "Writer", "begin", "differences", "find",
-    "flatten", "make_info", "note", "one_line", "partial_path", "read", "save", "text", "up_to_date",
+    "flatten", "make_info", "note", "one_line", "partial_path", "peek", "read", "save", "text", "up_to_date",
 ]  # fmt: skip

@@ -1,11 +1,13 @@
 """Opening artefacts: everything is checked, nothing is followed out of the file."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import h5py
 import numpy as np
 
 from fertool import __version__
@@ -227,36 +229,12 @@ def read(path: str | Path, kind: str | tuple[str, ...] | None = None, *, partial
         ArtefactError: missing, not HDF5, foreign, newer, of another kind, incomplete, or with links out of the file.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ArtefactError(f"there is no file {path}", _partial_hint(path))
-    try:
-        with open_h5(path) as h5:
-            if "fertool_kind" not in h5.attrs:
-                raise ArtefactError(f"{path} is an HDF5 file, but not one of fertool's")
-            header = read_header(h5, str(path))
-            stored = survey(h5, path)
-            state = h5.state
-    except FileNotFoundError:
-        raise ArtefactError(f"there is no file {path}", _partial_hint(path)) from None
-    except Newer as e:
-        raise ArtefactError(
-            f"{path} has schema {e}; this fertool {__version__} reads up to {SCHEMA}",
-            "a newer fertool wrote it: upgrade with pip install -U fertool",
-        ) from e
-    except (TypeError, ValueError) as e:
-        raise ArtefactError(f"{path} cannot be read as a fertool artefact: {one_line(e)}", _damage_hint(path)) from e
-    except (OSError, KeyError, RuntimeError) as e:
-        if isinstance(e, OSError) and e.errno:
-            raise ArtefactError(
-                f"cannot read {path}: {e.strerror}", "make it readable, and run the command again"
-            ) from e
-        raise Damaged(f"{path} cannot be read as a fertool artefact: {one_line(e)}", _damage_hint(path)) from e
-    kinds = (kind,) if isinstance(kind, str) else kind
-    if kinds and header.kind not in kinds:
-        raise ArtefactError(
-            f"{path} holds {header.kind!r}; {' or '.join(map(repr, kinds))} is needed here",
-            f"it was made by: {' '.join(header.info.get('command', []))}",
-        )
+    with _explained(path), open_h5(path) as h5:
+        _require_own(h5, path)
+        header = read_header(h5, str(path))
+        stored = survey(h5, path)
+        state = h5.state
+    _require_kind(header, kind, path)
     if not partial and not header.complete:
         raise ArtefactError(f"{path} is not finished", "run the command that makes it again: it will go on")
     try:
@@ -280,6 +258,59 @@ def read(path: str | Path, kind: str | tuple[str, ...] | None = None, *, partial
         _header=header,
         _state=state if header.complete else state[:1],
     )
+
+
+def peek(path: Path, kind: str | None = None) -> Header:
+    """Read what the attributes of an artefact say, in a small part of the time of `read`, which checks everything.
+
+    Raises:
+        ArtefactError: as `read`, but for what lies in arrays and for changed attributes.
+    """
+    with _explained(path), open_h5(path) as h5:
+        _require_own(h5, path)
+        header = read_header(h5, str(path), light=True)
+    _require_kind(header, kind, path)
+    if not header.complete:
+        raise ArtefactError(f"{path} is not finished", "run the command that makes it again: it will go on")
+    return header
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn what can be wrong with a file into an ArtefactError."""
+    if not path.is_file():
+        raise ArtefactError(f"there is no file {path}", _partial_hint(path))
+    try:
+        yield
+    except FileNotFoundError:
+        raise ArtefactError(f"there is no file {path}", _partial_hint(path)) from None
+    except Newer as e:
+        raise ArtefactError(
+            f"{path} has schema {e}; this fertool {__version__} reads up to {SCHEMA}",
+            "a newer fertool wrote it: upgrade with pip install -U fertool",
+        ) from e
+    except (TypeError, ValueError) as e:
+        raise ArtefactError(f"{path} cannot be read as a fertool artefact: {one_line(e)}", _damage_hint(path)) from e
+    except (OSError, KeyError, RuntimeError) as e:
+        if isinstance(e, OSError) and e.errno:
+            raise ArtefactError(
+                f"cannot read {path}: {e.strerror}", "make it readable, and run the command again"
+            ) from e
+        raise Damaged(f"{path} cannot be read as a fertool artefact: {one_line(e)}", _damage_hint(path)) from e
+
+
+def _require_own(h5: h5py.File, path: Path) -> None:
+    if not h5py.h5a.exists(h5.id, b"fertool_kind"):
+        raise ArtefactError(f"{path} is an HDF5 file, but not one of fertool's")
+
+
+def _require_kind(header: Header, kind: str | tuple[str, ...] | None, path: Path) -> None:
+    kinds = (kind,) if isinstance(kind, str) else kind
+    if kinds and header.kind not in kinds:
+        raise ArtefactError(
+            f"{path} holds {header.kind!r}; {' or '.join(map(repr, kinds))} is needed here",
+            f"it was made by: {' '.join(header.info.get('command', []))}",
+        )
 
 
 def _state_of(path: Path, complete: bool) -> tuple[int, ...] | None:

@@ -59,6 +59,7 @@ class _Info(TypedDict, total=False):
     seconds: list[float]
     waited: list[float]
     device: str
+    summary: dict[str, Any]
     prepared: "_Prepared"
     lineage: "_Lineage"
     report: dict[str, Any]
@@ -240,7 +241,7 @@ def read_header(h5: h5py.File, where: str, *, light: bool = False) -> Header:
     """Read and check the attributes of a file.
 
     Args:
-        light: leave out the digests of its arrays and the seal over them, most of what there is to read.
+        light: leave out uid and classes, the digests of its arrays and the seal over them.
 
     Raises:
         Newer: a newer fertool wrote it.
@@ -254,15 +255,16 @@ def read_header(h5: h5py.File, where: str, *, light: bool = False) -> Header:
     complete = _scalar(h5, "complete")
     if not isinstance(complete, bool | np.bool_):
         raise ValueError("its attribute complete is neither true nor false")
-    names = [n for n in (*ATTRIBUTES, *(() if light else ADDED)) if n not in ("fertool_schema", "complete")]
-    texts = {name: _text(h5, name) for name in names if name not in ADDED or _has(h5, name)}
+    leave_out = ("fertool_schema", "complete", *(("uid", "classes", *ADDED) if light else ()))
+    names = [n for n in (*ATTRIBUTES, *ADDED) if n not in leave_out]
+    texts = {name: _text(h5, name) for name in names if name not in ADDED or _attribute(h5, name)}
     if (kind := texts["fertool_kind"]) not in KINDS:
         raise ValueError(f"its kind is {_short(kind)}, none of {', '.join(KINDS)}")
     params = _json(texts, "params", where)
     _typed(params, _PARAMS.get(kind, dict[str, Any]), "params")
     inputs = _json(texts, "inputs", where)
     _typed(inputs, list[_ParentFacts], "inputs")
-    classes = _json(texts, "classes", where)
+    classes = _json(texts, "classes", where) if "classes" in texts else None
     _typed(classes, list[str] | None, "classes")
     if classes is not None and (len(set(classes)) < len(classes) or not all(classes) or len(classes) > _MOST_CLASSES):
         raise ValueError("its attribute classes has a name twice, or an empty one")
@@ -273,7 +275,7 @@ def read_header(h5: h5py.File, where: str, *, light: bool = False) -> Header:
     return Header(
         kind=kind,
         schema=schema,
-        uid=texts["uid"],
+        uid=texts.get("uid", ""),
         digest=texts["digest"].strip(),
         complete=bool(complete),
         params=params,
@@ -306,28 +308,33 @@ def _number(h5: h5py.File, name: str) -> int:
     return int(value)
 
 
+def _attribute(h5: h5py.File, name: str) -> h5py.h5a.AttrID | None:
+    """Return an attribute without `h5.attrs`, which takes four times as long; None if there is none."""
+    try:
+        return h5py.h5a.open(h5.id, name.encode())
+    except KeyError:
+        return None
+
+
+def _value(kept: h5py.h5a.AttrID) -> Any:
+    stored = np.empty((), kept.dtype)
+    kept.read(stored)
+    return stored[()]
+
+
 def _scalar(h5: h5py.File, name: str) -> Any:
-    return h5.attrs[name] if _has(h5, name) else None
-
-
-def _has(h5: h5py.File, name: str) -> bool:
-    return h5py.h5a.exists(h5.id, name.encode())
+    """Return the value of an attribute that should be a single number; None if it is none."""
+    kept = _attribute(h5, name)
+    return _value(kept) if kept is not None and kept.shape == () and kept.dtype.kind in "biu" else None
 
 
 def _text(h5: h5py.File, name: str) -> str:
-    try:
-        kept = h5py.h5a.open(h5.id, name.encode())  # not through h5.attrs, which takes four times as long
-    except KeyError:
-        raise ValueError(f"it has no attribute {name}") from None
+    if (kept := _attribute(h5, name)) is None:
+        raise ValueError(f"it has no attribute {name}")
     dtype = kept.dtype
     if kept.shape != () or dtype.kind not in "SO" or kept.get_storage_size() > _LONGEST:
         raise ValueError(f"its attribute {name} is no text")
-    if dtype.kind == "S":
-        stored = np.empty((), dtype)
-        kept.read(stored)
-        value = stored[()]
-    else:
-        value = h5.attrs[name]
+    value = _value(kept) if dtype.kind == "S" else h5.attrs[name]
     if isinstance(value, bytes):
         value = value.decode()
     if not isinstance(value, str) or len(value) > _LONGEST:

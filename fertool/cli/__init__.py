@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 from fertool import console, streams
-from fertool.cli import adopt, experiments, prepare, results, tools  # noqa: F401  (importing them registers their commands)
+from fertool.cli import adopt, experiments, prepare, results, runs, tools  # noqa: F401  (importing them registers their commands)
 from fertool.cli.app import app
 from fertool.errors import FertoolError
 

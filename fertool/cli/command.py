@@ -86,6 +86,7 @@ def command(
     flags: Sequence[str] = (),
     to: typer.Typer | None = None,
     choices: Mapping[str, str] | None = None,
+    alone: bool = False,
 ) -> Callable[[Callable[..., dict[str, Any] | None]], Callable[..., Any]]:
     """Register a command. Its result is printed under --json; errors become two lines and an exit code.
 
@@ -97,6 +98,7 @@ def command(
         flags: fields of those settings that have options of their own, see `options.flags_of`.
         to: the application; default: `app`.
         choices: names and explanations listed below the help.
+        alone: it is what the group `to` does without a subcommand.
     """
     made = flags_of(STAGES[settings], flags) if settings else {}
 
@@ -107,6 +109,9 @@ def command(
             from fertool.pool import stoppable
 
             console.configure(json_output=json_output, quiet=quiet)
+            if alone and (context := given.pop("context")).invoked_subcommand:
+                _refuse_options(context, name)
+                return
             given = {key: _expanded(value) for key, value in given.items()}
             plugins.allow_mentioned(given.values())
             first = [_options(settings, made, given)] if settings else []
@@ -120,12 +125,28 @@ def command(
                 _report(error, name, debug)
 
         parameters = _parameters(function, made, bool(settings))
+        if alone:
+            parameters.append(_keyword("context", typer.Context, inspect.Parameter.empty))
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in parameters}
-        (to or app).command(name, rich_help_panel=panel, epilog=listed(choices) if choices else None)(run)
+        if alone and to:
+            to.callback(invoke_without_command=True)(run)
+        else:
+            (to or app).command(name, rich_help_panel=panel, epilog=listed(choices) if choices else None)(run)
         return function
 
     return register
+
+
+def _refuse_options(context: typer.Context, name: str) -> None:
+    """Refuse options before a subcommand, which would not get them."""
+    subcommand = context.invoked_subcommand
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if source and source.name == "COMMANDLINE":
+            option = parameter.opts[0]
+            console.fail(f"{option} stands before {subcommand}", f"write: fertool {name} {subcommand} ... {option}", 2)
+            sys.exit(2)
 
 
 def _parameters(
@@ -136,15 +157,16 @@ def _parameters(
     last = [p for p in own if p.name in _LAST]
     first = sorted((p for p in own if p not in last), key=lambda p: not _is_argument(p))
 
-    def keyword(name: str, annotation: Any, default: Any = None) -> inspect.Parameter:
-        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-
-    added = [keyword(name, annotation) for name, (_, annotation) in made.items()]
+    added = [_keyword(name, annotation) for name, (_, annotation) in made.items()]
     if has_settings:
-        added += [keyword("recipe_name", RecipeName), keyword("sets", Sets)]
-    common = [keyword(name, annotation, False) for name, annotation in _COMMON.items()]
+        added += [_keyword("recipe_name", RecipeName), _keyword("sets", Sets)]
+    common = [_keyword(name, annotation, False) for name, annotation in _COMMON.items()]
     before, after = ([p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in group] for group in (first, last))
     return [*before, *added, *after, *common]
+
+
+def _keyword(name: str, annotation: Any, default: Any = None) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
 def _is_argument(parameter: inspect.Parameter) -> bool:

@@ -21,3 +21,11 @@ def interval(low: float | None, high: float | None, digits: int = 2) -> str:
 def is_missing(value: float | None) -> bool:
     """Return whether there is no number."""
     return value is None or math.isnan(value)
+
+
+def size(count: int) -> str:
+    """Return a number of bytes with a unit: 2.4 MB."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= factor:
+            return f"{count / factor:.1f} {unit}"
+    return f"{count} B"

@@ -15,6 +15,7 @@ from fertool import artefact, console
 from fertool.adopted import architectures, classes, predictors
 from fertool.artefact import Artefact, Parent
 from fertool.errors import ArtefactError, DataError, DeviceError, UsageError
+from fertool.evaluation.summary import of_run
 from fertool.faces.status import HAS_IMAGE
 from fertool.models.adopted import Adopted, AdoptedSettings, Kind
 from fertool.outputs import MARK
@@ -99,7 +100,7 @@ def run(file: str, faces: Path, *, settings: Adopt, name: str = "", overwrite: b
     lineage: dict[str, Any] = {"faces": None, "datasets": [], "folds": None, "masks": None, "part": None}
     lineage["init"] = {"name": model.source, "run": None}
     info = artefact.make_info() | {"seconds": [], "waited": [], "device": ""}
-    info |= {"prepared": preparation(source, None), "lineage": lineage}
+    info |= {"prepared": preparation(source, None), "lineage": lineage, "summary": of_run(0, 0, True, -1, {}, _TRAIN)}
     state = {"epoch": 0, "step": 0, "iteration": 0, "best": -1.0, "finished": True}
     arrays = {f"weights/last/{key}": tensor.numpy() for key, tensor in net.state_dict().items()}
     arrays |= {f"state/{key}": np.array(value) for key, value in state.items()}

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch.optim import Optimizer
 from fertool import artefact
 from fertool.artefact import Artefact, Parent
 from fertool.errors import ArtefactError
+from fertool.evaluation import summary
 from fertool.training.devices import describe
 
 #: sums over an epoch's faces that are no terms of the loss
@@ -60,6 +62,14 @@ class Progress:
         self.seconds.append(seconds)
         self.waited.append(waited)
         self.epoch, self.step, self.sums, self.finished = self.epoch + 1, 0, {}, finished
+
+    def summary(self, train: Mapping) -> dict[str, Any]:
+        """Return how far the run has come, see `evaluation.summary`.
+
+        Args:
+            train: settings of the training.
+        """
+        return summary.of_run(self.epoch, self.iteration, self.finished, self.best, self.history, train)
 
     def read(self) -> None:
         """Add the steps still on the device to the sums, one after the other, so that it does not matter when.
@@ -125,7 +135,7 @@ class RunFile:
             arrays["state/rng/cuda"] = torch.cuda.get_rng_state().numpy()
         info = artefact.make_info(self.seed) | {"seconds": progress.seconds, "waited": progress.waited}
         info["device"] = describe(next(net.parameters()).device)
-        info |= {"prepared": self.prepared, "lineage": self.lineage}
+        info |= {"prepared": self.prepared, "lineage": self.lineage, "summary": progress.summary(self.params["train"])}
         artefact.save(self.path, "run", arrays, params=self.params, inputs=self.inputs, classes=self.classes, info=info)
 
 

@@ -26,7 +26,7 @@ from fertool.workspace import Workspace
 COMMANDS = {
     "detect-align", "fit-sdm", "make-masks", "crop-regions", "build-subsets", "train", "eval", "sweep", "combine",
     "run", "demo", "visualize", "report", "predict", "export", "suggest-occlusion", "render", "inspect", "datasets",
-    "models", "papers", "recipes", "doctor", "adopt", "board",
+    "models", "papers", "recipes", "doctor", "adopt", "board", "runs",
 }  # fmt: skip
 HEAVY = ("torch", "torchvision", "lightning", "cv2", "dlib", "matplotlib", "facenet_pytorch", "pandas", "trimesh")
 

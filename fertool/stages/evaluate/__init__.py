@@ -11,6 +11,7 @@ import torch
 from fertool import artefact, console, locks, plugins
 from fertool.artefact import Artefact, Parent
 from fertool.errors import ArtefactError, DataError, UsageError
+from fertool.evaluation import summary
 from fertool.evaluation.comparison import latency as paper_latency
 from fertool.faces.status import HAS_IMAGE
 from fertool.models.base import FerModel, Output
@@ -139,7 +140,10 @@ def _predict(
     }
     outputs = {name: columns[name] for name in ("logits", *attention)}
     require_finite_outputs(folder.name, columns["id"], settings.precision, outputs)
-    artefact.save(out, "predictions", columns, params=params, inputs=inputs, classes=trained.classes)
+    info = artefact.make_info()
+    if subjects is None:
+        info["summary"] = summary.of_predictions(columns["label"], columns["logits"])
+    artefact.save(out, "predictions", columns, params=params, inputs=inputs, classes=trained.classes, info=info)
 
 
 def _boxes(source: Artefact, regions: Artefact | None, draw: int) -> torch.Tensor:
