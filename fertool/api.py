@@ -481,6 +481,7 @@ def export(
     run: PathLike | None = None,
     *,
     formats: Sequence[str] = ("safetensors", "onnx"),
+    card: bool = False,
     workspace: PathLike | None = None,
     out: PathLike | None = None,
     settings: Settings | None = None,
@@ -488,7 +489,7 @@ def export(
     overwrite: bool = False,
     **changes: Any,
 ) -> list[Path]:
-    """Export a run as safetensors and ONNX.
+    """Export a run as safetensors and ONNX, with `card` also a model card (README.md).
 
     Returns:
         Paths of the files written.
@@ -500,8 +501,10 @@ def export(
     folder = Workspace(workspace).run(None if run is None else str(run))
     return stage.run(
         checkpoint.of_run(folder, used.weights),
+        folder,
         settings=used,
         formats=tuple(formats),
+        with_card=card,
         out=Path(out) if out else folder,
         overwrite=overwrite,
     )

@@ -451,6 +451,7 @@ class Export(Settings):
     tolerance: Annotated[
         float, Gt(0), "largest difference between ONNX's and the network's probabilities and attention"
     ] = 1e-3
+    by: Annotated[tuple[str, ...], GROUPS] = ()
     opset: Annotated[int, Ge(18), "version of ONNX's operators"] = 18
 
 

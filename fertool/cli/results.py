@@ -178,27 +178,32 @@ def predict(
     return facts
 
 
-@command("export", RESULTS, settings="export", flags=("weights",))
+@command("export", RESULTS, settings="export", flags=("weights", "opset", "by"))
 def export(
     options: Options,
     run: Run = None,
     formats: Annotated[
         list[str] | None, typer.Option("--format", help="safetensors or onnx; repeatable (default: both)")
     ] = None,
+    card: Annotated[bool, typer.Option("--card", help="also write a model card (README.md)")] = False,
     workspace: Space = None,
     out: Annotated[Path | None, typer.Option(help="folder for the files (default: the run's)")] = None,
     overwrite: Overwrite = False,
 ) -> dict[str, Any]:
-    """Export a run as safetensors and ONNX, with classes, preprocessing and licences."""
+    """Export a run as safetensors and ONNX, with classes, preprocessing and licences; a model card with `--card`."""
     from fertool.stages import export as stage
     from fertool.training import checkpoint
 
     settings = options.settings()
     folder = Workspace(workspace).run(run)
+    if settings.by and not card:
+        raise UsageError("--by groups the faces of the model card", "add --card")
     files = stage.run(
         checkpoint.of_run(folder, settings.weights),
+        folder,
         settings=settings,
         formats=tuple(formats or stage.FORMATS),
+        with_card=card,
         out=out or folder,
         overwrite=overwrite,
     )

@@ -1,5 +1,6 @@
 """export by the real command: safetensors that start a training and predict, ONNX that says what the network says."""
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from safetensors import safe_open
 from typer.testing import CliRunner
 
 from fertool import artefact, cli
+from fertool.evaluation import card
 from fertool.models.registry import build_model, model_settings
 from fertool.pretrained.files import read_metadata, read_tensors
 from fertool.settings import DetectAlign, Export
@@ -175,6 +177,38 @@ def test_small_attention_weights_survive_onnx(tmp_path):
 def test_the_opset_can_be_chosen(tmp_path):
     (path,) = export.run(trained("man"), settings=Export(opset=21), formats=["onnx"], out=tmp_path)
     assert [o.version for o in onnx.load(path).opset_import if not o.domain] == [21]
+
+
+def test_the_card_is_read_by_the_hub_and_says_what_was_measured(space, tmp_path):
+    hub = pytest.importorskip("huggingface_hub")
+    files = tell("export", "--card", "--by", "status", "--out", tmp_path, space=space)["files"]
+    assert [f["format"] for f in files] == ["safetensors", "onnx", "card"]
+    text = (tmp_path / "README.md").read_text()
+    data = hub.ModelCard.load(tmp_path / "README.md").data
+    assert data.license == "other"
+    assert {"facial-expression-recognition", "ran", "ferplus"} <= set(data.tags)
+    scored = tell("eval", "--gpus", 0, space=space)["runs"]["ran-1"]["subsets"]["all"]
+    assert f"| whole split \\* | 8 | {100 * scored['accuracy']:.2f} |" in text
+    assert not data.eval_results, "fewer than 30 faces are no result"
+    for line in ("no licence stated", "iBUG 300-W", "## Intended use", "| status | faces |", '"boxes": boxes'):
+        assert line in text
+    for file in files[:2]:
+        assert hashlib.sha256(Path(file["path"]).read_bytes()).hexdigest() in text
+    assert "up to date" in call("export", "--card", "--by", "status", "--out", tmp_path, space=space).stderr
+    (tmp_path / "README.md").write_text(text + "edited\n")
+    assert "edited" in tell("export", "--card", "--by", "status", "--out", tmp_path, space=space, code=3)["error"]
+    assert "add --card" in tell("export", "--by", "status", space=space, code=2)["hint"]
+
+
+def test_results_of_the_card_are_results_of_the_hub():
+    hub = pytest.importorskip("huggingface_hub")
+    subset = {"n_total": 40, "accuracy": 0.5, "low": 0.35, "high": 0.65, "macro_accuracy": 0.45}
+    facts = {"name": "ran-1", "model": "ran", "dataset": "ferplus", "data": "fer", "split": "test"}
+    facts["scores"] = {"confidence": 0.95, "subsets": {"all": subset, "pose45": subset, "few": subset | {"n_total": 9}}}
+    results = hub.ModelCard(f"---\n{card._front_matter(facts)}\n---\n").data.eval_results
+    accuracies = [r for r in results if r.metric_type == "accuracy"]
+    assert [(r.dataset_config, r.metric_value) for r in accuracies] == [(None, 0.5), ("pose45", 0.5)]
+    assert accuracies[0].metric_args == {"faces": 40, "confidence": 0.95, "low": 0.35, "high": 0.65}
 
 
 def test_twice_is_once_and_another_state_is_not_overwritten(space, exported, tmp_path):

@@ -1,10 +1,10 @@
 """The board as a Markdown page."""
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fertool.evaluation.board import tables
+from fertool.evaluation.markdown import escaped, table
 from fertool.evaluation.score import FEW
 from fertool.evaluation.units import interval, percent, points
 from fertool.outputs import MARK
@@ -22,8 +22,8 @@ def page(board: Mapping[str, Any], figures: Mapping[int, str] | None = None) -> 
     """
     lines = ["# Results", "", _legend(board["confidence"]), ""]
     for number, block in enumerate(board["blocks"]):
-        lines += [f"## {_escaped(block['data'])}, split {_escaped(block['split'])}", ""]
-        lines += [f"{_escaped(tables.title(block))}.", ""]
+        lines += [f"## {escaped(block['data'])}, split {escaped(block['split'])}", ""]
+        lines += [f"{escaped(tables.title(block))}.", ""]
         lines += [*_accuracies(block), ""]
         if figures and number in figures:
             lines += [f"![Accuracy of every system with its interval]({figures[number]})", ""]
@@ -40,13 +40,13 @@ def page(board: Mapping[str, Any], figures: Mapping[int, str] | None = None) -> 
                 "lost",
                 "claim",
             )
-            lines += ["### Differences", "", *_table(head, rows, text=3), ""]
+            lines += ["### Differences", "", *table(head, rows, text=3), ""]
         lines += ["### Trainings", "", *_costs(block), ""]
         if notes := tables.notes(block):
-            lines += [*(f"- {_escaped(line)}" for line in notes), ""]
+            lines += [*(f"- {escaped(line)}" for line in notes), ""]
     if board["left_out"]:
         lines += ["## Runs that are not counted", ""]
-        lines += [f"- `{r['run']}`: {_escaped(r['reason'])}" for r in board["left_out"]] + [""]
+        lines += [f"- `{r['run']}`: {escaped(r['reason'])}" for r in board["left_out"]] + [""]
     return "\n".join([*lines, f"<!-- {MARK} -->", ""])
 
 
@@ -64,10 +64,10 @@ def _accuracies(block: Mapping[str, Any]) -> list[str]:
     sizes = block["systems"][0]["subsets"]
     head = ["system", "seeds", *(f"{tables.heading(n)} ({sizes[n]['n_total']:,})" for n in names)]
     rows = [
-        [_escaped(s["name"]), str(len(s["seeds"])), *(_accuracy(s["subsets"][n]) for n in names)]
+        [escaped(s["name"]), str(len(s["seeds"])), *(_accuracy(s["subsets"][n]) for n in names)]
         for s in block["systems"]
     ]
-    return _table(head, rows, text=1)
+    return table(head, rows, text=1)
 
 
 def _accuracy(scored: Mapping[str, Any]) -> str:
@@ -87,8 +87,8 @@ def _gap_rows(block: Mapping[str, Any]) -> Iterator[list[str]]:
                 bold = tables.is_significant(gap, scored["n_total"])
                 yield [
                     tables.heading(subset),
-                    _escaped(system["name"]),
-                    _escaped(system["baseline"]),
+                    escaped(system["name"]),
+                    escaped(system["baseline"]),
                     f"**{value}**" if bold else value,
                     tables.signed_interval(gap),
                     tables.p_value(gap["p"]),
@@ -104,16 +104,5 @@ def _costs(block: Mapping[str, Any]) -> list[str]:
     for system in block["systems"]:
         for run in system["runs"]:
             cost = [f"{run['seconds'] / 60:.1f}", system["precision"], run["device"]]
-            rows.append([_escaped(system["name"]), str(run["seed"]), _escaped(run["name"]), run["digest"][:12], *cost])
-    return _table(_COSTS, rows, text=7)
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], text: int) -> list[str]:
-    """Return the lines of a table whose columns after the first `text` ones are right-aligned."""
-    rule = ["---" if i < text else "---:" for i in range(len(head))]
-    lines = [list(map(_escaped, head)), rule, *rows]
-    return ["| " + " | ".join(line) + " |" for line in lines]
-
-
-def _escaped(text: object) -> str:
-    return re.sub(r"([|*\\])", r"\\\1", str(text)).replace("\n", " ").replace("<", "&lt;")
+            rows.append([escaped(system["name"]), str(run["seed"]), escaped(run["name"]), run["digest"][:12], *cost])
+    return table(_COSTS, rows, text=7)

@@ -20,8 +20,13 @@ from fertool.training import lineage
 from fertool.workspace import run_reference
 
 
-def facts(run: Run, settings: Report) -> dict:
+def facts(run: Run, settings: Report, *, pictures: bool = True) -> dict:
     """All that a page says about one run.
+
+    Args:
+        run: its folder.
+        settings: of the report.
+        pictures: whether faces and attention maps are among it.
 
     Raises:
         ArtefactError: a run of a classifier without predictions, or with ones of other faces or an older state.
@@ -47,6 +52,8 @@ def facts(run: Run, settings: Report) -> dict:
     last = trained
     if about["classifies"]:
         last = _scored(about, run, trained, settings)
+        if pictures:
+            _show(about, run, trained, last, settings)
     elif model_class(model).verifies:
         if path := predictions_of(run.folder):
             last = artefact.read(path, "predictions")
@@ -81,20 +88,26 @@ def _scored(about: dict, run: Run, trained: Artefact, settings: Report) -> Artef
         "by": settings.by,
     }
     found = scores.run({run.name: predictions.path}, names=names, **options)
-    looks = gallery.Looks(run, faces, predictions)
     about |= {
         "split": predictions.params["split"],
         "classes": list(predictions.class_names),
         "scores": found["runs"][run.name],
         "calibration": _calibration(predictions),
+        "elsewhere": _elsewhere(run, trained, settings.confidence),
+    }
+    return predictions
+
+
+def _show(about: dict, run: Run, trained: Artefact, predictions: Artefact, settings: Report) -> None:
+    """Add faces, and where the network looks."""
+    looks = gallery.Looks(run, run.faces(), predictions)
+    about |= {
         "gallery": gallery.gallery(looks, settings),
         "looks": gallery.means(looks),
         "trace": gallery.trace(trained),
-        "elsewhere": _elsewhere(run, trained, settings.confidence),
     }
     if any(c.startswith("attention_weight") for c in predictions.columns) and not looks.kind:
         about["silent"].append("where it looks: the regions it was given are no longer beside its faces")
-    return predictions
 
 
 def _training(trained: Artefact, metric: str) -> dict:

@@ -13,12 +13,15 @@ import numpy as np
 import torch
 
 from fertool import __version__, console, files, locks
-from fertool.datasets import layouts
 from fertool.errors import ArtefactError, DeviceError, FertoolError, UsageError, nearest
 from fertool.outputs import MARK
 from fertool.pretrained.files import read_metadata
 from fertool.settings import Export
+from fertool.stages.export import card
+from fertool.stages.export.licences import notes
+from fertool.stages.report import evaluate_missing
 from fertool.training.checkpoint import Trained
+from fertool.training.devices import choose
 from fertool.training.export_module import Portable
 
 FORMATS = ("safetensors", "onnx")
@@ -30,9 +33,11 @@ _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 def run(
     trained: Trained,
+    folder: Path | None = None,
     *,
     settings: Export,
     formats: Sequence[str] = FORMATS,
+    with_card: bool = False,
     out: Path,
     overwrite: bool = False,
 ) -> list[Path]:
@@ -42,6 +47,9 @@ def run(
     is run in onnxruntime and compared with the network before it is kept.
 
     Args:
+        trained: the network.
+        folder: of its run, for the card.
+        with_card: also write a model card; a run without predictions is evaluated for it.
         out: folder; files are named as the run.
 
     Returns:
@@ -71,6 +79,9 @@ def run(
             raise ArtefactError(f"{path} holds another network, or another state of it", "add --overwrite")
         with locks.exclusive(path), files.replacing(path) as part:
             (_safetensors if path.suffix == ".safetensors" else _onnx)(trained, about, part, settings)
+    if with_card and folder:
+        evaluate_missing([folder], choose(None))
+        paths.append(card.run(folder, trained, paths, settings=settings, out=out, overwrite=overwrite))
     return paths
 
 
@@ -78,10 +89,14 @@ def summary(paths: Sequence[Path]) -> dict:
     """Return what the files hold.
 
     Returns:
-        files: [{path, format, bytes, run, weights, classes, input; of ONNX also inputs, outputs and checked}].
+        files: [{path, format, bytes; but of the card also run, weights, classes, input; of ONNX also outputs and
+        checked}].
     """
-    found = []
+    found: list[dict[str, Any]] = []
     for path in paths:
+        if path.suffix == ".md":
+            found.append({"path": str(path), "format": "card", "bytes": path.stat().st_size})
+            continue
         kept = _metadata(path)
         facts = {"path": str(path), "format": path.suffix[1:], "bytes": path.stat().st_size, "run": kept["name"]}
         facts |= {"weights": kept["weights"], "licence": kept["licence"]}
@@ -93,7 +108,8 @@ def summary(paths: Sequence[Path]) -> dict:
 def report(facts: dict) -> None:
     """Print the files and what goes in and comes out."""
     for file in facts["files"]:
-        console.say(f"→ {file['path']} ({file['bytes'] / 1e6:.1f} MB)")
+        size = f"{file['bytes'] / 1e6:.1f} MB" if file["format"] != "card" else f"{file['bytes'] / 1e3:.0f} kB"
+        console.say(f"→ {file['path']} ({size})")
         if "outputs" in file:
             shape = file["input"]["faces"]["shape"]
             console.say(f"  faces ({', '.join(map(str, shape))}) float, 0 to 255 → {', '.join(file['outputs'])}")
@@ -131,22 +147,8 @@ def _about(trained: Trained) -> dict[str, str]:
         "generator": MARK,
         **trained.metadata(),
         "input": json.dumps(given),
-        "licence": _licence(trained),
+        "licence": notes(trained),
     }
-
-
-def _licence(trained: Trained) -> str:
-    name = trained.prepared["faces"].get("dataset", "")
-    data = next((d.about for d in layouts() if d.name == name), name or "faces of unknown origin")
-    said = ["fertool is MIT-licensed; weights follow from what they were learnt from.", f"Trained on: {data}."]
-    if trained.faces.landmarks == "ert68":
-        said.append("Its faces were aligned by dlib's 68-point model, learnt from iBUG 300-W: no commercial use.")
-    init = trained.train.get("init", "none")
-    if init == "dlib":
-        said.append("Its training began with dlib's face recognition network, which is in the public domain.")
-    elif init != "none":
-        said.append(f"Its training began with weights of others: {Path(init).name}.")
-    return " ".join(said)
 
 
 def _safetensors(trained: Trained, about: dict[str, str], path: Path, settings: Export) -> None:
