@@ -274,7 +274,7 @@ def train(
         regions=faces.with_name("regions.h5"),
         subsets=faces.with_name("subsets.h5"),
         masks=faces.with_name("masks.h5"),
-        part=space.run(str(pretrained_part)) if pretrained_part else None,
+        pretrained_part=space.run(str(pretrained_part)) if pretrained_part else None,
         recipe=chosen.name,
         variant=variant,
         out=Path(out) if out else None,

@@ -81,7 +81,7 @@ class DetectAlign(Settings):
         Gt(0),
         "smoothness λ of the estimated luminance; not in VA-CNN's paper, 7 is the INface toolbox's",
     ] = 7.0
-    clipped: Annotated[
+    clip_fraction: Annotated[
         float,
         Ge(0),
         Lt(0.5),
@@ -154,8 +154,8 @@ class MakeMasks(Settings):
         "index of l8 among the 68 landmarks, from 0; the paper does not name it: 57 is the middle of the lower lip's "
         "lower edge, 8 the chin",
     ] = 57
-    draw_train: Annotated[int, Gt(0), "training faces sampled for each attribute group, half of them positive"] = 30_000
-    draw_val: Annotated[int, Gt(0), "validation faces sampled for each attribute group, half of them positive"] = 3_000
+    train_samples: Annotated[int, Gt(0), "training faces of each attribute group, half of them positive"] = 30_000
+    val_samples: Annotated[int, Gt(0), "validation faces of each attribute group, half of them positive"] = 3_000
     seed: Annotated[int, Ge(0), "random seed of the sampled faces"] = 0
 
 
@@ -351,7 +351,9 @@ class Evaluate(Settings):
     batch: Annotated[int, Gt(0), "faces per forward pass"] = 64
     precision: Annotated[Literal["32", "bf16", "16"], "precision of the forward pass"] = "32"
     confidence: Annotated[float, Gt(0), Lt(1), "level of the confidence intervals"] = 0.95
-    draws: Annotated[int, Gt(0), "test samples of random crops per face: mean and standard deviation over them"] = 1
+    crop_repeats: Annotated[
+        int, Gt(0), "evaluations, each with newly sampled random crops: mean and standard deviation over them"
+    ] = 1
     pairs: Annotated[int, Ge(20), "identity: number of verified pairs, half of them of one subject"] = 6000
     pair_seed: Annotated[int, Ge(0), "identity: random seed of the pairs"] = 0
     paper: Annotated[str, PAPER] = ""
@@ -369,8 +371,8 @@ class Visualize(Settings):
     formats: Annotated[tuple[Literal["png", "pdf", "svg"], ...], "file formats: png, pdf, svg"] = ("png",)
     seed: Annotated[int, Ge(0), "random seed of the faces shown"] = 0
     by: Annotated[
-        Literal["class", "person", "pose"] | None,
-        "order of the faces: gradcam by class or person; attention by class; mean-attention by class or pose",
+        Literal["class", "subject", "pose"] | None,
+        "order of the faces: gradcam by class or subject; attention by class; mean-attention by class or pose",
     ] = None
     target: Annotated[Literal["label", "predicted"], "gradcam: explained class"] = "label"
     layer: Annotated[str, "gradcam: layer (default: the last convolution)"] = ""
@@ -386,14 +388,15 @@ class Visualize(Settings):
     ] = "share"
     weights: Annotated[str, "grid: attention weights, e.g. `global` or `local` (default: the first)"] = ""
     patches: Annotated[
-        tuple[int, ...], "obscure: numbers of the occluded patches, from 1 (default: six spread over the face)"
+        tuple[int, ...],
+        "occlusion-sensitivity: numbers of the patches, from 1 (default: six spread over the face)",
     ] = ()
-    checked: Annotated[int, Gt(0), "obscure: number of faces of the statistics"] = 100
+    statistics_faces: Annotated[int, Gt(0), "occlusion-sensitivity: number of faces of the statistics"] = 100
     iterations: Annotated[tuple[int, ...], "trace: iterations shown (default: six, evenly spread)"] = ()
     paper: Annotated[str, "confusion: also the matrices of this paper, by name or .yaml file"] = ""
-    photos: Annotated[str, "group: image or folder of images; steps: folder of the dataset"] = ""
+    images: Annotated[str, "group: image or folder of images; preprocessing: folder of the dataset"] = ""
     detector: Annotated[str, PluginName("detectors"), "group: face detector"] = "mtcnn"
-    face_side: Annotated[
+    face_width: Annotated[
         Annotated[int, Gt(0)] | None,
         "group: face width in pixels to which images are scaled (default: as the run's faces)",
     ] = None

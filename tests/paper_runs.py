@@ -99,7 +99,7 @@ class Workbench:
         recipe, stages = plan.recipe, plan.stages
         model = plain(model_settings(stages["train"].model, variant or None).as_dict())
         if part:
-            model["part"] = part["model"]
+            model["pretrained_part"] = part["model"]
         subsets = stages.get("build-subsets")
         crossed = {"number": subsets.folds, "scheme": subsets.fold_scheme} if subsets and subsets.folds else None
         regions = plain(stages["crop-regions"].as_dict()) if "crop-regions" in stages else None
@@ -117,7 +117,7 @@ class Workbench:
                 "folds": crossed,
                 "masks": None,
                 "init": init,
-                "part": part,
+                "pretrained_part": part,
             },
         }
         return Setup(

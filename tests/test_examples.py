@@ -86,7 +86,7 @@ def test_man_rafdb(tmp_path):
     runs = tmp_path / "artefacts/raf-man/runs"
     assert sorted(r.name for r in runs.iterdir()) == ["man-1", "man-vgg-1", "man-vgg-se-1", "rasnet-1"]
     made = artefact.read(runs / "man-1/run.h5", "run")
-    assert made.parent("part").digest == artefact.read(runs / "rasnet-1/run.h5").digest
+    assert made.parent("pretrained_part").digest == artefact.read(runs / "rasnet-1/run.h5").digest
     assert {r["run"] for r in read(tmp_path / "table3.csv")} == {"man-vgg-1", "man-vgg-se-1", "man-1"}
     assert (tmp_path / "man-masks.png").stat().st_size
 
@@ -109,7 +109,7 @@ def test_ws_lgrn_rafdb(tmp_path):
     runs = {data: tmp_path / f"artefacts/{data}/runs" for data in ("celeba", "fer2013-ws", "raf-ws")}
     stage1 = artefact.read(runs["celeba"] / "amg-1/run.h5")
     for data in ("fer2013-ws", "raf-ws"):
-        assert artefact.read(runs[data] / "ws-lgrn-1/run.h5").parent("part").digest == stage1.digest
+        assert artefact.read(runs[data] / "ws-lgrn-1/run.h5").parent("pretrained_part").digest == stage1.digest
     assert read(tmp_path / "table4.csv")[0]["n_total"] == "7"
 
 

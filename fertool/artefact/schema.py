@@ -89,7 +89,7 @@ class _Faces(TypedDict, total=False):
     template_points: list[list[float]]
     illumination: str
     diffusion: float
-    clipped: float
+    clip_fraction: float
     box: list[float] | None
     on_no_face: str
     pose: str
@@ -113,8 +113,8 @@ class _Masks(TypedDict, total=False):
     lip_point: int
     regions: list[str]
     groups: dict[str, list[str]]
-    draw_train: int
-    draw_val: int
+    train_samples: int
+    val_samples: int
 
 
 class _Regions(TypedDict, total=False):

@@ -13,15 +13,15 @@ class InputSpec:
         size: (height, width) of a view.
         channels: 1 or 3.
         mean, std: the normalisation (x/255 - mean) / std, per channel.
-        cut: a view is `size` pixels cut out of the stored face as they are: at a random place in training, from the
-            middle otherwise. Without it the whole face is brought to `size`.
+        crop: a view is `size` pixels cropped out of the stored face: at a random place in training, from the
+            middle otherwise. Without it the whole face is resized to `size`.
     """
 
     size: tuple[int, int]
     channels: int = 3
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
-    cut: bool = False
+    crop: bool = False
 
 
 class Backbone(nn.Module):

@@ -41,7 +41,7 @@ def train(
     cpu_processes: Processes = 1,
     nodes: Annotated[int, typer.Option(min=1, help="number of machines, each started by torchrun or Slurm")] = 1,
     folds: Folds = None,
-    part: Annotated[
+    pretrained_part: Annotated[
         str | None,
         typer.Option(
             "--pretrained-part",
@@ -73,7 +73,7 @@ def train(
         regions=space.beside(faces, "regions"),
         subsets=space.beside(faces, "subsets"),
         masks=space.beside(faces, "masks"),
-        part=space.run(part) if part else None,
+        pretrained_part=space.run(pretrained_part) if pretrained_part else None,
         recipe=recipe.name,
         variant=variant or "",
         out=out,
@@ -87,7 +87,12 @@ def train(
     return {"folds": summaries}
 
 
-@command("eval", EXPERIMENTS, settings="eval", flags=("split", "weights", "batch", "precision", "draws", "paper", "by"))
+@command(
+    "eval",
+    EXPERIMENTS,
+    settings="eval",
+    flags=("split", "weights", "batch", "precision", "crop_repeats", "paper", "by"),
+)
 def evaluate(
     options: Options,
     run: Runs = None,
@@ -121,7 +126,7 @@ def evaluate(
         "--average": average,
         "--fuse": fuse,
         "--classes": classes,
-        "--draws": options.flags["draws"],
+        "--crop-repeats": options.flags["crop_repeats"],
         "--by": settings.by,
     }
     of_subjects = pairs.applies(folders)
@@ -156,7 +161,7 @@ def evaluate(
             confidence=settings.confidence,
             fuse=fused,
             csv=csv,
-            draws=every,
+            repeats=every,
             paper=settings.paper,
             by=settings.by,
         )
@@ -173,10 +178,10 @@ def _predictions(folders: list[Path], common: dict[str, Any], overwrite: bool) -
     """Return the predictions of every run, one file per sample of random crops."""
     from fertool.stages import evaluate as stage
 
-    every = {name: stage.draws(folder, **common, overwrite=overwrite) for name, folder in _named(folders).items()}
-    if common["settings"].draws > 1 and not any(len(paths) > 1 for paths in every.values()):
+    every = {name: stage.run_repeats(folder, **common, overwrite=overwrite) for name, folder in _named(folders).items()}
+    if common["settings"].crop_repeats > 1 and not any(len(paths) > 1 for paths in every.values()):
         raise UsageError(
-            "--draws repeats random crops, and these runs have none",
+            "--crop-repeats samples random crops anew, and these runs have none",
             "make some: fertool crop-regions --mode random --out FILE, then add --regions FILE",
         )
     return every
@@ -210,7 +215,9 @@ def sweep(
         typer.Option("--run", help="train nothing: evaluate this run on other regions", autocompletion=complete.runs),
     ] = None,
     folds: Folds = None,
-    draws: Annotated[int | None, typer.Option(min=1, help="samples of random crops per face in the test")] = None,
+    crop_repeats: Annotated[
+        int | None, typer.Option(min=1, help="evaluations per value, each with newly sampled random crops")
+    ] = None,
     subset: Subsets = None,
     gpus: Gpus = None,
     cpu_processes: Processes = 1,
@@ -238,7 +245,7 @@ def sweep(
         stage.points(recipe, axes, variant=variant or "", options=options.flags, sets=others),
         recipe=recipe.name,
         variant=variant or "",
-        settings=recipe.settings("eval", {"draws": draws}, for_eval),
+        settings=recipe.settings("eval", {"crop_repeats": crop_repeats}, for_eval),
         folds=folds or ("all" if recipe.settings("build-subsets").folds and not trained else None),
         subsets=tuple(subset or ()),
         devices=choose(gpus, cpu_processes),

@@ -22,7 +22,7 @@ from fertool.workspace import Workspace
         "faces",
         "ids --id",
         "by",
-        "photos",
+        "images",
         "target",
         "layer",
         "region_weights",

@@ -24,7 +24,7 @@ LISTS = tuple(
     f"{folder}list_{spelling}_label.txt" for folder in ("EmoLabel/", "") for spelling in ("patition", "partition")
 )
 CODES = ("1", "2", "3", "4", "5", "6", "7")
-#: landmarks of a face by the option `points`; `both` are the manual ones, then the automatic ones
+#: landmarks of a face by the option `landmarks`; `both` are the manual ones, then the automatic ones
 POINTS = {"manual": 5, "auto": 37, "both": 42}
 GENDER = ("male", "female", "unsure")
 RACE = ("Caucasian", "African-American", "Asian")
@@ -36,7 +36,7 @@ class RafDbOptions(Settings):
     """How RAF-DB is read."""
 
     images: Annotated[Literal["auto", "aligned", "original"], "aligned images (auto: if present) or originals"] = "auto"
-    points: Annotated[
+    landmarks: Annotated[
         Literal["manual", "auto", "both"],
         "five manual landmarks, 37 automatic ones, or both: the eye corners of MAN's regions are then those of the 37, "
         "where present",
@@ -88,7 +88,7 @@ Annotation/boundingbox/train_00001_boundingbox.txt ...  (optional)"""
             problems.append(Problem(note, str(folder), fatal=len(absent) == len(listed)))
         problems += self._uncounted(_split(stem) for stem, _ in listed)
         # the shipped coordinates are those of the original images
-        notes = _Annotation(top, [stem for stem, _ in listed], self.chosen["points"], located=not suffix)
+        notes = _Annotation(top, [stem for stem, _ in listed], self.chosen["landmarks"], located=not suffix)
         problems += notes.problems
 
         def make(i: int) -> Sample:

@@ -163,8 +163,8 @@ def _of_run(
         count = lineage.get("faces")
         if count is None or not near(count, data.train, data.train_tolerance):
             yield Difference("faces to train on", f"{data.train:,}", "not recorded" if count is None else f"{count:,}")
-    if "part" in here["model"] and here["model"]["part"]:
-        yield from _part(lineage.get("part"), model_class(theirs["name"]).paper, recipe)
+    if "pretrained_part" in here["model"] and here["model"]["pretrained_part"]:
+        yield from _part(lineage.get("pretrained_part"), model_class(theirs["name"]).paper, recipe)
     yield from _rate(train, mine, lineage.get("faces"))
     plainly = {k: v for k, v in train.as_dict().items() if k != "train_splits" or mine.fold is None}
     yield from _keys("train", plainly, given, mine.as_dict())
@@ -181,10 +181,10 @@ def _network(theirs: Mapping, given: Mapping, stored: Mapping) -> Iterator[Diffe
         yield Difference("network", theirs["name"], stored["name"])
         return
     try:
-        mine = model_settings({k: v for k, v in stored.items() if k != "part"}).as_dict()
+        mine = model_settings({k: v for k, v in stored.items() if k != "pretrained_part"}).as_dict()
     except RecipeError:  # of another fertool
         mine = stored
-    yield from _keys("train.model", {k: v for k, v in theirs.items() if k != "part"}, given, mine)
+    yield from _keys("train.model", {k: v for k, v in theirs.items() if k != "pretrained_part"}, given, mine)
 
 
 def _keys(section: str, theirs: Mapping, given: Mapping, mine: Mapping) -> Iterator[Difference]:

@@ -10,13 +10,13 @@ _GUARD = 1e-3 * 255  # grey levels added to the picture: black divided by black 
 _FLAT = 1e-9  # a reflectance that varies less is constant but for rounding
 
 
-def normalise(image: np.ndarray, diffusion: float, clipped: float = 0.004) -> np.ndarray:
+def normalise(image: np.ndarray, diffusion: float, clip_fraction: float = 0.004) -> np.ndarray:
     """Return the reflectance I / L of a picture, its extremes clipped and the rest spread over 0..255.
 
     Args:
         image: (H, W) uint8.
         diffusion: λ of `luminance`.
-        clipped: fraction of the pixels that is clipped at each end of the histogram. Neither number is in the paper of
+        clip_fraction: fraction of the pixels clipped at each end of the histogram. Neither number is in the paper of
             Sun et al.; 7 and 0.4 % are the INface toolbox's.
 
     Returns:
@@ -24,7 +24,7 @@ def normalise(image: np.ndarray, diffusion: float, clipped: float = 0.004) -> np
     """
     seen = image + _GUARD
     reflectance = seen / luminance(seen, diffusion)
-    low, high = np.quantile(reflectance, (clipped, 1 - clipped))
+    low, high = np.quantile(reflectance, (clip_fraction, 1 - clip_fraction))
     if high - low < _FLAT:
         return np.full(image.shape, 128, np.uint8)
     return np.rint(255 * np.clip((reflectance - low) / (high - low), 0, 1)).astype(np.uint8)

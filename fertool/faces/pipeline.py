@@ -113,7 +113,7 @@ class Finder:
     def _finished(self, face: np.ndarray) -> np.ndarray:
         face = _channels(face, self.settings.shape[2])
         if self.settings.illumination == "isotropic":
-            face = illumination.normalise(face[..., 0], self.settings.diffusion, self.settings.clipped)[..., None]
+            face = illumination.normalise(face[..., 0], self.settings.diffusion, self.settings.clip_fraction)[..., None]
         return face
 
 

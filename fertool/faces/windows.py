@@ -5,7 +5,7 @@ import numpy as np
 from fertool.faces.illumination import normalise
 
 
-def normalise_windows(image: np.ndarray, diffusion: float, clipped: float, size: tuple[int, int]) -> np.ndarray:
+def normalise_windows(image: np.ndarray, diffusion: float, clip_fraction: float, size: tuple[int, int]) -> np.ndarray:
     """`normalise` in windows that overlap by half, averaged where they do.
 
     Args:
@@ -20,7 +20,7 @@ def normalise_windows(image: np.ndarray, diffusion: float, clipped: float, size:
     for y in _starts(image.shape[0], height):
         for x in _starts(image.shape[1], width):
             window = slice(y, y + height), slice(x, x + width)
-            total[window] += normalise(image[window], diffusion, clipped)
+            total[window] += normalise(image[window], diffusion, clip_fraction)
             times[window] += 1
     return np.rint(total / times).astype(np.uint8)
 

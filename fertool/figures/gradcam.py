@@ -76,7 +76,7 @@ def _say(ax: Axes, predicted: str, true: str) -> None:
     ax.texts[-1].set(color="white", bbox=box)
 
 
-def draw_people(
+def draw_subjects(
     images: Mapping[tuple[int, int], np.ndarray],
     cams: Mapping[tuple[int, int], np.ndarray],
     people: Sequence[str],

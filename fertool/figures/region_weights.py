@@ -107,7 +107,7 @@ def draw_grids(
     return sheet.figure
 
 
-def draw_obscured(
+def draw_occlusion_sensitivity(
     images: np.ndarray,
     true: Sequence[str],
     covered: np.ndarray,

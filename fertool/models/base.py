@@ -76,7 +76,7 @@ class FerModel(ShowsAttention, nn.Module, ABC):
         regions_used: which of the boxes forward wants, in order; None for all. May depend on `training`.
         pairs: None, or the share of pairs of one class: in training, faces then come in pairs, 2i and 2i + 1.
         pretrained_part: the network that has to be trained before this one, which holds it, frozen, as an attribute of
-            that name; "" for none. The settings of its run are passed in as the setting `part`.
+            that name; "" for none. The settings of its run are passed in as the setting `pretrained_part`.
         classifies: whether the logits are expressions, which `eval` can score.
         verifies: whether the logits are embeddings (N, backbone.features) outside training, by which `eval` verifies
             pairs of unseen people.

@@ -53,7 +53,9 @@ class ManSettings(Settings):
         "initialises the convolutions by He's rule instead of Xavier's",
     ] = "vgg-face"
     xavier: XavierFan = "in"
-    part: Annotated[dict, "settings of the pretrained RASnet; taken from its run"] = field(default_factory=dict)
+    pretrained_part: Annotated[dict, "settings of the pretrained RASnet; taken from its run"] = field(
+        default_factory=dict
+    )
 
 
 class Man(FerModel):
@@ -92,7 +94,7 @@ class Man(FerModel):
         if s.pixels == "imagenet":  # with Xavier's weights, inputs of this size would die away in thirteen layers
             self.backbone.apply(he)
         if s.block == "ma":
-            self.rasnet = RasNet(RasNetSettings(**s.part), classes)
+            self.rasnet = RasNet(RasNetSettings(**s.pretrained_part), classes)
         self.train()
 
     @property

@@ -47,7 +47,7 @@ class VaCnnSettings(Settings):
     height: Annotated[int, Ge(STRIDE), "of the network's input in pixels"] = 144
     mean: Annotated[float, "of the pixels, as a fraction of white: what is subtracted; the paper does not say"] = 0.5
     std: Annotated[float, Gt(0), "of the pixels, as a fraction of white: what they are divided by"] = 0.25
-    cut: Annotated[bool, "cut the input out of the stored face as it is; off: bring the whole face to that size"] = True
+    crop: Annotated[bool, "crop the input out of the stored face; off: resize the whole face"] = True
 
 
 class VaCnn(FerModel):
@@ -77,7 +77,7 @@ class VaCnn(FerModel):
     def __init__(self, settings: VaCnnSettings, classes: int, regions: int = 1):
         super().__init__()
         self.settings = s = settings
-        self.input = InputSpec((s.height, s.width), 1, (s.mean,), (s.std,), cut=s.cut)
+        self.input = InputSpec((s.height, s.width), 1, (s.mean,), (s.std,), crop=s.crop)
         layers: list[nn.Module] = []
         channels = 1
         for wide, convolutions in _BLOCKS:

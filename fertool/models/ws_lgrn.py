@@ -57,7 +57,7 @@ class WsLgrnSettings(Settings):
     size: Annotated[int, Gt(0), "side of the input"] = 48
     mean: Annotated[float, "of the training pixels, as a fraction of white"] = 0.5
     std: Annotated[float, Gt(0), "of the training pixels, as a fraction of white"] = 0.25
-    part: Annotated[dict, "settings of the pretrained AMG; taken from its run"] = field(default_factory=dict)
+    pretrained_part: Annotated[dict, "settings of the pretrained AMG; taken from its run"] = field(default_factory=dict)
 
 
 class WsLgrn(FerModel):
@@ -101,7 +101,7 @@ class WsLgrn(FerModel):
             self.rru = nn.ModuleList(nn.Linear(2 * c, 1) for _ in range(1 if s.rru_shared else k))
         self.classifier = nn.Linear({"rru": 2 * c, "sum": c, "concat": k * c}[s.fusion], classes)
         if s.use_local:
-            self.amg = Amg(AmgSettings(**s.part), 2)
+            self.amg = Amg(AmgSettings(**s.pretrained_part), 2)
         self.train()
 
     @property

@@ -97,7 +97,7 @@ def run(file: str, faces: Path, *, settings: Adopt, name: str = "", overwrite: b
     if _is_there(out, params, inputs, overwrite):
         console.say(f"{name_of(out.parent)} is up to date ({out.parent})")
         return out
-    lineage: dict[str, Any] = {"faces": None, "datasets": [], "folds": None, "masks": None, "part": None}
+    lineage: dict[str, Any] = {"faces": None, "datasets": [], "folds": None, "masks": None, "pretrained_part": None}
     lineage["init"] = {"name": model.source, "run": None}
     info = artefact.make_info() | {"seconds": [], "waited": [], "device": ""}
     info |= {"prepared": preparation(source, None), "lineage": lineage, "summary": of_run(0, 0, True, -1, {}, _TRAIN)}

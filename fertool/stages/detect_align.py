@@ -119,8 +119,8 @@ def _deciding(settings: DetectAlign, dataset: Dataset) -> dict:
         del params["height"]
     if settings.illumination == "none":
         del params["illumination"], params["diffusion"]
-    if settings.illumination == "none" or settings.clipped == DetectAlign.clipped:
-        del params["clipped"]
+    if settings.illumination == "none" or settings.clip_fraction == DetectAlign.clip_fraction:
+        del params["clip_fraction"]
     if settings.box is None:
         del params["box"]
     if settings.pose == "landmarks":

@@ -74,7 +74,7 @@ def _groups(source: Artefact, pictures: np.ndarray, settings: MakeMasks) -> dict
     groups = attribute_groups({name: source[name] for names in GROUPS.values() for name in names})
     rng = np.random.default_rng(settings.seed)
     drawn = np.full(groups.shape, UNUSED, np.uint8)
-    for split, use, number in (("train", TRAIN, settings.draw_train), ("val", VAL, settings.draw_val)):
+    for split, use, number in (("train", TRAIN, settings.train_samples), ("val", VAL, settings.val_samples)):
         drawn[draw(groups, pictures & (source["split"] == split), number, rng)] = use
     return {"groups": groups, "drawn": drawn}
 
@@ -121,7 +121,7 @@ def summary(path: Path) -> dict:
             }
             for g, name in enumerate(made.params["groups"])
         ]
-        facts["asked"] = {"train": made.params["draw_train"], "val": made.params["draw_val"]}
+        facts["asked"] = {"train": made.params["train_samples"], "val": made.params["val_samples"]}
     return facts
 
 

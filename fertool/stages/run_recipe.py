@@ -171,7 +171,7 @@ class _Walk:
                 regions=beside(faces, "regions"),
                 subsets=beside(faces, "subsets"),
                 masks=beside(faces, "masks"),
-                part=trained[part][""].parent if part else None,
+                pretrained_part=trained[part][""].parent if part else None,
                 recipe=plan.recipe.name,
                 variant=variant,
                 resume=None,
@@ -192,8 +192,8 @@ class _Walk:
             facts = scores.cross_validation(folders, settings=settings, devices=self.devices)
             scores.report_cross_validation(facts)
             return facts
-        draws = {
-            r.parent.name: evaluate.draws(r.parent, settings=settings, devices=self.devices)
+        repeats = {
+            r.parent.name: evaluate.run_repeats(r.parent, settings=settings, devices=self.devices)
             for r in (*joined, *_flat(runs))
         }
         fuse = tuple(r.parent.name for r in joined)
@@ -204,12 +204,12 @@ class _Walk:
         else:  # the user asked for some of the variants only
             fuse = ()
         facts = scores.run(
-            {name: paths[0] for name, paths in draws.items()},
+            {name: paths[0] for name, paths in repeats.items()},
             names=("all",) if self.workspace.beside(faces, "subsets").exists() else (),
             confidence=settings.confidence,
             fuse=fuse,
             csv=None,
-            draws=draws,
+            repeats=repeats,
             paper=settings.paper,
             by=settings.by,
         )

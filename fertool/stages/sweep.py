@@ -125,7 +125,7 @@ def run(
         {"name", "keys", "points": [{"values", "runs", "subsets": {name: {accuracy, low, high, sd, n_total, paper (its
         number), closest (if there is none: its number for the closest settings), source, differs (in words)}}}],
         "files"}. Runs that differ in nothing but their seed are one point: their mean, `sd` over them, and `low` and
-        `high` one sd away within 0 and 1; likewise the draws of random crops and the mean over folds.
+        `high` one sd away within 0 and 1; likewise the samples of random crops and the mean over folds.
 
     Raises:
         UsageError: a network that learns subjects; `trained` with settings of the training varied, or folds of it;
@@ -200,19 +200,19 @@ def _run(
 
 
 def _scored(folder: Path, settings: Evaluate, subsets: tuple[str, ...], devices: Devices, regions: Path | None) -> dict:
-    """Return the scores of a run by subset; over several draws of random crops, mean and sd."""
-    draws = evaluate.draws(folder, settings=settings, devices=devices, regions=regions)
+    """Return the scores of a run by subset; over several samples of random crops, mean and sd."""
+    repeats = evaluate.run_repeats(folder, settings=settings, devices=devices, regions=regions)
     name = folder.name
     result = scores.run(
-        {name: draws[0]},
+        {name: repeats[0]},
         names=subsets,
         confidence=settings.confidence,
         fuse=(),
         csv=None,
-        draws={name: draws},
+        repeats={name: repeats},
         paper=settings.paper,
     )["runs"][name]
-    over = {subset: _around(d["mean"], d["sd"]) for subset, d in (result["draws"] or {}).items()}
+    over = {subset: _around(d["mean"], d["sd"]) for subset, d in (result["crop_repeats"] or {}).items()}
     return {subset: {"sd": None} | scored | over.get(subset, {}) for subset, scored in result["subsets"].items()}
 
 

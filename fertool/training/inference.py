@@ -14,7 +14,7 @@ from fertool.training.transforms import cut_boxes, sample_views, view_transforms
 
 def network_boxes(net: FerModel, boxes: Tensor, face: tuple[int, int]) -> Tensor:
     """Of all region boxes (N, K, 4), those the network wants; `face` is the height and width of the stored faces."""
-    if net.input.cut:
+    if net.input.crop:
         return cut_boxes(len(boxes), face, net.input.size)
     used = net.regions_used
     return boxes if used is None else boxes[:, list(used)]

@@ -20,7 +20,7 @@ def record(
     faces: Artefact,
     rows: np.ndarray,
     used: Mapping[str, Artefact],
-    part: Path | None,
+    pretrained_part: Path | None,
     init: Mapping | None,
 ) -> dict[str, Any]:
     """Return what a run keeps of its origin.
@@ -29,12 +29,13 @@ def record(
         settings: of the training.
         faces: faces file, and the `rows` of it that are trained on.
         used: regions, subsets and masks that the run reads.
-        part: the run.h5 of its pretrained part.
+        pretrained_part: the run.h5 of its pretrained part.
         init: the starting weights as an earlier record has them, for a run that goes on; None to read them.
 
     Returns:
         {"faces": how many, "datasets": they come from, "folds": {"number", "scheme"} or None, "masks": settings of
-        make-masks or None, "init": {"name", "run": see `describe`, or None}, "part": see `describe`, or None}
+        make-masks or None, "init": {"name", "run": see `describe`, or None}, "pretrained_part": see `describe`,
+        or None}
     """
     crossed = used["subsets"] if settings.fold is not None and "subsets" in used else None
     return {
@@ -43,7 +44,7 @@ def record(
         "folds": crossed and {"number": fold_count(crossed), "scheme": crossed.params.get("fold_scheme")},
         "masks": used["masks"].params if "masks" in used else None,
         "init": init or starting_weights(settings.init or "none"),
-        "part": describe(artefact.read(part, "run")) if part else None,
+        "pretrained_part": describe(artefact.read(pretrained_part, "run")) if pretrained_part else None,
     }
 
 

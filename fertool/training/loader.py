@@ -134,7 +134,7 @@ class Loader:
         seeds = [mixed_seed(self.settings.seed, epoch, i) for i in (2, 3, 4)]
         version = versions.flatten() if self.settings.expand else None
         augment = self.augmentation.draw(order.numel(), seeds[0], version, size[1] / size[0])
-        if self.net.input.cut:
+        if self.net.input.crop:
             cuts = cut_boxes(order.numel(), size, self.net.input.size, seeds[1])
             return augment, lambda flat, place: cuts[flat]
         if data.crops:

@@ -113,7 +113,7 @@ def sample_views(images: Tensor, transforms: Tensor, spec: InputSpec) -> Tensor:
     h, w = spec.size
     pixels = images.float()
     shrink = min(images.shape[2] // h, images.shape[3] // w)
-    if shrink >= 2 and not spec.cut:  # bilinear sampling alone would skip pixels
+    if shrink >= 2 and not spec.crop:  # bilinear sampling alone would skip pixels
         pixels = F.adaptive_avg_pool2d(pixels, (images.shape[2] // shrink, images.shape[3] // shrink))
     if pixels.shape[1] == 3 and spec.channels == 1:
         pixels = (pixels * pixels.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)

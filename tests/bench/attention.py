@@ -35,7 +35,7 @@ def main() -> None:
         known = np.isfinite(boxes).all(axis=(1, 2))
         network = network_of(run)
         spec = network.input
-        view = cut_boxes(1, size, spec.size)[0, 0].numpy() if spec.cut else np.array([0, 0, 1, 1])
+        view = cut_boxes(1, size, spec.size)[0, 0].numpy() if spec.crop else np.array([0, 0, 1, 1])
         columns = [k for k in predictions.columns if k.startswith("attention_")]
         found = {k.removeprefix("attention_"): np.array(predictions[k]) for k in columns}
         maps = network.attention_maps(found)

@@ -446,9 +446,9 @@ def test_rafdb_takes_aligned_faces_when_they_are_there(tmp_path):
     assert photograph.landmarks.shape == (5, 2)
     assert face.extra == photograph.extra == {"gender": "female", "race": "African-American", "age": "4-19"}
     assert (face.label, face.split) == ("fear", "train")
-    assert open_dataset(tmp_path, images="original", points="auto").samples()[0].landmarks.shape == (37, 2)
+    assert open_dataset(tmp_path, images="original", landmarks="auto").samples()[0].landmarks.shape == (37, 2)
     (tmp_path / "Annotation/auto/train_00002_auto_attri.txt").unlink()
-    both = open_dataset(tmp_path, images="original", points="both").samples()
+    both = open_dataset(tmp_path, images="original", landmarks="both").samples()
     assert both[0].landmarks.shape == (42, 2)
     assert np.isfinite(both[0].landmarks).all()
     assert both[1].landmarks[0].tolist() == [74.5, 69]

@@ -375,11 +375,11 @@ def test_more_training_data_than_the_paper_has_no_number():
 
 def test_the_pretrained_part_is_compared():
     made = setup("ws-lgrn", 98.37, "Table 2")
-    part = made.networks[0]["lineage"]["part"]
+    part = made.networks[0]["lineage"]["pretrained_part"]
     short = {**part, "train": {**part["train"], "epochs": 1}}
-    found = compare(changed(made, lineage={"part": short}), n_total=981)
+    found = compare(changed(made, lineage={"pretrained_part": short}), n_total=981)
     assert [str(d) for d in found.found] == ["pretrained part: training 1 epochs instead of 60 epochs"]
-    lost = compare(changed(made, lineage={"part": None}), n_total=981)
+    lost = compare(changed(made, lineage={"pretrained_part": None}), n_total=981)
     assert [d.here for d in lost.found] == ["not recorded"]
 
 
@@ -499,8 +499,8 @@ def test_the_last_ten_epochs_are_averaged_over_folds(tmp_path):
 
 def test_one_fold_that_differs_forbids_the_comparison(tmp_path):
     made, faces = folds_of("man", 96.28, tmp_path, 981)
-    part = made.networks[0]["lineage"]["part"]
-    other = changed(made, lineage={"part": {**part, "train": {**part["train"], "iterations": 10}}})
+    part = made.networks[0]["lineage"]["pretrained_part"]
+    other = changed(made, lineage={"pretrained_part": {**part, "train": {**part["train"], "iterations": 10}}})
     write_run(other, faces, "man-fold7-1", fold=7)
     (system,) = tell("eval", "--folds", "--gpus", 0, space=tmp_path)["systems"].values()
     assert system["paper"]["value"] is None

@@ -116,7 +116,7 @@ def test_grad_cam_of_runs_side_by_side(space):
     assert not np.allclose(arrays_of(layer["files"])["va-cnn-1/cam"], arrays["va-cnn-1/cam"])
     told = tell("visualize", "gradcam", "--run", "va-cnn-1", "--layer", "conv9", space=space, ok=False)
     assert "no layer 'conv9'" in told["error"]
-    told = tell("visualize", "gradcam", "--run", "va-cnn-1", "--by", "person", space=space, ok=False)
+    told = tell("visualize", "gradcam", "--run", "va-cnn-1", "--by", "subject", space=space, ok=False)
     assert "no subjects" in told["error"]
 
 
@@ -150,9 +150,9 @@ def test_grids_of_weights(space):
     assert "weighs no parts" in tell("visualize", "grid", "--run", "va-cnn-1", space=space, ok=False)["error"]
 
 
-def test_obscured_patches(space):
-    few = ("--set", "visualize.checked=5", "--patch", 2, "--patch", 16, "--faces", 4, "--dpi", 80)
-    arrays = arrays_of(tell("visualize", "obscure", "--run", "lnlattennet-1", *few, space=space)["files"])
+def test_occlusion_sensitivity_of_patches(space):
+    few = ("--set", "visualize.statistics_faces=5", "--patch", 2, "--patch", 16, "--faces", 4, "--dpi", 80)
+    arrays = arrays_of(tell("visualize", "occlusion-sensitivity", "--run", "lnlattennet-1", *few, space=space)["files"])
     predictions = predictions_of(space, "lnlattennet-1")
     at = [predictions.ids.tolist().index(i) for i in arrays["id"]]
     assert arrays["covered"].shape == (2, 2, 32, 32, 1)
@@ -163,7 +163,7 @@ def test_obscured_patches(space):
     assert (y.max(), x.max()) == (31, 31)
     assert y.min() == x.min() > 16, "patch 16 lies in the lower right corner"
     assert arrays["checked/after"].shape == (5, 16, 16)
-    told = tell("visualize", "obscure", "--run", "lnlattennet-1", "--patch", 17, space=space, ok=False)
+    told = tell("visualize", "occlusion-sensitivity", "--run", "lnlattennet-1", "--patch", 17, space=space, ok=False)
     assert "no part 17" in told["error"]
     assert "1 to 16" in told["hint"]
 
@@ -175,12 +175,12 @@ def test_traces_at_chosen_iterations(space):
 
 
 def test_photographs(space, tmp_path):
-    command = ("visualize", "group", "--run", "va-cnn-1", "--set", "visualize.face_side=24")
-    assert "--photos" in tell(*command, space=space, ok=False)["hint"]
-    assert "nothing at" in tell(*command, "--photos", tmp_path / "none", space=space, ok=False)["error"]
+    command = ("visualize", "group", "--run", "va-cnn-1", "--set", "visualize.face_width=24")
+    assert "--images" in tell(*command, space=space, ok=False)["hint"]
+    assert "nothing at" in tell(*command, "--images", tmp_path / "none", space=space, ok=False)["error"]
     Image.new("RGB", (64, 80), "grey").save(tmp_path / "a wall.png")
-    assert "no face was found" in tell(*command, "--photos", tmp_path, space=space, ok=False)["error"]
-    told = tell("visualize", "group", "--run", "lnlattennet-1", "--photos", tmp_path, space=space, ok=False)
+    assert "no face was found" in tell(*command, "--images", tmp_path, space=space, ok=False)["error"]
+    told = tell("visualize", "group", "--run", "lnlattennet-1", "--images", tmp_path, space=space, ok=False)
     assert "cannot look at whole images" in told["error"]
 
 
@@ -193,7 +193,7 @@ def test_steps_from_photographs_without_a_run(tmp_path):
     plain = ("--detector", "none", "--landmarks", "none", "--align", "none", "--size", 24)
     even = ("--grey", "--set", "detect-align.illumination=isotropic")
     tell("detect-align", tmp_path / "photos", *plain, *even, space=space)
-    told = tell("visualize", "steps", "--photos", tmp_path / "photos", "--faces", 2, "--dpi", 60, space=space)
+    told = tell("visualize", "preprocessing", "--images", tmp_path / "photos", "--faces", 2, "--dpi", 60, space=space)
     assert Path(told["files"][0]) == space / "photos/figures/steps.png"
     arrays, faces = arrays_of(told["files"]), artefact.read(space / "photos/faces.h5")
     row = faces.ids.tolist().index(arrays["id"][0])
@@ -202,10 +202,21 @@ def test_steps_from_photographs_without_a_run(tmp_path):
     assert np.array_equal(normalise(arrays["0/aligned"][..., 0], 7.0), arrays["0/normalised"][..., 0])
     assert arrays["0/image"].shape == (30, 40, 3)
     (tmp_path / "photos/fear/notes.xyz").touch()
-    words = ["visualize", "steps", "--photos", tmp_path / "photos", "--faces", 1, "--dpi", 60, "--workspace", space]
+    words = [
+        "visualize",
+        "preprocessing",
+        "--images",
+        tmp_path / "photos",
+        "--faces",
+        1,
+        "--dpi",
+        60,
+        "--workspace",
+        space,
+    ]
     said = CliRunner().invoke(cli.app, [*map(str, words)])
     assert "note: 1 files are left out, their names do not end like an image's: 1 .xyz" in said.stderr
-    assert "--photos" in tell("visualize", "steps", space=space, ok=False)["hint"]
+    assert "--images" in tell("visualize", "preprocessing", space=space, ok=False)["hint"]
     assert "need landmarks" in tell("visualize", "landmarks", space=space, ok=False)["error"]
     told = tell("visualize", "curves", "--data", "photos", space=space, ok=False)
     assert "only a dataset is named" in told["error"]

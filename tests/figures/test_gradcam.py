@@ -108,19 +108,22 @@ def test_maps_lie_where_their_views_were_cut_out():
     [
         (lambda: Ran(RanSettings(backbone="tiny", size=32), 3, 6), 3),
         (lambda: Ran(RanSettings(backbone="resnet18", size=64, fusion="none"), 3, 1), 3),
-        (lambda: Man(ManSettings(channels=4, pixels="imagenet", part={"channels": 4}), 3), 3),
+        (lambda: Man(ManSettings(channels=4, pixels="imagenet", pretrained_part={"channels": 4}), 3), 3),
         (lambda: Man(ManSettings(channels=4, pixels="imagenet", block="se"), 3), 3),
-        (lambda: VaCnn(VaCnnSettings(width=32, height=48, cut=False), 3), 1),
-        (lambda: VaCnn(VaCnnSettings(width=32, height=48, cut=False, attention="none"), 3), 1),
+        (lambda: VaCnn(VaCnnSettings(width=32, height=48, crop=False), 3), 1),
+        (lambda: VaCnn(VaCnnSettings(width=32, height=48, crop=False, attention="none"), 3), 1),
         (lambda: LnlAttenNet(LnlSettings(channels=4, size=64, initialisation="he"), 3), 3),
         (
             lambda: WsLgrn(
-                WsLgrnSettings(blocks=(1, 1, 1), growth=4, stem=8, part={"blocks": (1, 1, 1), "growth": 4}), 3
+                WsLgrnSettings(blocks=(1, 1, 1), growth=4, stem=8, pretrained_part={"blocks": (1, 1, 1), "growth": 4}),
+                3,
             ),
             1,
         ),
         (
-            lambda: WsLgrn(WsLgrnSettings(blocks=(1, 1, 1), growth=4, stem=8, use_global=False, part={"growth": 4}), 3),
+            lambda: WsLgrn(
+                WsLgrnSettings(blocks=(1, 1, 1), growth=4, stem=8, use_global=False, pretrained_part={"growth": 4}), 3
+            ),
             1,
         ),
     ],

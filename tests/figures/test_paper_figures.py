@@ -146,7 +146,9 @@ def test_a_covered_part_is_black_and_framed(random):
     assert not covered[0, :2, :4].any()
     assert np.array_equal(covered[0, 2:], images[0, 2:])
     assert np.array_equal(covered[1], images[1]), "a part that is nowhere"
-    shown = region_weights.draw_obscured(images, ["fear", ""], covered[:, None], random.random((2, 2, 4)), [2], "local")
+    shown = region_weights.draw_occlusion_sensitivity(
+        images, ["fear", ""], covered[:, None], random.random((2, 2, 4)), [2], "local"
+    )
     assert [len(ax.patches) for ax in shown.axes] == [0, 0, 0, 1] * 2
     assert "without 3" in [t.get_text() for t in shown.texts]
 

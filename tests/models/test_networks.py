@@ -24,10 +24,15 @@ from fertool.stages.list_models import count, every_network
 
 SMALL = {
     "lnlattennet": {"channels": 4},
-    "ws-lgrn": {"blocks": (2, 2, 2), "growth": 4, "stem": 8, "part": {"blocks": (2, 2, 2), "growth": 4, "stem": 8}},
+    "ws-lgrn": {
+        "blocks": (2, 2, 2),
+        "growth": 4,
+        "stem": 8,
+        "pretrained_part": {"blocks": (2, 2, 2), "growth": 4, "stem": 8},
+    },
     "amg": {"blocks": (2, 2, 2), "growth": 4, "stem": 8},
     "va-cnn": {},
-    "man": {"channels": 4, "part": {"channels": 4}},
+    "man": {"channels": 4, "pretrained_part": {"channels": 4}},
     "rasnet": {"channels": 4},
 }
 
@@ -471,7 +476,7 @@ def test_maps_weigh_the_local_features():
 
 def test_attention_sees_the_face_as_it_was_trained_to():
     part = {**SMALL["amg"], "mean": 0.3, "std": 0.1}
-    net = network("ws-lgrn", mean=0.6, std=0.2, part=part).eval()
+    net = network("ws-lgrn", mean=0.6, std=0.2, pretrained_part=part).eval()
     pixels = torch.rand(2, 1, 1, 48, 48)
     expected = net.amg((pixels - 0.3) / 0.1).attention["eyes"]
     assert torch.allclose(net((pixels - 0.6) / 0.2).attention["eyes"], expected, atol=1e-4)

@@ -76,8 +76,8 @@ def test_a_chain(space, trained, name, part):
     assert f"fertool train {part}" in missing[name]["hint"]
 
     made = train(name, space=space)
-    assert made.parent("part").digest == parts[part].digest
-    assert made.params["model"]["part"] == parts[part].params["model"]
+    assert made.parent("pretrained_part").digest == parts[part].digest
+    assert made.params["model"]["pretrained_part"] == parts[part].params["model"]
     before = toy.weights(parts[part])
     held = {k.removeprefix(f"{part}."): v for k, v in toy.weights(made).items() if k.startswith(f"{part}.")}
     assert before.keys() == held.keys()
@@ -100,7 +100,7 @@ def test_the_part_can_be_named(space, trained):
         ]
     )
     vgg = train("man", "--variant", "vgg", space=space)
-    assert vgg.parent("part") is None
+    assert vgg.parent("pretrained_part") is None
 
 
 def test_no_landmarks_are_needed_to_test(space, trained, tmp_path):
@@ -197,13 +197,13 @@ def test_pixels_are_cut_as_they_are(space):
     from fertool.training.transforms import cut_boxes, sample_views, view_transforms
 
     run = train("va-cnn", space=space)
-    assert run.params["model"]["cut"]
+    assert run.params["model"]["crop"]
     import torch
 
     from fertool.backbones.base import InputSpec
 
     images = torch.randint(0, 256, (5, 1, 160, 125), dtype=torch.uint8)
-    spec = InputSpec((144, 112), 1, cut=True)
+    spec = InputSpec((144, 112), 1, crop=True)
     middle = sample_views(images, view_transforms(cut_boxes(5, (160, 125), spec.size), None), spec)
     assert torch.allclose(255 * middle[:, 0], images[:, :, 8:152, 6:118].float(), atol=0.01)
     places = cut_boxes(4000, (160, 125), spec.size, seed=1)[:, 0] * torch.tensor([125, 160, 125, 160])

@@ -117,12 +117,12 @@ def test_the_whole_picture_as_it_is(rendered, tmp_path):
 def test_one_box_for_all_and_how_much_is_clipped(rendered, tmp_path):
     """A dataset without boxes, and light as somebody else may even it."""
     words = ("--detector", "dataset", "--landmarks", "none", "--align", "none", "--size", 40, "--grey")
-    sets = ("margin=0", "illumination=isotropic", "box=[10, 20, 89.5, 99.5]", "clipped=0.1")
+    sets = ("margin=0", "illumination=isotropic", "box=[10, 20, 89.5, 99.5]", "clip_fraction=0.1")
     more = [word for s in sets for word in ("--set", f"detect-align.{s}")]
     fertool("detect-align", rendered, *words, *more, "--out", tmp_path / "faces.h5")
     faces = artefact.read(tmp_path / "faces.h5", "faces")
     assert (faces["bbox"] == [10, 20, 89.5, 99.5]).all()
-    assert faces.params["clipped"] == 0.1
+    assert faces.params["clip_fraction"] == 0.1
     image = np.asarray(faces["images"][0])
     for end in (0, 255):
         assert 0.08 < (image == end).mean() < 0.2, "a tenth at each end"

@@ -30,9 +30,9 @@ NETWORKS = {
     "ran": {"backbone": "tiny", "size": 24},
     "ran of dlib": {"backbone": "dlib-resnet29", "size": 150},
     "lnlattennet": {"channels": 4, "size": 64, "hidden": (8, 8), "patches": 4},
-    "ws-lgrn": {**TINY, "embedding": 8, "size": 32, "part": {**TINY, "size": 32}},
+    "ws-lgrn": {**TINY, "embedding": 8, "size": 32, "pretrained_part": {**TINY, "size": 32}},
     "va-cnn": {"width": 32, "height": 32},
-    "man": {"channels": 4, "part": {"channels": 4}},
+    "man": {"channels": 4, "pretrained_part": {"channels": 4}},
     "rasnet": {"channels": 4},
     "identity": {"backbone": "tiny", "size": 24},
 }

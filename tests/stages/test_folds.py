@@ -156,7 +156,7 @@ def test_pretrained_part_of_every_fold_was_trained_without_it(tmp_path):
     parts = tell("train", "rasnet", *small, "--set", "train.flip=0", "--folds", "all", space=tmp_path)["folds"]
     runs = tell("train", "man", *small, "--folds", "all", space=tmp_path)["folds"]
     for part, run in zip(parts, runs, strict=True):
-        assert artefact.read(run["run"]).parent("part").digest == artefact.read(part["run"]).digest
+        assert artefact.read(run["run"]).parent("pretrained_part").digest == artefact.read(part["run"]).digest
     total = tell("eval", "--folds", space=tmp_path)["systems"]["man"]
     assert total["pooled"]["n_total"] == 24
 

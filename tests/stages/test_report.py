@@ -383,7 +383,7 @@ def test_the_machine_is_recorded(trained):
 
 def test_maps_are_shown_over_faces(tmp_path):
     faces = make_faces(tmp_path / "toy", [0, 1, 2, 3], side=16)
-    model = {"height": 16, "width": 16, "cut": False}
+    model = {"height": 16, "width": 16, "crop": False}
     run = make_run(faces, "va-cnn-1", variant="va-cnn")
     params = {**run.params, "model": {"name": "va-cnn", **model}}
     arrays = {name: np.array(run[name]) for name in run.stored}

@@ -77,8 +77,8 @@ def test_every_variant_starts_from_its_own_pretraining(space):
         assert first[name].params["recipe"] == "ws-lgrn-fer2013"
         assert first[name].params["train"]["expand"]
     for run in (first["ws-lgrn-1"], tuned["ws-lgrn-1"]):
-        assert run.parent("part").digest == amg.digest
-    assert tuned["ws-lgrn-gfnet-1"].parent("part") is None
+        assert run.parent("pretrained_part").digest == amg.digest
+    assert tuned["ws-lgrn-gfnet-1"].parent("pretrained_part") is None
 
 
 def test_a_chain_is_walked_once_and_takes_what_the_workspace_has(data, space):
@@ -123,7 +123,7 @@ def test_sfew_learns_from_all_of_fer2013(tmp_path):
     """The paper uses all 35,887: also those in which the detector finds no face."""
     write_sfew(tmp_path / "sfew")
     write_fer2013_csv(tmp_path / "fer")
-    small = sets("", "iterations=2", "global_batch=8", "model.width=16", "model.height=32", "model.cut=false")
+    small = sets("", "iterations=2", "global_batch=8", "model.width=16", "model.height=32", "model.crop=false")
     for recipe in ("", "va-cnn-fer2013:"):  # diffusion is slow, and another test's
         small += ["--set", f"{recipe}detect-align.illumination=none"]
     words = ["run", "va-cnn-sfew-fer2013", tmp_path / "sfew", "--variant", "gap", "--gpus", 0, *small, *DRAFT]

@@ -110,39 +110,39 @@ def test_three_crops_are_trained_with(space):
     assert artefact.read(space / "toy/regions.h5", "regions")["boxes"].shape[1] == 1 + 3
 
 
-def test_accuracy_over_several_draws(space):
-    found = tell("eval", "--draws", 4, "--gpus", 0, space=space)["runs"]["ran-1"]
+def test_eval_repeats_random_crops(space):
+    found = tell("eval", "--crop-repeats", 4, "--gpus", 0, space=space)["runs"]["ran-1"]
     paths = [space / "toy/runs/ran-1/predictions.h5"]
-    paths += [paths[0].with_name(f"predictions-draw-{i}.h5") for i in (2, 3, 4)]
-    drawn = [artefact.read(p, "predictions") for p in paths]
-    assert len({np.asarray(p["logits"]).tobytes() for p in drawn}) == 4
-    each = [(np.asarray(p["logits"]).argmax(1) == np.asarray(p["label"])).mean() for p in drawn]
-    assert found["draws"]["all"]["n_draws"] == 4
-    assert found["draws"]["all"]["mean"] == pytest.approx(np.mean(each))
-    assert found["draws"]["all"]["sd"] == pytest.approx(np.std(each, ddof=1))
+    paths += [paths[0].with_name(f"predictions-crops-{i}.h5") for i in (2, 3, 4)]
+    repeats = [artefact.read(p, "predictions") for p in paths]
+    assert len({np.asarray(p["logits"]).tobytes() for p in repeats}) == 4
+    each = [(np.asarray(p["logits"]).argmax(1) == np.asarray(p["label"])).mean() for p in repeats]
+    assert found["crop_repeats"]["all"]["n_repeats"] == 4
+    assert found["crop_repeats"]["all"]["mean"] == pytest.approx(np.mean(each))
+    assert found["crop_repeats"]["all"]["sd"] == pytest.approx(np.std(each, ddof=1))
     assert found["subsets"]["all"]["accuracy"] == pytest.approx(each[0])
     before = [p.stat().st_mtime_ns for p in paths]
-    tell("eval", "--draws", 4, "--gpus", 0, space=space)
+    tell("eval", "--crop-repeats", 4, "--gpus", 0, space=space)
     assert [p.stat().st_mtime_ns for p in paths] == before
 
 
-def test_fixed_regions_cannot_be_drawn_again(space):
+def test_crop_repeats_refuses_fixed_regions(space):
     out = space / "fixed.h5"
     tell("crop-regions", "--out", out, space=space)
-    told = call("eval", "--draws", 2, "--regions", out, "--gpus", 0, space=space)
+    told = call("eval", "--crop-repeats", 2, "--regions", out, "--gpus", 0, space=space)
     assert told.exit_code == 2
-    assert "--draws repeats random crops" in told.stdout
+    assert "--crop-repeats samples random crops anew" in told.stdout
 
 
 def test_trained_on_random_crops_and_tested_on_others(space):
     """Fig. 9: more random crops, several times, and the fixed ones."""
     words = ["sweep", "ran", "--run", "ran-1", "--gpus", 0]
-    random = ["--vary", "crop-regions.mode=[random]", "--vary", "crop-regions.random_n=[2,6]", "--draws", 3]
+    random = ["--vary", "crop-regions.mode=[random]", "--vary", "crop-regions.random_n=[2,6]", "--crop-repeats", 3]
     points = tell(*words, *random, space=space)["points"]
     assert [p["values"]["crop-regions.random_n"] for p in points] == [2, 6]
     for point in points:
         scored = point["subsets"]["all"]
         assert scored["sd"] is not None
         assert scored["high"] - scored["accuracy"] == pytest.approx(scored["sd"])
-    (fixed,) = tell(*words, "--vary", "crop-regions.mode=[fixed]", "--draws", 3, space=space)["points"]
+    (fixed,) = tell(*words, "--vary", "crop-regions.mode=[fixed]", "--crop-repeats", 3, space=space)["points"]
     assert fixed["subsets"]["all"]["sd"] is None

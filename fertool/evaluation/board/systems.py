@@ -19,7 +19,7 @@ from fertool.training import lineage
 #: settings in which the runs of one system may differ: chance, and what changes the speed only
 _FREE = ("train.seed", "train.cache", "train.checkpoint_minutes", "train.compile", "train.channels_last", "train.track")
 #: roles of parents that differ from fold to fold
-_PER_FOLD = ("train.fold", "part")
+_PER_FOLD = ("train.fold", "pretrained_part")
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Entry:
 
     def key(self) -> str:
         """Return the same as text, with how it was scored."""
-        scored = {k: v for k, v in self.predictions.params.items() if k != "draw"}
+        scored = {k: v for k, v in self.predictions.params.items() if k != "crop_repeat"}
         return json.dumps([self.settings(), scored, self.fold is not None], sort_keys=True, default=str)
 
 

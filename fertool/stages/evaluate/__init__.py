@@ -36,7 +36,7 @@ def run(
     devices: Devices,
     faces: Path | None = None,
     regions: Path | None = None,
-    draw: int = 0,
+    repeat: int = 0,
     overwrite: bool = False,
 ) -> Path:
     """Predict the faces of one split with a run's weights.
@@ -45,7 +45,7 @@ def run(
         folder: the run.
         faces: other faces than those the run was trained on; classes are matched by name.
         regions: other regions than those beside the faces, e.g. more random crops.
-        draw: number of the draw of random crops; 0 is the one that the regions file holds.
+        repeat: number of the sample of random crops; 0: the crops of the regions file.
         overwrite: predict again although it has been done.
 
     Returns:
@@ -63,26 +63,26 @@ def run(
         inputs.append(subsets.as_parent())
     params = {k: v for k, v in settings.as_dict().items() if k in ("split", "weights", "precision")}
     params |= plugins.digests(model=plugins.resolve("models", trained.params["model"]["name"]))
-    if draw:
-        params["draw"] = draw
-    out = folder / _name(settings, faces, regions, draw)
+    if repeat:
+        params["crop_repeat"] = repeat
+    out = folder / _name(settings, faces, regions, repeat)
     with locks.exclusive(out):
         _predict(trained, folder, source, boxes_file, subsets, inputs, params, out, settings, devices, overwrite)
     return out
 
 
-def draws(
+def run_repeats(
     folder: Path, *, settings: Evaluate, faces: Path | None = None, regions: Path | None = None, **options: Any
 ) -> list[Path]:
-    """Predict as `run` does, on every one of `settings.draws` draws of the random crops; once if they are not random.
+    """Predict `settings.crop_repeats` times, each with newly sampled random crops; once if the crops are not random.
 
     Returns:
-        predictions.h5, and the predictions of the further draws.
+        predictions.h5, and the predictions of every further repeat.
     """
     trained = artefact.read(folder / "run.h5", "run")
     used = regions_of(trained, _faces(trained, folder, faces), regions)
-    count = settings.draws if random_crops(used) else 1
-    return [run(folder, settings=settings, faces=faces, regions=regions, draw=i, **options) for i in range(count)]
+    count = settings.crop_repeats if random_crops(used) else 1
+    return [run(folder, settings=settings, faces=faces, regions=regions, repeat=i, **options) for i in range(count)]
 
 
 def _predict(
@@ -118,7 +118,7 @@ def _predict(
     else:
         rows, labels = _rows(trained, source, subsets, settings.split)
     net, forward, device = load_network(trained, settings, devices, _region_count(boxes_file))
-    boxes = _boxes(source, boxes_file, params.get("draw", 0))
+    boxes = _boxes(source, boxes_file, params.get("crop_repeat", 0))
     pixels = Pixels(source["images"], rows, device)
     logits: list[np.ndarray] = []
     attention: dict[str, list[np.ndarray]] = {}
@@ -146,12 +146,12 @@ def _predict(
     artefact.save(out, "predictions", columns, params=params, inputs=inputs, classes=trained.classes, info=info)
 
 
-def _boxes(source: Artefact, regions: Artefact | None, draw: int) -> torch.Tensor:
-    """Return the region boxes of every face, of one draw of the random crops."""
+def _boxes(source: Artefact, regions: Artefact | None, repeat: int) -> torch.Tensor:
+    """Return the region boxes of every face, with one sample of the random crops."""
     how = random_crops(regions)
-    if not draw or regions is None or how is None:
+    if not repeat or regions is None or how is None:
         return region_boxes(source, regions)
-    seed = mixed_seed(regions.params["seed"], draw)
+    seed = mixed_seed(regions.params["seed"], repeat)
     return torch.from_numpy(random_boxes(source.ids.tolist(), how.count, how.ratio, seed).astype(np.float32))
 
 
@@ -285,14 +285,14 @@ def _unseen(
     return rows, np.asarray(source["subject"])[rows.numpy()]
 
 
-def _name(settings: Evaluate, faces: Path | None, regions: Path | None, draw: int) -> str:
+def _name(settings: Evaluate, faces: Path | None, regions: Path | None, repeat: int) -> str:
     parts = ["predictions"]
     parts += [faces.parent.name] if faces else []
     parts += [settings.split] if settings.split != "test" else []
     parts += [settings.weights] if settings.weights != "selected" else []
     parts += [settings.precision] if settings.precision != "32" else []
     parts += [regions.stem] if regions else []
-    parts += [f"draw-{draw + 1}"] if draw else []
+    parts += [f"crops-{repeat + 1}"] if repeat else []
     return "-".join(parts) + ".h5"
 
 

@@ -21,7 +21,7 @@ from fertool.stages.train import LAST_EPOCHS
 from fertool.training.devices import Devices
 
 #: in what the runs of one cross-validation differ, or may: each fold has its own pretrained part
-_PER_FOLD = {"part", "train.fold", "train.cache", "train.checkpoint_minutes", "train.compile"}
+_PER_FOLD = {"pretrained_part", "train.fold", "train.cache", "train.checkpoint_minutes", "train.compile"}
 
 
 def run(
@@ -31,7 +31,7 @@ def run(
     confidence: float,
     fuse: tuple[str, ...],
     csv: Path | None,
-    draws: Mapping[str, list[Path]] | None = None,
+    repeats: Mapping[str, list[Path]] | None = None,
     paper: str = "",
     by: Sequence[str] = (),
 ) -> dict:
@@ -42,7 +42,7 @@ def run(
         names: subsets to score beside the whole split; "all" for every one.
         fuse: runs of which the mean of the probabilities is scored too.
         csv: also write one line per run and subset, and beside it (…-classes.csv) one per class.
-        draws: run name -> its predictions on every draw of random crops, where there are several.
+        repeats: run name -> its predictions with every sample of random crops, where there are several.
         paper: whose numbers to compare with, see `Evaluate.paper`.
         by: columns of the faces to group them by, see `evaluation.groups`; with a CSV file, …-groups.csv beside it.
 
@@ -66,7 +66,7 @@ def run(
                 "last_epochs": last_epochs(trained[name], file),
                 "remarks": _remarks(trained[name]),
                 "groups": _grouped(file, faces[name], by, confidence),
-                "draws": _over_draws((draws or {}).get(name, ()), subsets[name], names),
+                "crop_repeats": _over_repeats((repeats or {}).get(name, ()), subsets[name], names),
                 "predictions": str(file.path),
             }
             for name, file in files.items()
@@ -312,14 +312,14 @@ def last_epochs(run: Artefact, predictions: Artefact) -> dict | None:
     return {"epochs": LAST_EPOCHS, "mean": float(values.mean()), "best": float(values.max())}
 
 
-def _over_draws(paths: Sequence[Path], subsets: Artefact | None, names: tuple[str, ...]) -> dict | None:
-    """Return the accuracy over several draws of random crops, subset -> {n_draws, mean, sd}; None for a single draw."""
+def _over_repeats(paths: Sequence[Path], subsets: Artefact | None, names: tuple[str, ...]) -> dict | None:
+    """Return the accuracy over samples of random crops, subset -> {n_repeats, mean, sd}; None for a single one."""
     if len(paths) < 2:
         return None
     each = [score.score(artefact.read(p, "predictions"), subsets, names)["subsets"] for p in paths]
     values = {name: [s[name]["accuracy"] for s in each] for name in each[0]}
     return {
-        name: {"n_draws": len(v), "mean": float(np.mean(v)), "sd": float(np.std(v, ddof=1))}
+        name: {"n_repeats": len(v), "mean": float(np.mean(v)), "sd": float(np.std(v, ddof=1))}
         for name, v in values.items()
         if None not in v
     }
@@ -369,10 +369,10 @@ def report(facts: dict, *, every_class: bool = False) -> None:
                 f"{name}: over the last {lasts['epochs']} epochs {percent(lasts['mean'])} % on average, "
                 f"{percent(lasts['best'])} % in the best of them"
             )
-        for subset, drawn in (result["draws"] or {}).items():
+        for subset, over in (result["crop_repeats"] or {}).items():
             console.say(
-                f"{name}, {subset}: {percent(drawn['mean'])} ± {percent(drawn['sd'])} % over {drawn['n_draws']} "
-                "draws of the random crops"
+                f"{name}, {subset}: {percent(over['mean'])} ± {percent(over['sd'])} % over {over['n_repeats']} "
+                "samples of the random crops"
             )
         for remark in result["remarks"]:
             console.say(f"note: {name}: {remark}")

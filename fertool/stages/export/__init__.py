@@ -139,7 +139,7 @@ def _about(trained: Trained) -> dict[str, str]:
             "normalised": "(value / 255 - mean) / std",
             "mean": list(spec.mean),
             "std": list(spec.std),
-            "cut": spec.cut,
+            "crop": spec.crop,
         },
     }
     return {

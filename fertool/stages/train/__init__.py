@@ -48,7 +48,7 @@ def run(
     regions: Path | None = None,
     subsets: Path | None = None,
     masks: Path | None = None,
-    part: Path | None = None,
+    pretrained_part: Path | None = None,
     recipe: str = "",
     variant: str = "",
     out: Path | None = None,
@@ -61,8 +61,8 @@ def run(
     Args:
         faces: the faces file; regions, subsets and masks files are used if the network or `settings.labels` needs
             them.
-        part: folder of the finished run of the pretrained part; by default the latest in the workspace, those on
-            the same faces first.
+        pretrained_part: folder of the finished run of the pretrained part; by default the latest in the workspace, on
+            the same faces if there is one.
         variant: a named baseline or ablation of the network, applied on top of `settings.model`.
         out: folder of the run; by default the next free name in `home`.
         home: folder of runs, by default `runs` beside the faces; a sweep's takes finished runs of the dataset, too.
@@ -96,7 +96,7 @@ def run(
         )
     source = artefact.read(faces, "faces")
     files = {"regions": regions, "subsets": subsets, "masks": masks}
-    job = gather(source, settings, model, recipe, variant, files, part, workspace, devices)
+    job = gather(source, settings, model, recipe, variant, files, pretrained_part, workspace, devices)
     with ExitStack() as held:
         alone = console.is_first_process()  # others were started together with this one, and write nothing
         if out and alone:
@@ -234,11 +234,13 @@ def train_process(fabric: Fabric, job: Job) -> tuple[bool, Path]:
     model = model_settings(job.params["model"])
     plugins.require_unchanged(plugins.resolve("models", model.name), job.params.get("plugins", {}), "model")
     net = build_model(model, len(faces.classes or ()), regions=boxes.shape[1])
-    if job.part:
+    if job.pretrained_part:
         try:
-            net.frozen.load_state_dict(read_tensors(job.part))
+            net.frozen.load_state_dict(read_tensors(job.pretrained_part))
         except RuntimeError as e:
-            raise ArtefactError(f"{job.part}: its weights are not those of its network", "train it again") from e
+            raise ArtefactError(
+                f"{job.pretrained_part}: its weights are not those of its network", "train it again"
+            ) from e
     if not job.resume and (match := init_weights(net, s.init or net.pretrained)):
         console.say(f"weights from {match}")
     net = synchronise(net, fabric.device)
@@ -256,7 +258,7 @@ def train_process(fabric: Fabric, job: Job) -> tuple[bool, Path]:
     prepared = preparation(faces, used.get("regions"))
     previous = artefact.read(job.run, "run") if job.resume else None
     init = previous.info.get("lineage", {}).get("init") if previous else None
-    made_from = lineage.record(s, faces, train.index.numpy(), used, job.part, init)
+    made_from = lineage.record(s, faces, train.index.numpy(), used, job.pretrained_part, init)
     classes = () if net.verifies else faces.classes or ()  # people are counted, not named
     out = RunFile(job.run, job.params, job.inputs, classes, s.seed, prepared, made_from)
     return fit(fabric, net, data, s, out, previous), job.run

@@ -34,7 +34,7 @@ class Job:
     Attributes:
         run: the run.h5 that is written.
         files: files beside the faces that are read, by kind.
-        part: the run.h5 of the pretrained part.
+        pretrained_part: the run.h5 of the pretrained part.
         params, inputs: what the run was made with and from, for its header.
         resume: go on from the state in `run`.
     """
@@ -42,7 +42,7 @@ class Job:
     run: Path
     faces: Path
     files: Mapping[str, Path]
-    part: Path | None
+    pretrained_part: Path | None
     settings: Train
     params: dict
     inputs: tuple
@@ -56,7 +56,7 @@ def gather(
     recipe: str,
     variant: str,
     files: Mapping[str, Path | None],
-    part: Path | None,
+    pretrained_part: Path | None,
     workspace: Workspace,
     devices: Devices,
 ) -> Job:
@@ -65,14 +65,14 @@ def gather(
     Args:
         model: settings of the network.
         files: where the files beside the faces are or would be, by kind.
-        part: folder of the run of the pretrained part; None for the latest.
+        pretrained_part: folder of the run of the pretrained part; None for the latest.
     """
     if model_class(model.name).classifies and not source.classes:
         raise DataError(
             f"{source.path} has no expression labels; {model.name} requires them",
             "amg and rasnet train without labels: fertool models",
         )
-    model, trained = _with_part(model, variant, source, settings, part, workspace)
+    model, trained = _with_part(model, variant, source, settings, pretrained_part, workspace)
     network = build_model_meta(model, len(source.classes or ()))
     weights = _weights_file(workspace, settings.init or network.pretrained)
     settings = replace(settings, init=weights)
@@ -96,10 +96,10 @@ def gather(
         run=Path(),
         faces=source.path,
         files={kind: made.path for kind, made in inputs.files.items()},
-        part=trained.path if trained else None,
+        pretrained_part=trained.path if trained else None,
         settings=settings,
         params=params,
-        inputs=(*parents, trained.as_parent("part")) if trained else tuple(parents),
+        inputs=(*parents, trained.as_parent("pretrained_part")) if trained else tuple(parents),
         resume=False,
     )
 
@@ -125,29 +125,31 @@ def open_files(network: FerModel, faces: Artefact, settings: Train, paths: Mappi
 
 
 def _with_part(
-    model: Any, variant: str, source: Artefact, settings: Train, part: Path | None, workspace: Workspace
+    model: Any, variant: str, source: Artefact, settings: Train, pretrained_part: Path | None, workspace: Workspace
 ) -> tuple[Any, Artefact | None]:
     """Return the network's settings with those of its pretrained part, and the run of that."""
     needed = build_model_meta(model, len(source.classes or ())).pretrained_part
     if not needed:
-        if part:
+        if pretrained_part:
             raise RecipeError(
                 f"{model.name}{variant and f' ({variant})'} has no pretrained part", "leave out --pretrained-part"
             )
         return model, None
-    trained = _finished(part or _latest(workspace, source, model.name, needed, settings.fold), model.name, needed)
-    return replace(model, part=trained.params["model"]), trained
+    trained = _finished(
+        pretrained_part or _latest(workspace, source, model.name, needed, settings.fold), model.name, needed
+    )
+    return replace(model, pretrained_part=trained.params["model"]), trained
 
 
 def _check_size(source: Artefact, network: FerModel) -> None:
     """Refuse faces that are smaller than what the network cuts out of them."""
     height, width = source["images"].shape[1:3]
     want = network.input.size
-    if network.input.cut and (height < want[0] or width < want[1]):
+    if network.input.crop and (height < want[0] or width < want[1]):
         raise RecipeError(
             f"{network.settings.name} cuts {want[1]}×{want[0]} pixels out of every face, and those of {source.path} "
             f"have {width}×{height}",
-            "make larger faces (--size, --height), or let it resize them: --set train.model.cut=false",
+            "make larger faces (--size, --height), or let it resize them: --set train.model.crop=false",
         )
 
 

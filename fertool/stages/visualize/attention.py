@@ -92,7 +92,7 @@ def draw_attention(runs: list[Run], settings: Visualize, subset: str | None) -> 
     predictions = one.predictions(faces)
     found = {k.removeprefix("attention_"): predictions[k] for k in predictions.columns if k.startswith("attention_")}
     place = {name: i for i, name in enumerate(predictions.ids)}
-    if settings.by in ("person", "pose"):
+    if settings.by in ("subject", "pose"):
         raise UsageError(f"attention is not ordered by {settings.by}", "--by class, or leave it out")
     grouped = settings.by == "class"
     ids: Sequence[str]
@@ -144,7 +144,7 @@ def view_of(network: FerModel, faces: Artefact) -> list[float]:
     whole multiples of the maps' stride.
     """
     spec, stride = network.input, network.map_stride
-    x0, y0, x1, y1 = cut_boxes(1, faces["images"].shape[1:3], spec.size)[0, 0].tolist() if spec.cut else (0, 0, 1, 1)
+    x0, y0, x1, y1 = cut_boxes(1, faces["images"].shape[1:3], spec.size)[0, 0].tolist() if spec.crop else (0, 0, 1, 1)
     down, across = (side // stride * stride / side for side in spec.size)
     return [x0, y0, x0 + (x1 - x0) * across, y0 + (y1 - y0) * down]
 

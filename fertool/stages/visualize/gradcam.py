@@ -17,9 +17,9 @@ from fertool.training.gradcam import Explained, explain
 
 @figure("gradcam", "which parts of faces speak for their class: Grad-CAM and guided Grad-CAM of runs side by side")
 def draw_gradcam(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
-    """MAN's Fig. 5 and 7, a face of each class; by person its Fig. 6 and 8."""
+    """MAN's Fig. 5 and 7, a face of each class; by subject its Fig. 6 and 8."""
     if settings.by == "pose":
-        raise UsageError("gradcam shows faces by class or by person", "--by class or --by person")
+        raise UsageError("gradcam shows faces by class or by subject", "--by class or --by subject")
     for r in runs:
         name = r.run().params["model"]["name"]
         if not model_class(name).classifies:
@@ -32,7 +32,7 @@ def draw_gradcam(runs: list[Run], settings: Visualize, subset: str | None) -> Dr
     for r, p in zip(runs, predictions, strict=True):
         if p.classes != predictions[0].classes:
             raise UsageError(f"{r.name} has other classes than {runs[0].name}", "draw them in separate figures")
-    if settings.by == "person":
+    if settings.by == "subject":
         return _people(runs, predictions[0], faces, settings, subset)
     ids = settings.ids or _one_of_each(predictions, faces, settings, subset)
     at = [_places(p, ids) for p in predictions]
@@ -99,14 +99,14 @@ def _one_of_each(predictions: list[Artefact], faces: Artefact, settings: Visuali
 
 def _people(runs: list[Run], predictions: Artefact, faces: Artefact, settings: Visualize, subset: str | None) -> Drawn:
     if len(runs) > 1:
-        raise UsageError("gradcam by person shows one run", "name one run, or leave out --by person")
+        raise UsageError("gradcam by subject shows one run", "name one run, or leave out --by subject")
     run, rows, label = runs[0], np.asarray(predictions["row"]), np.asarray(predictions["label"])
     subject = np.asarray(faces["subject"])[rows] if "subject" in faces else np.full(len(rows), "")
     usable = inside(predictions, faces, subset) & (label >= 0) & (subject != "")
     if settings.ids:
         usable &= np.isin(subject, subject[_places(predictions, settings.ids)])
     if not usable.any():
-        raise DataError("nobody knows who is on these faces: they have no subjects", "leave out --by person")
+        raise DataError("nobody knows who is on these faces: they have no subjects", "leave out --by subject")
     right = np.asarray(predictions["logits"]).argmax(1) == label
     shuffled = [i for i in np.random.default_rng(settings.seed).permutation(len(rows)) if usable[i]]
     shown: dict[str, dict[int, int]] = {}
@@ -118,7 +118,7 @@ def _people(runs: list[Run], predictions: Artefact, faces: Artefact, settings: V
     found = _explain(run, faces, rows[index], label[index], settings)
     images, cam = np.asarray(faces["images"][rows[index]]), found.cam.cpu().numpy()
     said = np.asarray(predictions["logits"]).argmax(1)
-    figure = gradcam.draw_people(
+    figure = gradcam.draw_subjects(
         {(r, k): image for (r, k, _), image in zip(at, images, strict=True)},
         {(r, k): values for (r, k, _), values in zip(at, cam, strict=True)},
         people,

@@ -26,7 +26,7 @@ _LARGEST = 3000  # pixels of an image's longer side after scaling
 _SAMPLE = 2000  # faces whose size is looked at
 
 
-@figure("group", "attention over whole images of several people, and on the faces among it (--photos)")
+@figure("group", "attention over whole images of several people, and on the faces among it (--images)")
 def draw_group(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
     """Sun et al.'s Fig. 7."""
     one = only(runs, "group")
@@ -37,14 +37,14 @@ def draw_group(runs: list[Run], settings: Visualize, subset: str | None) -> Draw
         )
     if subset:
         raise UsageError("group shows images, not the faces of a subset", "leave out --subset")
-    if not settings.photos:
-        raise UsageError("group needs images", "name a file or folder: --photos PATH")
+    if not settings.images:
+        raise UsageError("group needs images", "name a file or folder: --images PATH")
     faces = one.faces()
     network = open_network(one, faces)
-    side = settings.face_side or usual_side(faces)
+    side = settings.face_width or usual_side(faces)
     detector = detectors.make(settings.detector, detectors.Options(device=network.device.type))
     shown = []
-    for path in _paths(Path(settings.photos), settings):
+    for path in _paths(Path(settings.images), settings):
         try:
             image = rgb(read_image(path))
         except UnreadableImage as e:
@@ -55,9 +55,9 @@ def draw_group(runs: list[Run], settings: Visualize, subset: str | None) -> Draw
         if not len(found):
             console.say(f"{path.name}: no face was found")
     if not shown:
-        raise DataError(f"no image in {settings.photos} can be read")
+        raise DataError(f"no image in {settings.images} can be read")
     if not any(len(p.boxes) for p in shown):
-        raise DataError(f"no face was found in {settings.photos}", "try another --set visualize.detector=dlib-cnn")
+        raise DataError(f"no face was found in {settings.images}", "try another --set visualize.detector=dlib-cnn")
     arrays = {
         f"{i}/{key}": np.asarray(getattr(p, key))
         for i, p in enumerate(shown)
@@ -92,7 +92,7 @@ def usual_side(faces: Artefact) -> float:
     rows = np.flatnonzero(np.isin(np.asarray(faces["status"]), (OK, SEVERAL)))
     rows = rows[:: max(1, len(rows) // _SAMPLE)]
     if not len(rows):
-        raise DataError(f"{faces.path} does not say how large its faces are", "--set visualize.face_side=PIXELS")
+        raise DataError(f"{faces.path} does not say how large its faces are", "--set visualize.face_width=PIXELS")
     boxes, transforms = np.asarray(faces["bbox"][rows], float), np.asarray(faces["transform"][rows])
     scale = np.sqrt(np.abs(np.linalg.det(transforms[:, :, :2])))
     return float(np.nanmedian((boxes[:, 2] - boxes[:, 0]) * scale))
@@ -121,8 +121,8 @@ def _look(
     grey = cv2.cvtColor(scaled, cv2.COLOR_RGB2GRAY)
     made = faces.params
     if made.get("illumination") == "isotropic":
-        clipped = made.get("clipped", DetectAlign.clipped)
-        grey = normalise_windows(grey, made["diffusion"], clipped, faces["images"].shape[1:3])
+        clip_fraction = made.get("clip_fraction", DetectAlign.clip_fraction)
+        grey = normalise_windows(grey, made["diffusion"], clip_fraction, faces["images"].shape[1:3])
     attention = attend(net, grey)
     mine = (boxes + 0.5) * scale - 0.5
     soft = soft_boxes(mine, grey.shape[0], grey.shape[1], settings.box_scale, settings.box_falloff)

@@ -20,7 +20,7 @@ _BATCH = 512
 @figure("mean-attention", "mean face, mean attention and their product for every emotion, beside its Action Units")
 def draw_mean_attention(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
     """Sun et al.'s Fig. 5; by pose its Fig. 6. The Action Units of its Table 4 stand above the emotions."""
-    if settings.by == "person":
+    if settings.by == "subject":
         raise UsageError("mean-attention is of emotions, or of emotions and poses", "--by class or --by pose")
     panels: list[mean_attention.Means] = []
     arrays: dict[str, np.ndarray] = {}

@@ -22,23 +22,23 @@ from fertool.stages.visualize.inputs import Data, Run, beside, only, subsets_of
 from fertool.stages.visualize.network import open_network
 
 
-@figure("steps", "from the image to the aligned face, step by step (--photos)", of_faces=True)
+@figure("preprocessing", "from the image to the aligned face, step by step (--images)", of_faces=True)
 def draw_steps(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
     """Sun et al.'s Fig. 3 and 4: image, detected face, landmarks, aligned, and with even light."""
-    faces = only(runs, "steps").faces()
-    if not settings.photos:
-        raise UsageError("steps needs the images that the faces were made from", "name their folder: --photos PATH")
+    faces = only(runs, "preprocessing").faces()
+    if not settings.images:
+        raise UsageError("preprocessing requires the images of the faces", "name their folder: --images PATH")
     found = np.isin(np.asarray(faces["status"]), (OK, SEVERAL))
     rows = _rows(faces, found, settings, subset, "in which a face was found")
     made = DetectAlign(**{f.name: faces.params[f.name] for f in fields(DetectAlign) if f.name in faces.params})
-    dataset = open_dataset(settings.photos, faces.params["dataset"], **made.data)
+    dataset = open_dataset(settings.images, faces.params["dataset"], **made.data)
     for problem in dataset.problems():
         console.say(f"note: {problem}")
     wanted = set(faces.ids[rows])
     samples = {s.id: s for s in dataset.samples() if s.id in wanted}
     if missing := wanted - set(samples):
         raise DataError(
-            f"{settings.photos} has no image {sorted(missing)[0]!r}",
+            f"{settings.images} has no image {sorted(missing)[0]!r}",
             f"name the folder that {faces.path} was made from",
         )
     even = made.illumination != "none"

@@ -92,10 +92,10 @@ class Parts:
     index: np.ndarray
 
 
-@figure("obscure", "what covering a part of a face does to the weights of all its parts")
-def draw_obscure(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
+@figure("occlusion-sensitivity", "what covering a part of a face does to the weights of all its parts")
+def draw_occlusion_sensitivity(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
     """LNLAttenNet's Fig. 13, and how often covering a part lowers its weight over many faces."""
-    one = only(runs, "obscure")
+    one = only(runs, "occlusion-sensitivity")
     faces = one.faces()
     predictions = one.predictions(faces)
     name = _weights_of(one, predictions, settings, own=True)
@@ -113,11 +113,11 @@ def draw_obscure(runs: list[Run], settings: Visualize, subset: str | None) -> Dr
     weights = np.stack([uncovered, *(_look(network, v, rows, name) for v in np.moveaxis(covered, 1, 0))], axis=1)
     label = np.asarray(predictions["label"])[at]
     true = [predictions.class_names[k] if k >= 0 else "" for k in label]
-    drawn = sheets.draw_obscured(
+    drawn = sheets.draw_occlusion_sensitivity(
         images, true, covered, weights, parts.index[chosen].tolist(), name, _part_names(one, faces)
     )
     checked = np.flatnonzero(inside(predictions, faces, subset))
-    checked = np.random.default_rng(settings.seed).permutation(checked)[: settings.checked]
+    checked = np.random.default_rng(settings.seed).permutation(checked)[: settings.statistics_faces]
     before, after, overlaps = _check(network, np.asarray(predictions["row"])[checked], name)
     _tell(name, before, after, overlaps)
     arrays = {"id": np.array(ids, object), "label": np.array(true, object), "images": images, "covered": covered}
@@ -132,7 +132,7 @@ def _chosen(settings: Visualize, parts: Parts) -> np.ndarray:
         return np.unique(np.linspace(0, len(parts.index) - 1, min(_SPREAD, len(parts.index))).round().astype(int))
     known = {int(i) + 1: p for p, i in enumerate(parts.index)}
     if strange := [p for p in settings.patches if p not in known]:
-        raise UsageError(f"there is no part {strange[0]} to obscure", f"they are {min(known)} to {max(known)}")
+        raise UsageError(f"there is no part {strange[0]} to occlude", f"they are {min(known)} to {max(known)}")
     return np.array([known[p] for p in settings.patches])
 
 
@@ -159,7 +159,7 @@ def _look(network: Network, images: np.ndarray, rows: np.ndarray, name: str) -> 
 def _check(network: Network, rows: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Weights (N, M) of faces, weights (N, P, M) with each part covered, and whether part p overlaps m (N, P, M)."""
     before, after, overlaps = [], [], []
-    with console.progress("obscure", len(rows), "face") as advance:
+    with console.progress("occlude", len(rows), "face") as advance:
         for start in range(0, len(rows), _CHUNK):
             mine = rows[start : start + _CHUNK]
             images = np.asarray(network.faces["images"][mine])
