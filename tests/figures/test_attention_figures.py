@@ -184,7 +184,7 @@ def test_photographs(space, tmp_path):
     assert "cannot look at whole images" in told["error"]
 
 
-def test_steps_from_photographs_without_a_run(tmp_path):
+def test_preprocessing_of_images_without_a_run(tmp_path):
     for name in ("fear/a.png", "fear/b.png", "anger/c.png"):
         (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
         pixels = np.random.default_rng(len(name)).integers(0, 256, (30, 40, 3), dtype="u1")
@@ -194,7 +194,7 @@ def test_steps_from_photographs_without_a_run(tmp_path):
     even = ("--grey", "--set", "detect-align.illumination=isotropic")
     tell("detect-align", tmp_path / "photos", *plain, *even, space=space)
     told = tell("visualize", "preprocessing", "--images", tmp_path / "photos", "--faces", 2, "--dpi", 60, space=space)
-    assert Path(told["files"][0]) == space / "photos/figures/steps.png"
+    assert Path(told["files"][0]) == space / "photos/figures/preprocessing.png"
     arrays, faces = arrays_of(told["files"]), artefact.read(space / "photos/faces.h5")
     row = faces.ids.tolist().index(arrays["id"][0])
     assert np.array_equal(arrays["0/normalised"], faces["images"][row])
