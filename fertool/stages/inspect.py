@@ -82,7 +82,7 @@ def report(facts: dict) -> None:
     arrays = facts["arrays"].items()
     groups: dict[str, list] = {}
     for name, a in arrays:
-        top = name.rpartition("/")[0]
+        top = "optimizer" if name.startswith("optimizer/") else name.rpartition("/")[0]  # one array per tensor
         groups.setdefault(top, []).append([name, a["dtype"], "×".join(map(str, a["shape"])) or "single"])
     for top, rows in groups.items():
         shown = [*rows[:5], [f"{top}/… {len(rows) - 5} more", "", ""]] if top and len(rows) > 6 else rows

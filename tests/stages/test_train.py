@@ -478,3 +478,14 @@ def test_without_a_validation_split(tmp_path):
     assert np.isnan(run["history/val_accuracy"]).all()
     assert not run.group("weights/best")
     assert train.summary(run.path)["best_val_accuracy"] == -1
+
+
+def test_inspect_shows_the_optimizer_as_one_table(trained):
+    from typer.testing import CliRunner
+
+    from fertool import cli
+
+    shown = CliRunner().invoke(cli.app, ["inspect", str(trained.path)])
+    assert shown.exit_code == 0, shown.output
+    assert len([line for line in shown.output.splitlines() if line.startswith("optimizer")]) <= 7
+    assert "optimizer/…" in shown.output
