@@ -340,6 +340,7 @@ def predict(
     settings: Settings | None = None,
     recipe: str | None = None,
     gpus: int | None = None,
+    workers: int | None = None,
     **changes: Any,
 ) -> "pd.DataFrame":
     """Predict the expression of every face in images, folders or videos.
@@ -351,14 +352,14 @@ def predict(
         settings: a `Predict`.
         recipe: name or file of a recipe.
         gpus: number of GPUs, 0 for the CPU; None: one, if there is one.
+        workers: processes that find faces; None: all cores for 32 pictures or more, else none.
         **changes: settings by name, e.g. `detector="none"`.
 
     Returns:
-        One row per face, the largest of an image first, with the columns file, frame, seconds, face, x0, y0, x1, y1,
-        score, expression, probability, p_CLASS for every class, problem; one with face 0 for an image without a face.
+        One row per face, the largest of an image first, with the columns of predictions.csv: file, frame, seconds,
+        face, track, x0, y0, x1, y1, score, expression, probability, p_CLASS for every class, attention, problem; one
+        with face 0 for an image without a face.
     """
-    import pandas as pd
-
     from fertool.stages import predict as stage
     from fertool.training import checkpoint
     from fertool.training.devices import choose
@@ -369,18 +370,7 @@ def predict(
         network = checkpoint.of_file(Path(run))
     else:
         network = checkpoint.of_run(Workspace(workspace).run(None if run is None else str(run)), used.weights)
-    rows = stage.run(words, network, settings=used, devices=choose(gpus), collect=True)["rows"]
-    flat = [
-        {
-            **{key: row[key] for key in ("file", "frame", "seconds", "face")},
-            **dict(zip(("x0", "y0", "x1", "y1"), row["box"] or [None] * 4, strict=True)),
-            **{key: row[key] for key in ("score", "expression", "probability")},
-            **{f"p_{name}": (row["probabilities"] or {}).get(name) for name in network.classes},
-            "problem": row["problem"],
-        }
-        for row in rows
-    ]
-    return pd.DataFrame(flat)
+    return stage.run(words, network, settings=used, devices=choose(gpus), collect=True, workers=workers)["table"]
 
 
 def visualize(

@@ -437,6 +437,12 @@ class Predict(Settings):
     time_step: Annotated[
         float, Ge(0), "process a frame every so many seconds of videos and cameras instead (default: every frame)"
     ] = 0.0
+    track: Annotated[bool, "number every person through a video"] = True
+    smooth: Annotated[
+        float, Ge(0), "average the probabilities of a person over so many seconds around every frame (default: off)"
+    ] = 0.0
+    pose: Annotated[bool, "add head pose (pitch, yaw, roll in degrees)"] = False
+    landmarks: Annotated[bool, "add landmarks (in pixels of the image)"] = False
     weights: Annotated[Literal["selected", "last", "best"], "checkpoint; `selected`: by the run's select_on"] = (
         "selected"
     )

@@ -143,7 +143,21 @@ def board(
     "predict",
     RESULTS,
     settings="predict",
-    flags=("frame_step", "time_step", "detector", "min_score", "on_no_face", "sdm", "weights", "batch", "precision"),
+    flags=(
+        "frame_step",
+        "time_step",
+        "track",
+        "smooth",
+        "pose",
+        "landmarks",
+        "detector",
+        "min_score",
+        "on_no_face",
+        "sdm",
+        "weights",
+        "batch",
+        "precision",
+    ),
 )
 def predict(
     options: Options,
@@ -159,6 +173,11 @@ def predict(
         Path | None, typer.Option(help="folder for predictions.csv and drawn images (default: CSV on stdout)")
     ] = None,
     draw: Annotated[bool, typer.Option("--draw", help="also write the images with faces framed and labelled")] = False,
+    parquet: Annotated[bool, typer.Option("--parquet", help="also write predictions.parquet")] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="processes that find faces (default: all cores for 32 pictures or more, else none)"),
+    ] = None,
     gpus: Gpus = None,
     workspace: Space = None,
     overwrite: Overwrite = False,
@@ -173,7 +192,17 @@ def predict(
         network = checkpoint.of_file(Path(run))
     else:
         network = checkpoint.of_run(Workspace(workspace).run(run), settings.weights)
-    facts = stage.run(source, network, settings=settings, devices=choose(gpus), out=out, draw=draw, overwrite=overwrite)
+    facts = stage.run(
+        source,
+        network,
+        settings=settings,
+        devices=choose(gpus),
+        out=out,
+        draw=draw,
+        parquet=parquet,
+        workers=workers,
+        overwrite=overwrite,
+    )
     stage.report(facts)
     return facts
 

@@ -6,7 +6,7 @@ import stat
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 
@@ -60,7 +60,7 @@ class Picture:
 
     Attributes:
         source: where it comes from.
-        pixels: (H, W, 3) RGB or (H, W) grey uint8; None if it cannot be read.
+        pixels: (H, W, 3) RGB or (H, W) grey uint8; None if it cannot be read, or is an image not read yet.
         problem: why it cannot be read, or what is wrong with the video, of which it then is the end.
         frame: its number in the video, from 1; 0 for an image.
         seconds: since the video began, or since the camera was switched on; NaN for an image.
@@ -73,6 +73,24 @@ class Picture:
     frame: int = 0
     seconds: float = np.nan
     rate: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return f"{self.source.name} frame {self.frame:,}" if self.frame else self.source.name
+
+    def read(self) -> "Picture":
+        """Return it with the pixels of its image, if they are not there yet.
+
+        Raises:
+            OSError, MemoryError: the file cannot be read now, which says nothing of its image.
+        """
+        path = self.source.path
+        if path is None or self.source.is_video or self.pixels is not None or self.problem:
+            return self
+        try:
+            return replace(self, pixels=read_image(path))
+        except UnreadableImage as e:
+            return replace(self, problem=e.message.removeprefix(f"{path}: "))
 
 
 def named(words: Iterable[str], note: Callable[[str], None] = lambda message: None) -> list[Source]:
@@ -170,25 +188,18 @@ def _stated(path: Path, sampling: Sampling) -> int:
 
 
 def pictures(sources: Iterable[Source], sampling: Sampling = Sampling()) -> Iterator[Picture]:
-    """All pictures, in order.
+    """All pictures, in order. Images are not read yet, see `Picture.read`.
 
     Raises:
-        OSError, MemoryError: a file cannot be read now, which says nothing of its picture.
+        OSError, MemoryError: a video cannot be read now, which says nothing of its frames.
     """
     for source in sources:
         if source.missing:
             yield Picture(source, None, "no such file or directory")
-        elif source.path is None or source.is_video:
+        elif source.is_video:
             yield from _frames(source, sampling)
         else:
-            yield _still(source, source.path)
-
-
-def _still(source: Source, path: Path) -> Picture:
-    try:
-        return Picture(source, read_image(path))
-    except UnreadableImage as e:
-        return Picture(source, None, e.message.removeprefix(f"{path}: "))
+            yield Picture(source, None)
 
 
 def _frames(source: Source, sampling: Sampling) -> Iterator[Picture]:

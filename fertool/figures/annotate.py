@@ -38,6 +38,7 @@ class Framed:
         sure: its probability, written too.
         heat: (h, w) where the network looked, or None.
         place: (2, 3) pixels of `heat` → pixels of the picture.
+        number: of the person in a video, written too; 0 if unknown.
     """
 
     box: np.ndarray
@@ -45,10 +46,11 @@ class Framed:
     sure: float
     heat: np.ndarray | None = None
     place: np.ndarray | None = None
+    number: int = 0
 
     @property
     def label(self) -> str:
-        return f"{self.emotion} {100 * self.sure:.0f} %"
+        return f"{f'{self.number}: ' if self.number else ''}{self.emotion} {100 * self.sure:.0f} %"
 
 
 def annotate(image: np.ndarray, faces: Sequence[Framed]) -> np.ndarray:

@@ -19,7 +19,7 @@ _PACKAGES = (
 )  # fmt: skip
 _OPTIONAL = {
     "anny": "demo", "embreex": "demo", "onnx": "export", "onnxruntime": "export", "onnxscript": "export",
-    "timm": "timm", "av": "video", "pytest": "test",
+    "timm": "timm", "av": "video", "pyarrow": "parquet", "pytest": "test",
 }  # fmt: skip
 
 

@@ -153,7 +153,7 @@ def test_a_file_that_goes_missing_after_it_was_named_is_a_failure_not_a_bad_pict
         (source,) = media.named([str(tmp_path / name)])
         (tmp_path / name).unlink()
         with pytest.raises(FileNotFoundError):
-            list(media.pictures([source]))
+            [picture.read() for picture in media.pictures([source])]
         (never,) = media.pictures(media.named([str(tmp_path / name)]))
         assert (never.pixels, never.problem) == (None, "no such file or directory")
 

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import itertools
 import json
 import os
 import re
@@ -15,7 +16,9 @@ import time
 import cv2
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
+from films import write_film, write_sound
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -99,12 +102,13 @@ def faces(photos):
 def film(faces, tmp_path_factory):
     """A film of 12 frames: 6 of one face, 6 of another."""
     path = tmp_path_factory.mktemp("film") / "a video.avi"
-    write_film(path, [faces[0]] * 6 + [faces[1]] * 6)
+    write_avi(path, [faces[0]] * 6 + [faces[1]] * 6)
     return path
 
 
-def write_film(path, frames, code="MJPG"):
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*code), 10, frames[0].shape[1::-1])
+def write_avi(path, frames):
+    """Write a video whose frames lie in it one by one, ten a second."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, frames[0].shape[1::-1])
     for frame in frames:
         writer.write(np.ascontiguousarray(frame[..., ::-1]))
     writer.release()
@@ -277,7 +281,7 @@ def test_boxes_and_landmarks_that_a_data_set_shipped_are_found_here(alone):
 
 
 def test_ctrl_c_keeps_the_rows(alone, faces, tmp_path):
-    write_film(tmp_path / "long.avi", [faces[0]] * 800)
+    write_avi(tmp_path / "long.avi", [faces[0]] * 800)
     command = ["predict", tmp_path / "long.avi", "--run", alone, "--out", tmp_path / "out", "--batch", 4, "--gpus", 0]
     process = subprocess.Popen(
         [sys.executable, "-m", "fertool", *map(str, command)],
@@ -378,7 +382,7 @@ def _onto(folder, way, image, film):
             return [folder / "party.png"], folder
         case "film":
             shutil.copy(film, folder / "party.avi")
-            write_film(folder / "party.mp4", [np.zeros((32, 32, 3), np.uint8)], "mp4v")
+            write_film(folder / "party.mp4", [np.zeros((32, 32, 3), np.uint8)])
             return [folder / "party.avi"], folder
         case "table":
             (folder / "predictions.csv").write_text("my,own\n1,2\n")
@@ -437,7 +441,7 @@ def test_without_a_face_there_is_a_row_and_a_header(alone, photos, faces, tmp_pa
     wall = next(photos.rglob("wall.png"))
     assert "no face was found" in refusal("predict", wall, "--run", alone, "--out", tmp_path / "one", space=tmp_path)
     teal = np.full_like(faces[0], 90)
-    write_film(tmp_path / "film.avi", [faces[0], teal, faces[0]])
+    write_avi(tmp_path / "film.avi", [faces[0], teal, faces[0]])
     tell("predict", tmp_path / "film.avi", "--run", alone, "--out", tmp_path / "two", "--gpus", 0, space=tmp_path)
     headers, found = [], []
     for name in ("one", "two"):
@@ -462,7 +466,7 @@ def damage(path, frames):
 
 
 def test_destroyed_frames_are_told_and_shift_no_numbers(alone, faces, tmp_path):
-    write_film(tmp_path / "film.avi", [faces[0]] * 4 + [faces[1]] * 6 + [faces[0]] * 2)
+    write_avi(tmp_path / "film.avi", [faces[0]] * 4 + [faces[1]] * 6 + [faces[0]] * 2)
     damage(tmp_path / "film.avi", (5, 6))
     facts = tell("predict", tmp_path / "film.avi", "--run", alone, "--gpus", 0, space=tmp_path)
     assert [row["frame"] for row in facts["rows"] if row["face"]] == [1, 2, 3, 4, 5, 8, 9, 10, 11, 12]
@@ -531,3 +535,125 @@ def test_predicting_imports_nothing_that_only_training_needs():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.fixture(scope="module")
+def people(rendered):
+    """Faces of two people, as pixels."""
+    with open(rendered / "rendered.csv", newline="") as f:
+        rows = [row for row in csv.DictReader(f) if not row["occlusion"] and abs(float(row["yaw"])) < 20]
+    first = {row["subject"]: rendered / row["path"] for row in reversed(rows)}
+    return [np.asarray(Image.open(first[name]).convert("RGB")) for name in ("p000", "p003")]
+
+
+def stage(*faces):
+    """A frame with some faces [(pixels, x)]; the later ones are in front."""
+    frame = np.full((160, 440, 3), (90, 110, 100), np.uint8)
+    for pixels, x in faces:
+        frame[16:144, x : x + 128] = pixels
+    return frame
+
+
+def tracks(path):
+    """Of every frame of a table the tracks from left to right, numbered anew in the order in which they are read."""
+    with open(path, newline="") as f:
+        rows = [row for row in csv.DictReader(f) if row["face"] != "0"]
+    rows.sort(key=lambda row: (int(row["frame"]), float(row["x0"])))
+    numbers = {track: i for i, track in enumerate(dict.fromkeys(row["track"] for row in rows), start=1)}
+    return [[numbers[row["track"]] for row in of] for _, of in itertools.groupby(rows, lambda row: row["frame"])]
+
+
+@pytest.fixture(scope="module")
+def crossing(people, tmp_path_factory):
+    """A video in which two people cross; the times between its frames differ."""
+    path = tmp_path_factory.mktemp("crossing") / "crossing.mp4"
+    frames = [stage((people[0], 10 + 22 * i), (people[1], 296 - 22 * i)) for i in range(14)]
+    write_film(path, frames, np.cumsum([0.1, 0.3] * 7) - 0.1)
+    return path
+
+
+def test_two_people_who_cross_keep_their_tracks(alone, crossing, tmp_path):
+    words = ("predict", crossing, "--run", alone, "--gpus", 0, "--draw", "--out", tmp_path)
+    facts = tell(*words, space=tmp_path)
+    found = tracks(tmp_path / "predictions.csv")
+    assert facts["people"] == {str(crossing): 2}
+    assert found[0] == found[1] == [1, 2]
+    assert found[-1] == found[-2] == [2, 1]
+    with open(tmp_path / "predictions.csv", newline="") as f:
+        seconds = sorted({float(row["seconds"]) for row in csv.DictReader(f)})
+    assert seconds[:4] == pytest.approx([0, 0.3, 0.4, 0.7])
+    drawn = [p.seconds for p in pictures(named([str(tmp_path / "crossing.mp4")]))]
+    assert drawn == pytest.approx(seconds, abs=0.002)
+
+
+def test_workers_change_nothing(alone, crossing, photos, tmp_path):
+    words = ("predict", crossing, photos / "test", "--run", alone, "--gpus", 0, "--pose", "--draw")
+    one = tell(*words, "--workers", 1, "--out", tmp_path / "one", space=tmp_path)
+    two = tell(*words, "--workers", 2, "--out", tmp_path / "two", space=tmp_path)
+    assert one["rows"] == two["rows"]
+    assert len(one["drawn"]) == len(two["drawn"]) == 8
+    assert (tmp_path / "one/predictions.csv").read_bytes() == (tmp_path / "two/predictions.csv").read_bytes()
+
+
+def test_somebody_who_comes_back_has_the_same_track(alone, people, tmp_path):
+    a, b = people
+    frames = [stage((a, 0), (b, 300))] * 2 + [stage((b, 300))] * 2 + [stage()] + [stage((a, 150), (b, 300))] * 2
+    write_film(tmp_path / "back.mp4", frames, np.arange(len(frames)) * 2.0)
+    tell("predict", tmp_path / "back.mp4", "--run", alone, "--gpus", 0, "--out", tmp_path, space=tmp_path)
+    assert tracks(tmp_path / "predictions.csv") == [[1, 2]] * 2 + [[2]] * 2 + [[1, 2]] * 2
+
+
+def test_probabilities_are_averaged_over_a_track_and_no_longer(alone, people, tmp_path):
+    a, b = people
+    frames = [stage((a, 10 + 4 * i), (b, 300)) for i in range(6)]
+    write_film(tmp_path / "a.mp4", frames, [0, 0.1, 0.4, 0.5, 2, 2.1])
+    words = ("predict", tmp_path / "a.mp4", "--run", alone, "--gpus", 0)
+    raw, soft = tell(*words, space=tmp_path)["rows"], tell(*words, "--smooth", 0.8, space=tmp_path)["rows"]
+    near = {1: (1, 2, 3), 2: (1, 2, 3, 4), 3: (1, 2, 3, 4), 4: (2, 3, 4), 5: (5, 6), 6: (5, 6)}
+    assert len(soft) == 12
+    for row in soft:
+        of = [r["probabilities"] for r in raw if r["track"] == row["track"] and r["frame"] in near[row["frame"]]]
+        assert row["probabilities"] == pytest.approx({k: np.mean([p[k] for p in of]) for k in of[0]}, abs=1e-5)
+        assert row["expression"] == max(row["probabilities"], key=row["probabilities"].get)
+    assert [r["logits"] for r in soft] == [r["logits"] for r in raw]
+
+
+def test_pose_landmarks_and_parquet(alone, crossing, faces, tmp_path):
+    Image.fromarray(faces[0]).save(tmp_path / "=a.png")
+    words = ("predict", tmp_path / "=a.png", crossing, "--run", alone, "--gpus", 0, "--frame-step", 5)
+    facts = tell(*words, "--pose", "--landmarks", "--parquet", "--out", tmp_path / "out", space=tmp_path)
+    table = pd.read_parquet(facts["parquet"])
+    plain = pd.read_csv(facts["out"])
+    assert list(table.columns) == list(plain.columns)
+    assert table["track"].dtype.kind in "if"
+    assert np.isnan(table["track"][0])
+    assert table["file"][0] == str(tmp_path / "=a.png")
+    numbers = [c for c in table.columns if c not in ("file", "expression", "problem")]
+    assert np.allclose(table[numbers].astype(float), plain[numbers].astype(float), equal_nan=True)
+    marks = np.stack([table[[f"{axis}_{i}" for i in range(68)]].to_numpy() for axis in "xy"], axis=2)
+    middle = table[["x0", "x1"]].mean(axis=1), table[["y0", "y1"]].mean(axis=1)
+    assert np.abs(marks.mean(axis=1) - np.stack(middle, axis=1)).max() < 25
+    assert table[["pitch", "yaw", "roll"]].abs().max().max() < 45
+    assert facts["rows"][0]["landmarks"][0] == [table["x_0"][0], table["y_0"][0]]
+    again = call(*words, "--parquet", "--out", tmp_path / "out", "--overwrite", space=tmp_path)
+    assert again.exit_code == 0, again.output
+
+
+def test_videos_without_tracks_faces_or_pictures(alone, film, monkeypatch, tmp_path):
+    write_sound(tmp_path / "sound.mp4")
+    write_film(tmp_path / "empty.mp4", [stage()] * 3)
+    run = ("--run", alone)
+    assert "sound.mp4: there is only sound in it" in refusal("predict", tmp_path / "sound.mp4", *run, space=tmp_path)
+    assert "no face was found in 3 pictures" in refusal("predict", tmp_path / "empty.mp4", *run, space=tmp_path)
+    for options, message in (
+        (("--smooth", 1, "--no-track"), "--smooth averages over tracks"),
+        (("--frame-step", 2, "--time-step", 1), "exclude one another"),
+        (("--parquet",), "--parquet needs a folder"),
+    ):
+        assert message in refusal("predict", film, *run, *options, space=tmp_path, code=2)
+    facts = tell("predict", film, *run, "--no-track", "--time-step", 0.5, "--gpus", 0, space=tmp_path)
+    assert [(row["frame"], row["track"]) for row in facts["rows"]] == [(1, None), (6, None), (11, None)]
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    said = call("predict", film, *run, "--parquet", "--out", tmp_path / "out", space=tmp_path)
+    assert said.exit_code == 5
+    assert "pip install 'fertool[parquet]'" in said.stderr

@@ -14,7 +14,7 @@ from fertool.faces.media import Picture, Source
 from fertool.figures.annotate import Framed, annotate
 from fertool.models.registry import build_model_meta
 from fertool.outputs import MARK, check_output, inodes
-from fertool.stages.predict.inference import Face
+from fertool.stages.predict.detection import Face
 from fertool.training.checkpoint import Trained
 from fertool.videos import VideoWriter, write_video
 
@@ -76,7 +76,7 @@ class Drawings:
         emotion, sure = self.trained.classes[best], float(p[best])
         maps = self._network.attention_maps({k: v[None] for k, v in face.attention.items()})
         if not maps:
-            return Framed(face.box, emotion, sure)
+            return Framed(face.box, emotion, sure, number=face.track)
         heat = np.mean([m[0] for m in maps.values()], axis=0)
         height, width = face.pixels.shape[:2]
         x0, y0, x1, y1 = face.view * (width, height, width, height)
@@ -84,7 +84,7 @@ class Drawings:
         to_face = np.array([[sx, 0, x0 + sx / 2 - 0.5], [0, sy, y0 + sy / 2 - 0.5]])
         back = invert(face.matrix)
         place = np.column_stack([back[:, :2] @ to_face[:, :2], back[:, :2] @ to_face[:, 2] + back[:, 2]])
-        return Framed(face.box, emotion, sure, heat, place)
+        return Framed(face.box, emotion, sure, heat, place, face.track)
 
     def _image(self, source: Source, drawn: np.ndarray) -> None:
         import cv2

@@ -1,7 +1,7 @@
-"""Pictures → the faces in them, each with what the network says of it."""
+"""Run the network on the faces of pictures."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +9,13 @@ import numpy as np
 import torch
 
 from fertool import artefact, console
-from fertool.detectors.base import Faces
-from fertool.detectors.none import whole
 from fertool.errors import ArtefactError, UsageError
 from fertool.faces.media import Picture, Source
-from fertool.faces.pipeline import Cut, Finder, rgb
 from fertool.landmarks.sdm import sdm_file
 from fertool.models.base import FerModel, Output
 from fertool.regions.crops import WHOLE, boxes_of
 from fertool.settings import DetectAlign, Predict
+from fertool.stages.predict.detection import Face, Seen
 from fertool.training.checkpoint import Trained
 from fertool.training.devices import Devices, on_one_device
 from fertool.training.inference import network_boxes, require_finite_outputs, show
@@ -25,93 +23,33 @@ from fertool.training.inference import network_boxes, require_finite_outputs, sh
 _HELD = 60_000_000  # bytes of pictures that wait for their faces to be judged, at most
 
 
-@dataclass
-class Face:
-    """A face in a picture.
-
-    Attributes:
-        box: x0, y0, x1, y1 in pixels of the image, the centre of the top-left one being (0, 0); as the detector gives
-            it, so it may reach beyond the image.
-        score: of the detector, NaN if it gives none.
-        matrix: (2, 3) picture → face.
-        pixels: (H, W, C) uint8, the face.
-        marks: (K, 2) landmarks in pixels of the face, or None.
-        logits: (classes,) what the network says.
-        attention: what it looked at, by name.
-        view: (4,) the part of the face that the network saw, as fractions.
-    """
-
-    box: np.ndarray
-    score: float
-    matrix: np.ndarray
-    pixels: np.ndarray
-    marks: np.ndarray | None
-    logits: np.ndarray = field(default_factory=lambda: np.empty(0))
-    attention: dict[str, np.ndarray] = field(default_factory=dict)
-    view: np.ndarray = field(default_factory=lambda: np.array(WHOLE))
-
-    @property
-    def probabilities(self) -> np.ndarray:
-        powers = np.exp(self.logits - self.logits.max())
-        return powers / powers.sum()
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A picture and the faces in it, the largest first."""
-
-    picture: Picture
-    faces: list[Face]
-
-
 class Looker:
-    """Finds the faces of pictures and lets the network judge them, many at a time."""
+    """Runs the network on the faces of pictures, many at a time."""
 
     def __init__(self, trained: Trained, settings: Predict, devices: Devices, live: bool):
         self.settings, self.live = settings, live
         self.faces, self.regions = faces_settings(trained, settings), trained.regions
         self.net, self._infer = _network(trained, devices, settings.precision)
         self._name = trained.name
-        self._finder = Finder(self.faces, devices.kind)
 
-    def __call__(self, stream: Iterable[Picture]) -> Iterator[Seen]:
+    def __call__(self, stream: Iterable[Seen]) -> Iterator[Seen]:
         """Every picture with its judged faces, in order. Those of a camera one by one: nobody waits for a batch."""
-        groups = ([p] for p in stream) if self.live else self._finder.groups(stream, lambda p: p.pixels)
         held: list[Seen] = []
-        for group in groups:
-            held += self._find(group)
+        for seen in stream:
+            held.append(seen)
             size = sum(s.picture.pixels.nbytes for s in held if s.picture.pixels is not None)
-            if self.live or size > _HELD or sum(len(s.faces) for s in held) >= self.settings.batch:
+            full = len(held) >= self.settings.batch or size > _HELD
+            if self.live or full or sum(len(s.faces) for s in held) >= self.settings.batch:
                 self._judge(held)
                 yield from held
                 held = []
         self._judge(held)
         yield from held
 
-    def attention_shapes(self) -> dict[str, tuple[int, ...]]:
+    def attention_shapes(self, blank: Face) -> dict[str, tuple[int, ...]]:
         """Return the shape of what the network pays attention to in a face, by name, as a blank face shows it."""
-        blank = self._finder.keep(np.zeros((8, 8, 3), np.uint8))
-        face = _face(np.zeros(4), np.nan, blank)
-        self._judge([Seen(Picture(Source("", Path(), ""), None), [face])])
-        return {name: values.shape for name, values in face.attention.items()}
-
-    def _find(self, group: list[Picture]) -> Iterator[Seen]:
-        if group[0].pixels is None:
-            return (Seen(picture, []) for picture in group)
-        images = [p.pixels for p in group if p.pixels is not None]
-        colour = [rgb(image) for image in images]
-        found = self._finder.find(colour)
-        return (Seen(p, self._cut(i, c, f)) for p, i, c, f in zip(group, images, colour, found, strict=True))
-
-    def _cut(self, image: np.ndarray, colour: np.ndarray, found: Faces) -> list[Face]:
-        made = []
-        for i in sorted(range(len(found)), key=lambda i: -_area(found.boxes[i])):
-            cut = self._finder.cut(image, found.boxes[i], self._finder.marks(colour, found, i))
-            if cut is not None:
-                made.append(_face(found.boxes[i], found.scores[i], cut))
-        if not made and self.settings.on_no_face == "keep":
-            made.append(_face(whole(colour).boxes[0], np.nan, self._finder.keep(image)))
-        return made
+        self._judge([Seen(Picture(Source("", Path(), ""), None), [blank])])
+        return {name: values.shape for name, values in blank.attention.items()}
 
     @torch.inference_mode()
     def _judge(self, held: list[Seen]) -> None:
@@ -157,14 +95,6 @@ def _network(
     return net, lambda images, boxes: show(net, forward, images.to(device), boxes)
 
 
-def _face(box: np.ndarray, score: float, cut: Cut) -> Face:
-    return Face(box, float(score) if np.isfinite(score) else np.nan, cut.matrix, cut.pixels, cut.marks)
-
-
-def _area(box: np.ndarray) -> float:
-    return float((box[2] - box[0]) * (box[3] - box[1]))
-
-
 def _id(picture: Picture, face: int) -> str:
     """Return what decides random crops: for the largest face of an image the id it has in a dataset of that folder."""
     parts = [picture.source.below, *([str(picture.frame)] if picture.frame else []), *([str(face + 1)] if face else [])]
@@ -201,4 +131,10 @@ def faces_settings(trained: Trained, settings: Predict) -> DetectAlign:
         changes["sdm"] = str(file)
     elif settings.sdm:
         raise UsageError(f"no file of fit-sdm placed the landmarks of {trained.name}", "leave out --sdm")
+    if settings.landmarks and faces.landmarks == "none":
+        console.say(f"the faces of {trained.name} have no landmarks; ert68 places them here")
+        changes["landmarks"] = "ert68"
+    if settings.pose and faces.pose == "sixd" and faces.align != "frontal":
+        console.say("6DRepNet's weights are not part of a run; the pose is estimated by `learned`")
+        changes |= {"pose": "learned", "pose_weights": None}
     return replace(faces, **changes)
