@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _CHEAP = 1 << 26  # bytes: an array up to this size is checked whenever it is read; a larger one when all of it is used
 
 
@@ -280,6 +281,8 @@ def _explained(path: Path) -> Iterator[None]:
     """Turn what can be wrong with a file into an ArtefactError."""
     if not path.is_file():
         raise ArtefactError(f"there is no file {path}", _partial_hint(path))
+    if not _looks_like_hdf5(path):
+        raise ArtefactError(f"{path} is no HDF5 file, and so no artefact of fertool", _other_hint(path))
     try:
         yield
     except FileNotFoundError:
@@ -338,6 +341,29 @@ def _partial_hint(path: Path) -> str | None:
     if partial_path(path).exists():
         return f"{partial_path(path).name} beside it is unfinished: run the command that makes it again and it goes on"
     return None
+
+
+def _looks_like_hdf5(path: Path) -> bool:
+    """Return whether a file ends in .h5 or begins as HDF5 does; one that cannot be opened is left to HDF5."""
+    if path.name.endswith((".h5", ".partial")):
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_SIGNATURE)) == _SIGNATURE
+    except OSError:
+        return True
+
+
+def _other_hint(path: Path) -> str:
+    """Return the command that takes a file which is no artefact."""
+    suffix = path.suffix.lower()
+    if suffix in (".csv", ".tsv"):
+        return f"a table of images is a dataset: fertool datasets check {path}, then fertool detect-align {path}"
+    if suffix in (".safetensors", ".onnx"):
+        return f"exported networks are used by: fertool predict --run {path} IMAGES"
+    if suffix in (".pt", ".pth", ".dat"):
+        return f"weights are used by: fertool train MODEL --init {path}"
+    return "artefacts are .h5 files that a stage wrote, e.g. artefacts/NAME/faces.h5"
 
 
 def _damage_hint(path: Path) -> str:

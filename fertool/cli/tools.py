@@ -122,7 +122,8 @@ def show_recipes(
 @command("papers", TOOLS)
 def papers(
     name: Annotated[
-        str | None, typer.Argument(help="paper, or .yaml file (default: all)", autocompletion=complete.papers)
+        str | None,
+        typer.Argument(help="paper, or .yaml file (default: list all papers)", autocompletion=complete.papers),
     ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="compare the papers' confusion matrices with their tables")
@@ -136,7 +137,7 @@ def papers(
         stage.report_consistency(facts)
     else:
         facts = stage.summary(name)
-        stage.report(facts)
+        (stage.report if name else stage.report_list)(facts)
     return {"papers": facts}
 
 

@@ -105,7 +105,9 @@ def report(facts: dict) -> None:
     state = "writable" if space["writable"] else "NOT writable: choose another with --workspace"
     console.say(f"workspace {space['path']}: {state}, {space['free_gb']:.0f} GB free, {_listed(space['data_sets'])}")
     console.show(console.table("Packages", ["name", "version"], facts["versions"].items()))
-    console.show(console.table("Models", ["name", "file"], facts["models"].items()))
+    console.say("Models")  # no table: paths are long, and to be copied
+    for name, path in facts["models"].items():
+        console.say(f"  {name}: {path or 'missing'}")
     for item in facts["missing"]:
         console.say(f"missing: {item['what']}{'' if item['needed'] else ' (optional)'} → {item['get']}")
     if not any(item["needed"] for item in facts["missing"]):

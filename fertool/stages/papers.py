@@ -53,6 +53,16 @@ def report(facts: dict) -> None:
                     console.say(f"      {_number(cell)}")
 
 
+def report_list(facts: dict) -> None:
+    """Print a table of the papers, and how to see the numbers of one."""
+    rows = []
+    for name, paper in facts.items():
+        datasets = ", ".join(dict.fromkeys(cell["dataset"] for cell in paper["cells"]))
+        rows.append([name, f"{paper['title']} ({paper['venue']})", datasets, len(paper["cells"])])
+    console.show(console.table("Papers", ["name", "paper", "datasets", "numbers"], rows))
+    console.say("fertool papers NAME shows a paper's numbers and the commands that make yours comparable")
+
+
 def _number(cell: dict) -> str:
     faces = f" ({cell['faces']:,} faces)" if cell["faces"] and cell["subset"] != "all" else ""
     of = [cell["system"], cell["table"], cell["subset"] + faces, cell["metric"]]

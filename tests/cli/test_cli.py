@@ -491,3 +491,36 @@ def test_doctor(tmp_path, space):
     said = call("doctor", space=space).stderr
     for words in (f"fertool {__version__}", "torch", "datasets: toy", "dlib 68 landmarks"):
         assert words in said
+
+
+def test_doctor_breaks_no_path(space, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    files = json.loads(call("doctor", "--json", space=space).stdout)["models"].values()
+    lines = call("doctor", space=space).stderr.splitlines()
+    assert all(any(line.endswith(file) for line in lines) for file in files)
+
+
+def test_papers_without_a_name_are_listed(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    lines = CliRunner().invoke(cli.app, ["papers"]).stderr.splitlines()
+    assert len(lines) < 30
+    assert {"ran", "lnlattennet", "ws-lgrn", "va-cnn", "man"} <= {line.split(" ")[0] for line in lines}
+    assert "fertool papers NAME" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("faces.csv", "fertool datasets check"),
+        ("ran.onnx", "fertool predict --run"),
+        ("ran.pth", "--init"),
+        ("a.txt", ".h5"),
+    ],
+)
+def test_inspect_names_the_command_for_files_that_are_no_artefacts(tmp_path, name, command):
+    (tmp_path / name).write_text("path,label\na.png,happiness\n")
+    result = CliRunner().invoke(cli.app, ["inspect", str(tmp_path / name)])
+    assert result.exit_code == 3
+    assert "is no HDF5 file" in result.stderr
+    assert command in result.stderr
+    assert "damaged" not in result.stderr
