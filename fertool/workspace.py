@@ -102,7 +102,11 @@ class Workspace:
                 raise UsageError(f"{name} is a network without a run", f"make a run of it: fertool adopt {name}")
         runs = self.runs(data, sweeps=True)
         if not runs:
-            raise ArtefactError(f"there is no run in {self.root}", "run: fertool train MODEL")
+            raise ArtefactError(
+                f"there is no run in {self.root}",
+                "run: fertool train MODEL; the quickest: fertool render data/rendered --varied, "
+                "then fertool run probe-rendered data/rendered",
+            )
         if name is not None:
             return run_folders.find(name, runs, self.root)
         ordinary = [r for r in runs if not run_folders.sweep_of(r)]

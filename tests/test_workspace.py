@@ -84,7 +84,8 @@ def test_no_data_set(tmp_path, root):
         assert e.value.hint == "run: fertool detect-align FOLDER"
     with pytest.raises(ArtefactError, match="there is no run") as e:
         space.run()
-    assert e.value.hint == "run: fertool train MODEL"
+    assert e.value.hint.startswith("run: fertool train MODEL")
+    assert "fertool run probe-rendered" in e.value.hint
 
 
 def test_faces_by_path(tmp_path, monkeypatch):

@@ -236,6 +236,9 @@ def render(
     size: Annotated[int, typer.Option(min=32, help="side of an image in pixels")] = 160,
     occluded: Annotated[float, typer.Option(min=0, max=1, help="share of the images with an occluder")] = 0.25,
     turned: Annotated[float, typer.Option(min=0, max=1, help="share of the images with yaw up to 75°")] = 0.2,
+    varied: Annotated[
+        bool, typer.Option("--varied", help="show expressions in further ways too: speaking, shouting, crying")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="random seed")] = 0,
     overwrite: Overwrite = False,
 ) -> dict[str, Any]:
@@ -243,7 +246,7 @@ def render(
     from fertool.stages import render as stage
 
     numbers = {"people": people, "per_person": per_person, "mixed": mixed, "size": size, "seed": seed}
-    made = stage.run(folder, **numbers, occluded=occluded, turned=turned, overwrite=overwrite)
+    made = stage.run(folder, **numbers, occluded=occluded, turned=turned, varied=varied, overwrite=overwrite)
     return _close(stage, made)
 
 

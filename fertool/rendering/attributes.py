@@ -34,7 +34,7 @@ def attributes(spec: FaceSpec) -> dict[str, int]:
         DataError: a package of the `demo` extra is missing.
     """
     head, who = load_head(), person(spec.subject)
-    units = mix(spec.expression, spec.intensity, stream(spec, "expression"))
+    units = mix(spec.expression, spec.intensity, stream(spec, "expression"), spec.varied)
     marks = head.vertex(np.array(VERTICES))
     rest = who.neutral[marks]
     face = rest + sum(np.float32(strength) * head.units[name][marks] for name, strength in units.items())

@@ -77,6 +77,68 @@ WAYS: dict[str, tuple[dict[str, float], ...]] = {
 
 EXPRESSIONS = tuple(WAYS)
 
+#: further ways, as faces outside the laboratory show them: speaking, shouting, crying, closed eyes, slight smiles
+VARIED: dict[str, tuple[dict[str, float], ...]] = {
+    "neutral": (
+        {"jawOpen": 0.18, "mouthLowerDown": 0.15},
+        {"jawOpen": 0.28, "mouthFunnel": 0.3},
+        {"browInnerUp": 0.35, "browOuterUp": 0.4},
+        {"browDown": 0.45, "eyeSquint": 0.3},
+        {"mouthPress": 0.5},
+        {"mouthFrown": 0.35},
+        {"eyeBlink": 0.35},
+        {"mouthSmile": 0.25, "mouthDimple": 0.2},
+    ),
+    "happiness": (
+        {
+            "mouthSmile": 1.2, "cheekSquint": 1.0, "eyeSquint": 0.8, "eyeBlink": 0.3, "jawOpen": 0.55,
+            "mouthUpperUp": 0.5, "mouthLowerDown": 0.4,
+        },
+        {"mouthSmile": 0.7, "cheekSquint": 0.35},
+        {"mouthSmile": 1.0, "mouthUpperUp": 0.8, "mouthLowerDown": 0.7, "cheekSquint": 0.6},
+    ),
+    "sadness": (
+        {
+            "browInnerUp": 1.0, "browDown": 0.5, "mouthFrown": 1.0, "jawOpen": 0.3, "mouthStretch": 0.5,
+            "eyeSquint": 0.6, "cheekSquint": 0.4,
+        },
+        {"browInnerUp": 0.8, "mouthFrown": 0.7, "eyeBlink": 0.45},
+        {"browInnerUp": 0.7, "mouthFrown": 0.6, "mouthPress": 0.4},
+        {
+            "eyeBlink": 0.9, "browInnerUp": 0.8, "browDown": 0.6, "jawOpen": 0.4, "mouthFrown": 0.8,
+            "mouthLowerDown": 0.6,
+        },
+    ),
+    "surprise": (
+        {"browInnerUp": 0.9, "browOuterUp": 0.9, "eyeWide": 0.8, "jawOpen": 0.35, "mouthFunnel": 0.5},
+        {"browInnerUp": 0.6, "browOuterUp": 0.6, "eyeWide": 1.0, "jawOpen": 0.65},
+    ),
+    "fear": (
+        {
+            "browInnerUp": 1.2, "browOuterUp": 0.5, "browDown": 0.3, "eyeWide": 1.3, "jawOpen": 0.55,
+            "mouthStretch": 1.0, "mouthLowerDown": 0.6,
+        },
+    ),
+    "disgust": (
+        {
+            "noseSneer": 1.2, "eyeSquint": 0.7, "browDown": 0.3, "mouthUpperUp": 0.8, "mouthLowerDown": 0.7,
+            "jawOpen": 0.2, "mouthFrown": 0.6,
+        },
+    ),
+    "anger": (
+        {
+            "browDown": 1.4, "eyeSquint": 0.4, "jawOpen": 0.6, "mouthUpperUp": 0.7, "mouthLowerDown": 0.8,
+            "noseSneer": 0.4, "mouthStretch": 0.4,
+        },
+        {"browDown": 1.2, "eyeSquint": 0.3, "mouthPress": 0.4},
+        {
+            "browDown": 1.4, "mouthUpperUp": 0.9, "mouthLowerDown": 1.0, "mouthStretch": 0.5, "noseSneer": 0.5,
+            "jawOpen": 0.04,
+        },
+        {"browDown": 1.5, "mouthFrown": 0.5},
+    ),
+}  # fmt: skip
+
 _UPPER = ("brow", "eye", "cheek")  # how the names of units above the nose begin; cheeks rise with the lower lids
 _SPLIT = "/"
 
@@ -91,7 +153,7 @@ def parts(expression: str) -> list[str]:
     return expression.split(_SPLIT)
 
 
-def mix(expression: str, intensity: float, rng: np.random.Generator) -> dict[str, float]:
+def mix(expression: str, intensity: float, rng: np.random.Generator, varied: bool = False) -> dict[str, float]:
     """Strengths of the face units for one face.
 
     One way of the expression is drawn, each unit's strength varied, one side made weaker than the other. Gaze, a slight
@@ -101,8 +163,12 @@ def mix(expression: str, intensity: float, rng: np.random.Generator) -> dict[str
         expression: one of `EXPRESSIONS`, or two of them, see `mixed`.
         intensity: 0 (neutral) to 1 (full).
         rng: source of all variation.
+        varied: draw from the ways in `VARIED` too.
     """
-    ways = [WAYS[name][rng.integers(len(WAYS[name]))] for name in parts(expression)]
+    known = [WAYS[name] + (VARIED[name] if varied else ()) for name in parts(expression)]
+    ways = [among[rng.integers(len(among))] for among in known]
+    if expression == "neutral":
+        intensity = 1.0  # what moves a neutral face does not make it an expression
     way = ways[0] if len(ways) == 1 else _halves(*ways)
     side = 1 - np.array([1, 0])[:: rng.choice([-1, 1])] * min(abs(rng.normal(0, 0.12)), 0.35)
     units: dict[str, float] = {}

@@ -13,16 +13,21 @@ from fertool.rendering.occluders import OCCLUSIONS
 from fertool.rendering.render import FaceSpec
 
 CLASSES = PROTOCOLS["rafdb7"]
-OCCLUDED = 0.25  # share of faces with an occluder
-TURNED = 0.2  # share of faces from the wide range of poses
 
 
 @dataclass(frozen=True)
-class Shares:
-    """Shares of the faces, 0 to 1, that have an occluder and that come from the wide range of poses."""
+class Variety:
+    """What the faces have besides an expression.
 
-    occluded: float = OCCLUDED
-    turned: float = TURNED
+    Attributes:
+        occluded: share of faces with an occluder.
+        turned: share of faces from the wide range of poses.
+        varied: whether expressions are also shown in the ways of `expressions.VARIED`.
+    """
+
+    occluded: float = 0.25
+    turned: float = 0.2
+    varied: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ class Planned:
 
 
 def plan(
-    people: int, per_person: int, size: int, seed: int, mixed: int = 0, shares: Shares | None = None
+    people: int, per_person: int, size: int, seed: int, mixed: int = 0, variety: Variety | None = None
 ) -> list[list[Planned]]:
     """Return the faces of every person, in the order of the dataset.
 
@@ -48,28 +53,28 @@ def plan(
     splits = ["test"] * test + ["val"] * val
     splits = ["train"] * (people - len(splits)) + splits
     np.random.default_rng([seed, 10]).shuffle(splits)
-    shares = shares or Shares()
+    variety = variety or Variety()
     return [
-        _pure(number, splits[number], per_person, size, seed, shares)
-        + _mixed(number, splits[number], mixed, size, seed, shares)
+        _pure(number, splits[number], per_person, size, seed, variety)
+        + _mixed(number, splits[number], mixed, size, seed, variety)
         for number in range(people)
     ]
 
 
-def _pure(number: int, split: str, count: int, size: int, seed: int, shares: Shares) -> list[Planned]:
+def _pure(number: int, split: str, count: int, size: int, seed: int, variety: Variety) -> list[Planned]:
     """Return a person's faces that show one expression each."""
     rng = np.random.default_rng([seed, 11, number])
     labels = [CLASSES[i % len(CLASSES)] for i in rng.permutation(len(CLASSES))]
     labels = [labels[i % len(CLASSES)] for i in range(count)]
     rng.shuffle(labels)
-    return _faces("", number, split, labels, size, seed, shares, rng)
+    return _faces("", number, split, labels, size, seed, variety, rng)
 
 
-def _mixed(number: int, split: str, count: int, size: int, seed: int, shares: Shares) -> list[Planned]:
+def _mixed(number: int, split: str, count: int, size: int, seed: int, variety: Variety) -> list[Planned]:
     """Return a person's faces that show two expressions each."""
     rng = np.random.default_rng([seed, 12, number])
     labels = [expressions.mixed(*rng.choice(CLASSES, 2, replace=False)) for _ in range(count)]
-    return _faces("m", number, split, labels, size, seed, shares, rng)
+    return _faces("m", number, split, labels, size, seed, variety, rng)
 
 
 def _faces(
@@ -79,15 +84,15 @@ def _faces(
     labels: list[str],
     size: int,
     seed: int,
-    shares: Shares,
+    variety: Variety,
     rng: np.random.Generator,
 ) -> list[Planned]:
     subject = f"p{number:03d}"
     faces = []
     for i, label in enumerate(labels):
-        pitch, yaw, roll = _pose(rng, shares.turned)
+        pitch, yaw, roll = _pose(rng, variety.turned)
         intensity = float(rng.uniform(0.7, 1.0))
-        occlusion = str(rng.choice(OCCLUSIONS)) if rng.random() < shares.occluded else ""
+        occlusion = str(rng.choice(OCCLUSIONS)) if rng.random() < variety.occluded else ""
         spec = FaceSpec(
             subject=seed * 100_000 + number,
             expression=label,
@@ -98,6 +103,7 @@ def _faces(
             occlusion=occlusion,
             seed=int(rng.integers(2**31)),
             size=size,
+            varied=variety.varied,
         )
         faces.append(Planned(f"{subject}-{mark}{i:02d}", subject, split, spec))
     return faces

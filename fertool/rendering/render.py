@@ -39,6 +39,7 @@ class FaceSpec:
         occlusion: "" or one of `occluders.OCCLUSIONS`.
         seed: light, background, camera, gaze, asymmetry, the things that cover the face, blur and noise.
         size: side of the picture in pixels.
+        varied: whether the expression may be shown in one of the ways of `expressions.VARIED`.
 
     Raises:
         UsageError: there is no such expression or occlusion.
@@ -53,6 +54,7 @@ class FaceSpec:
     occlusion: str = ""
     seed: int = 0
     size: int = 160
+    varied: bool = False
 
     def __post_init__(self) -> None:
         shown = [(name, EXPRESSIONS) for name in parts(self.expression)]
@@ -86,7 +88,7 @@ def render_face(spec: FaceSpec) -> RenderedFace:
         DataError: a package of the `demo` extra is missing.
     """
     head, who = load_head(), person(spec.subject)
-    units = mix(spec.expression, spec.intensity, stream(spec, "expression"))
+    units = mix(spec.expression, spec.intensity, stream(spec, "expression"), spec.varied)
     setting = scene.draw(stream(spec, "scene"))
 
     shape = who.neutral + sum(np.float32(strength) * head.units[name] for name, strength in units.items())

@@ -23,7 +23,12 @@ SETTINGS = "rendered.json"
 
 _RENDERER = 1  # raised whenever the same settings give other pictures
 
-_LATER = {"mixed": 0, "occluded": 0.25, "turned": 0.2}  # defaults of settings that are recorded only where they differ
+_LATER = {
+    "mixed": 0,
+    "occluded": 0.25,
+    "turned": 0.2,
+    "varied": False,
+}  # defaults of settings that are recorded only where they differ
 
 _README = """\
 Rendered faces
@@ -57,6 +62,7 @@ def run(
     seed: int = 0,
     occluded: float = 0.25,
     turned: float = 0.2,
+    varied: bool = False,
     overwrite: bool = False,
 ) -> Path:
     """Render a dataset into a folder, on all cores. What an interrupted call finished is kept.
@@ -68,6 +74,7 @@ def run(
         mixed: further pictures of each, without a label, whose eyes and mouth show two different expressions.
         occluded, turned: shares of the images, 0 to 1, that have an occluder and that come from the wide range of
             poses (up to 75° of yaw).
+        varied: show expressions in further ways too: speaking, shouting, crying, see `rendering.expressions.VARIED`.
         overwrite: replace rendered faces of other settings.
 
     Returns:
@@ -78,9 +85,9 @@ def run(
         UsageError: a number that makes no dataset.
     """
     from fertool.rendering.head import data_folder
-    from fertool.rendering.plan import Shares, plan
+    from fertool.rendering.plan import Variety, plan
 
-    shares = Shares(occluded, turned)
+    variety = Variety(occluded, turned, varied)
     if people < 3 or per_person < 1 or mixed < 0 or size < 32 or seed < 0:
         raise UsageError(
             f"people={people}, per_person={per_person}, mixed={mixed}, size={size}, seed={seed} make no dataset",
@@ -92,10 +99,10 @@ def run(
     settings: dict[str, float] = {"people": people, "per_person": per_person, "size": size}
     settings |= {"seed": seed, "renderer": _RENDERER}
     # what came later is named only where it is used: faces rendered before are still up to date
-    later = {"mixed": mixed, "occluded": occluded, "turned": turned}
+    later = {"mixed": mixed, "occluded": occluded, "turned": turned, "varied": varied}
     settings |= {name: value for name, value in later.items() if value != _LATER[name]}
     _claim(out_dir, settings, overwrite)
-    planned = plan(people, per_person, size, seed, mixed, shares)
+    planned = plan(people, per_person, size, seed, mixed, variety)
     if _complete(out_dir, planned):
         console.say(f"{out_dir} is up to date")
         return out_dir

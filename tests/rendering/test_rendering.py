@@ -23,7 +23,7 @@ from fertool.rendering.expressions import EXPRESSIONS, mix, parts
 from fertool.rendering.head import load_head
 from fertool.rendering.occluders import OCCLUSIONS
 from fertool.rendering.people import person
-from fertool.rendering.plan import CLASSES, Shares, plan
+from fertool.rendering.plan import CLASSES, Variety, plan
 from fertool.rendering.render import FaceSpec, render_face
 from fertool.rendering.shading import PARTS
 from fertool.stages import render
@@ -229,13 +229,13 @@ def test_plan_has_disjoint_people_and_balanced_independent_labels():
 
 def test_shares_of_occluded_and_turned_faces_are_those_asked_for():
     for share in (0, 1):
-        specs = [f.spec for one in plan(40, 21, 64, 0, shares=Shares(occluded=share, turned=share)) for f in one]
+        specs = [f.spec for one in plan(40, 21, 64, 0, variety=Variety(occluded=share, turned=share)) for f in one]
         assert np.mean([bool(s.occlusion) for s in specs]) == share
         assert (max(abs(s.yaw) for s in specs) > 60) == bool(share)
-    half = [f.spec for one in plan(40, 21, 64, 0, shares=Shares(occluded=0.5)) for f in one]
+    half = [f.spec for one in plan(40, 21, 64, 0, variety=Variety(occluded=0.5)) for f in one]
     assert 0.45 < np.mean([bool(s.occlusion) for s in half]) < 0.55
     default = [f for one in plan(40, 21, 64, 0) for f in one]
-    assert [f for one in plan(40, 21, 64, 0, shares=Shares()) for f in one] == default
+    assert [f for one in plan(40, 21, 64, 0, variety=Variety()) for f in one] == default
 
 
 def test_mixed_faces_part_what_eyes_and_mouth_show_and_change_no_other():
