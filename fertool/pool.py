@@ -34,6 +34,14 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def visible_gpus() -> list[str]:
+    """Return the names of the GPUs this process may use, as in CUDA_VISIBLE_DEVICES. Import torch for that."""
+    import torch
+
+    count, names = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    return [name.strip() for name in names.split(",")][:count] if names else [str(i) for i in range(count)]
+
+
 @contextmanager
 def stoppable() -> Iterator[None]:
     """Let SIGTERM end the work as Ctrl-C does."""
@@ -78,7 +86,7 @@ def process(
     *,
     workers: int,
     chunk: int,
-    fork: bool = True,
+    gpus: Sequence[str] = (),
 ) -> Generator[tuple[Any, Any], None, None]:
     """Work on items in processes of their own.
 
@@ -92,7 +100,8 @@ def process(
     Args:
         make: a function at the top of a module; also `arguments`, items and results must be picklable.
         chunk: how many items a worker is given at once.
-        fork: whether what `make` gives survives a fork; if not (a network on a GPU), every worker calls it for itself.
+        gpus: names of GPUs, as in CUDA_VISIBLE_DEVICES, that the workers share: each sees one of them, in turn, and
+            calls `make` for itself, because a network on a GPU survives no fork.
 
     Yields:
         (item, result), in the order in which workers finish.
@@ -109,7 +118,7 @@ def process(
     crew = None
     try:
         with _undisturbed():
-            crew = _Crew(len(first), make, arguments, fork)
+            crew = _Crew(len(first), make, arguments, gpus)
         for pipe, given in zip(crew.unanswered, first, strict=True):
             crew.give(pipe, given)
         busy = set(crew.unanswered)
@@ -169,7 +178,7 @@ class _Crew:
         unanswered: of each worker, by its pipe, the items it was given and has not answered.
     """
 
-    def __init__(self, count: int, make: Callable, arguments: tuple, fork: bool):
+    def __init__(self, count: int, make: Callable, arguments: tuple, gpus: Sequence[str]):
         context = mp.get_context("spawn")
         self.control, theirs = context.Pipe()
         pipes = [context.Pipe() for _ in range(count)]
@@ -177,7 +186,7 @@ class _Crew:
         self._ready = False
         self._killed_before = _killed_for_memory()
         ends = [end for _, end in pipes]
-        self._leader = context.Process(target=_lead, args=(theirs, ends, make, arguments, fork))
+        self._leader = context.Process(target=_lead, args=(theirs, ends, make, arguments, gpus))
         unset = [name for name in _THREADS if name not in os.environ]
         try:
             os.environ.update(dict.fromkeys(unset, "1"))
@@ -261,13 +270,12 @@ def _killed_for_memory() -> int:
     return 0
 
 
-def _lead(control: Connection, pipes: list[Connection], make: Callable, arguments: tuple, fork: bool) -> None:
+def _lead(control: Connection, pipes: list[Connection], make: Callable, arguments: tuple, gpus: Sequence[str]) -> None:
     """Make the work, fork a worker for each pipe, and tell of those that end, until the parent is gone."""
     _ignore_interrupts()
-    fork = fork and _FORKS
     context: Any = mp.get_context("fork" if _FORKS else "spawn")
     work = None
-    if fork:
+    if _FORKS and not gpus:
         try:
             work = make(*arguments)
         except Exception as e:
@@ -275,7 +283,9 @@ def _lead(control: Connection, pipes: list[Connection], make: Callable, argument
             return
     workers: list[BaseProcess] = []
     try:
-        for own in pipes:
+        for i, own in enumerate(pipes):
+            if gpus:  # inherited; CUDA reads it at its first use, which is the worker's
+                os.environ["CUDA_VISIBLE_DEVICES"] = gpus[i % len(gpus)]
             others = [control, *(pipe for pipe in pipes if pipe is not own)] if _FORKS else []
             worker: BaseProcess = context.Process(target=_work, args=(own, others, work, make, arguments))
             worker.start()

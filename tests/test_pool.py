@@ -48,9 +48,28 @@ def sleeper(folder):
     return work
 
 
+def visible_gpu(_):
+    name = os.environ.get("CUDA_VISIBLE_DEVICES")
+
+    def work(items):
+        time.sleep(0.5)  # the other workers get a chunk too
+        return [(os.getpid(), name) for _ in items]
+
+    return work
+
+
 def gather(results, into):
     for item, _ in results:
         into.append(item)
+
+
+def test_workers_take_gpus_in_turn(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    gpus = ["3", "GPU-1b"]
+    seen = {r for _, r in pool.process(visible_gpu, (1,), range(4), workers=4, chunk=1, gpus=gpus)}
+    assert len(seen) == 4
+    assert sorted(name for _, name in seen) == ["3", "3", "GPU-1b", "GPU-1b"]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "7"
 
 
 def test_every_item_once():

@@ -33,7 +33,7 @@ from fertool.settings import DetectAlign
 # Images a worker is given at once. Networks see them in batches, and their last bits depend on a batch's other
 # images: chunks always begin at a multiple of this, whatever was done before and by however many workers
 _CHUNK = 16
-_GPU_WORKERS = 4  # processes that share a GPU
+_GPU_WORKERS = 4  # processes for each GPU
 _NAMED = 20  # files named in the report
 
 _FEWER = "the same command goes on; use fewer --workers, or close other programs"
@@ -58,7 +58,7 @@ def run(
     Stopped or killed at any moment, the same call goes on where it was.
 
     Args:
-        workers: processes; None takes all cores (or a few, where the detector runs on a GPU).
+        workers: processes; None takes all cores (or a few for each GPU, where the detector runs on GPUs).
         limit: only so many images, spread evenly over the listing.
 
     Raises:
@@ -292,8 +292,8 @@ def _fill(
     pending = writer.pending
     if done := writer.rows - len(pending):
         console.say(f"going on: {done:,} of {writer.rows:,} images are done")
-    device = _device(settings)
-    most = _GPU_WORKERS if device == "cuda" else pool.cores()
+    gpus = _gpus(settings)
+    most = _GPU_WORKERS * len(gpus) or pool.cores()
     chunks = np.unique(pending // _CHUNK)
     rows = (row for chunk in chunks.tolist() for row in range(chunk * _CHUNK, min((chunk + 1) * _CHUNK, writer.rows)))
     tasks = (worker.Task(row, samples[row], tuple(listing.stats[row].tolist())) for row in rows)
@@ -306,11 +306,11 @@ def _fill(
         closing(
             pool.process(
                 worker.make,
-                (dataset, settings, listing.landmarks, device),
+                (dataset, settings, listing.landmarks, "cuda" if gpus else "cpu"),
                 tasks,
                 workers=min(workers or min(most, pool.cores()), len(chunks)),
                 chunk=_CHUNK,
-                fork=device == "cpu",
+                gpus=gpus,
             )
         ) as results,
     ):
@@ -346,13 +346,14 @@ def _explained(writer: artefact.Writer, dataset: Dataset) -> Iterator[None]:
         raise
 
 
-def _device(settings: DetectAlign) -> str:
-    """Where networks run. torch is asked only where there may be a GPU at all: to import it takes seconds."""
-    if not glob("/dev/nvidia[0-9]*") + glob("/dev/dxg") or not settings.needs_torch:
-        return "cpu"
-    import torch
+def _gpus(settings: DetectAlign) -> list[str]:
+    """Return the names of the GPUs where networks run, as in CUDA_VISIBLE_DEVICES; none if they run on the CPU.
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    torch is asked only where there may be a GPU at all: to import it takes seconds.
+    """
+    if not glob("/dev/nvidia[0-9]*") + glob("/dev/dxg") or not settings.needs_torch:
+        return []
+    return pool.visible_gpus()
 
 
 def _refuse(writer: artefact.Writer, samples: Sequence[Sample]) -> None:

@@ -178,9 +178,9 @@ def in_workers(search: FaceSearch, stream: Iterable[Picture], workers: int) -> G
     due = 0
     tasks = enumerate(_bundles(stream, _BUNDLE))
     draw, device = search.arguments[2:]
-    fork = device == "cpu"
+    gpus = [] if device == "cpu" else pool.visible_gpus()[:1]  # where the network runs too
     try:
-        with closing(pool.process(_make, search.arguments, tasks, workers=workers, chunk=1, fork=fork)) as results:
+        with closing(pool.process(_make, search.arguments, tasks, workers=workers, chunk=1, gpus=gpus)) as results:
             for (index, bundle), found in results:
                 waiting[index] = [_joined(*pair, draw) for pair in zip(bundle, found, strict=True)]
                 while due in waiting:
