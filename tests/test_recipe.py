@@ -43,7 +43,7 @@ def write(tmp_path):
 
 def test_no_recipe_is_forgotten():
     assert recipes.names() == sorted(f.stem for f in FILES)
-    assert len(FILES) == 50
+    assert len(FILES) == 51
 
 
 @pytest.mark.parametrize("name", recipes.names())
@@ -241,7 +241,7 @@ def test_a_model_section_that_cannot_be_meant():
     refused(lambda: model_settings({"name": "ran"}, "bseline"), "ran has no variant 'bseline'", "'baseline'?")
     refused(lambda: model_settings({"name": "rna"}), "no network 'rna'", "did you mean 'ran'?")
     refused(
-        lambda: model_settings({"size": 48}), "model section has no name", "known: amg, identity, lnlattennet, man, ran"
+        lambda: model_settings({"size": 48}), "model section has no name", "known: amg, identity, lnlattennet, man, probe"
     )
 
 

@@ -197,7 +197,7 @@ def test_what_messages_name_exists(check, at_least):
         (commands, "run: fertool trian ran"),
         (commands, "run: fertool train --subset x"),
         (options, "see --reusme"),
-        (options, "try --landmarks ert86"),
+        (options, "try --align similar"),
         (settings, "add --set train.lrr=3"),
         (settings, "use --set train.model.backbone=resnet19"),
         (values, "write select_on: best"),
