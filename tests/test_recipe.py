@@ -241,7 +241,9 @@ def test_a_model_section_that_cannot_be_meant():
     refused(lambda: model_settings({"name": "ran"}, "bseline"), "ran has no variant 'bseline'", "'baseline'?")
     refused(lambda: model_settings({"name": "rna"}), "no network 'rna'", "did you mean 'ran'?")
     refused(
-        lambda: model_settings({"size": 48}), "model section has no name", "known: amg, identity, lnlattennet, man, probe"
+        lambda: model_settings({"size": 48}),
+        "model section has no name",
+        "known: amg, identity, lnlattennet, man, probe",
     )
 
 
