@@ -18,6 +18,8 @@ WORDS = {
     r"films?": "video",
     r"twins?": "duplicate",
     r"goes? on with": "resume, continue",
+    r"draw_(train|val)|--draws|n_draws": "train_samples, val_samples, crop_repeats",
+    r"--photos|obscured?": "--images, occlusion sensitivity",
 }
 
 #: names of columns in other people's tables are theirs

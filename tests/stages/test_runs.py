@@ -242,7 +242,7 @@ def test_remove_says_what_depends_on_a_run(space, monkeypatch):
     monkeypatch.chdir(space)
     ran = artefact.read(space / "raf/runs/ran-1/run.h5", "run")
     write_run(space / "fer/runs/tuned", parents=[ran.as_parent("init")])
-    write_run(space / "fer/runs/whole", parents=[ran.as_parent("part")])
+    write_run(space / "fer/runs/whole", parents=[ran.as_parent("pretrained_part")])
     for path, kind in (("raf/runs/ran-1/figures", "curves"), ("raf/figures", "curves"), ("raf/sweeps/rate", "sweep")):
         params, inputs = {"figures": {kind: {}}}, [ran.as_parent(f"{kind}/0")]
         artefact.save(space / path / "figures.h5", "figures", {f"{kind}/a": np.zeros(1)}, params=params, inputs=inputs)
