@@ -267,7 +267,9 @@ class Train(Settings):
     ] = 1
     epochs: Annotated[float, Gt(0), "passes over the training faces, may be a fraction"] = 40
     iterations: Annotated[Annotated[int, Gt(0)] | None, "optimiser steps instead of epochs"] = None
-    optimizer: Literal["sgd", "adam"] = "sgd"
+    optimizer: Annotated[Literal["sgd", "adam", "adamw"], "optimiser; `adamw`: Adam with decoupled weight decay"] = (
+        "sgd"
+    )
     lr: Annotated[float, Gt(0), Le(LARGEST), "initial learning rate"] = 0.01
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
     weight_decay: Annotated[float, Ge(0), Le(LARGEST)] = 1e-4
@@ -279,6 +281,18 @@ class Train(Settings):
         Literal["epoch", "iteration", "fraction"], "unit of the schedule; `fraction` counts the whole training as 1"
     ] = "epoch"
     lr_gamma: Annotated[float, Gt(0)] = 0.1
+    lr_schedule: Annotated[
+        Literal["step", "cosine"], "`step`: by milestones or every N units; `cosine`: half a cosine from lr to 0"
+    ] = "step"
+    lr_warmup: Annotated[float, Ge(0), "length of the linear warm-up from 0 to lr, in lr_unit; 0 is off"] = 0.0
+    clip_norm: Annotated[float, Ge(0), Le(LARGEST), "largest norm of the gradient of all weights; 0 is off"] = 0.0
+    label_smoothing: Annotated[
+        float, Ge(0), Lt(1), "share of every target, label or distribution, that is spread evenly over all classes"
+    ] = 0.0
+    class_weights: Annotated[
+        Literal["none", "balanced"],
+        "weight of each face's loss; `balanced`: inverse to the number of training faces of its class, 1 on average",
+    ] = "none"
     flip: Annotated[float, Ge(0), Le(1), "probability of a horizontal flip"] = 0.5
     rotate: Annotated[float, Ge(0), "largest random rotation in degrees"] = 0.0
     shift: Annotated[float, Ge(0), Le(0.5), "largest random shift, as a fraction of the side"] = 0.0

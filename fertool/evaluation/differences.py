@@ -29,6 +29,8 @@ NOT_COMPARED = {
     "train.lr_every": "compared as the learning rate over the training",
     "train.lr_unit": "compared as the learning rate over the training",
     "train.lr_gamma": "compared as the learning rate over the training",
+    "train.lr_schedule": "compared as the learning rate over the training",
+    "train.lr_warmup": "compared as the learning rate over the training",
     "train.select_on": "compared as the checkpoint that is scored",
     "train.val_split": "only watched, unless a checkpoint is selected on it",
     "train.seed": "chance: the paper's is not known",
@@ -340,11 +342,15 @@ def _rate(theirs: Train, mine: Train, faces: int | None) -> Iterator[Difference]
 def _falls(s: Train) -> str:
     """Return in words how the learning rate falls, "" where it does not."""
     share, unit = s.lr_unit == "fraction", s.lr_unit
+    length = f"{100 * s.lr_warmup:g} %" if share else f"{s.lr_warmup:g} {unit}s"
+    start = f", warm-up of {length}" if s.lr_warmup else ""
+    if s.lr_schedule == "cosine":
+        return f"{start}, cosine"
     if s.lr_every:
         every = f"{100 * s.lr_every:g} %" if share else unit if s.lr_every == 1 else f"{s.lr_every:,g} {unit}s"
-        return f", × {s.lr_gamma:g} every {every}"
+        return f"{start}, × {s.lr_gamma:g} every {every}"
     at = ", ".join(f"{100 * m:g} %" if share else f"{m:,g}" for m in s.lr_milestones)
-    return f", × {s.lr_gamma:g} at {'' if share else unit + ' '}{at}" if at else ""
+    return f"{start}, × {s.lr_gamma:g} at {'' if share else unit + ' '}{at}" if at else start
 
 
 def _same_rate(theirs: Train, mine: Train, faces: int | None) -> bool:

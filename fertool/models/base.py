@@ -42,17 +42,20 @@ class Targets:
     Attributes:
         labels: (N,) int64 class indices.
         distributions: (N, classes) float label distributions, or None when training on one label per face.
+        weights: (N,) float weights of the faces in the classification loss, or None where all count the same.
         given: further columns, by name: the targets of the requirements in `FerModel.requires`.
     """
 
     labels: Tensor
     distributions: Tensor | None = None
     given: dict[str, Tensor] = field(default_factory=dict)
+    weights: Tensor | None = None
 
     def part(self, rows: slice) -> "Targets":
         """Those of some of the faces."""
         spread = None if self.distributions is None else self.distributions[rows]
-        return Targets(self.labels[rows], spread, {k: v[rows] for k, v in self.given.items()})
+        weights = None if self.weights is None else self.weights[rows]
+        return Targets(self.labels[rows], spread, {k: v[rows] for k, v in self.given.items()}, weights)
 
 
 class FerModel(ShowsAttention, nn.Module, ABC):
@@ -198,8 +201,15 @@ class FerModel(ShowsAttention, nn.Module, ABC):
 
 
 def classification_loss(logits: Tensor, targets: Targets) -> Tensor:
-    """Cross-entropy with the labels, or KL divergence from the label distribution where one is given."""
+    """Cross-entropy with the labels, or KL divergence from the label distribution where one is given; the mean over the
+    batch of the faces' losses times their weights.
+    """
+    weights = targets.weights
     if targets.distributions is None:
-        return nn.functional.cross_entropy(logits, targets.labels)
+        if weights is None:
+            return nn.functional.cross_entropy(logits, targets.labels)
+        return (weights * nn.functional.cross_entropy(logits, targets.labels, reduction="none")).mean()
     log_p = torch.log_softmax(logits, dim=1)
-    return nn.functional.kl_div(log_p, targets.distributions, reduction="batchmean")
+    if weights is None:
+        return nn.functional.kl_div(log_p, targets.distributions, reduction="batchmean")
+    return (weights * nn.functional.kl_div(log_p, targets.distributions, reduction="none").sum(1)).mean()

@@ -173,7 +173,8 @@ class Ran(FerModel):
             logits = output.extras["every_view"]
             k = logits.shape[1]
             spread = None if targets.distributions is None else targets.distributions.repeat_interleave(k, 0)
-            many = Targets(targets.labels.repeat_interleave(k), spread)
+            weights = None if targets.weights is None else targets.weights.repeat_interleave(k)
+            many = Targets(targets.labels.repeat_interleave(k), spread, weights=weights)
             return {"ce": classification_loss(logits.flatten(0, 1), many)}
         terms = {"ce": classification_loss(output.logits, targets)}
         if self.settings.fusion == "attention" and self.settings.rank_weight:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fertool.errors import DataError
@@ -17,7 +18,7 @@ from fertool.requirements.rows import Rows
 from fertool.settings import Train
 from fertool.training.data import Pixels
 from fertool.training.inference import network_boxes
-from fertool.training.sampling import Epochs, device_slice, mixed_seed, steps_per_epoch
+from fertool.training.sampling import Epochs, balanced_weights, device_slice, mixed_seed, steps_per_epoch
 from fertool.training.transforms import Augmentation, RandomCrops, cut_boxes, sample_views, view_transforms
 
 
@@ -29,6 +30,7 @@ class Data:
         boxes: (rows, K, 4) region boxes of every row of the faces file.
         crops: how regions are drawn anew in every iteration; None: those of `boxes`, which serve for validation in any
             case.
+        classes: number of classes.
         given: the targets of `FerModel.requires`, for every row.
         tracked: rows whose attention is kept as training goes on.
         constant: score on `val` of the best output that is the same for every face, if there is one to compare with.
@@ -42,6 +44,7 @@ class Data:
     tracked: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     constant: float | None = None
     crops: RandomCrops | None = None
+    classes: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,7 @@ class Loader:
         self.rank, self.processes = rank, processes
         s = settings
         self.augmentation = Augmentation(s.flip, s.rotate, s.shift, s.scale, s.rotation_angles)
+        self.class_weights = balanced_weights(data.train.labels) if s.class_weights == "balanced" else None
         branches = net.branches({name: column[data.train.index] for name, column in data.given.items()})
         versions = self.augmentation.versions if s.expand else 1
         self.epochs = Epochs(data.train.labels, s.seed, s.oversample, versions, net.pairs, branches)
@@ -144,6 +148,12 @@ class Loader:
 
     def _targets(self, place: Tensor, device: torch.device) -> Targets:
         rows = self.data.train
-        distributions = None if rows.distributions is None else rows.distributions[place].to(device)
+        labels, smoothing = rows.labels[place], self.settings.label_smoothing
+        distributions = None if rows.distributions is None else rows.distributions[place]
+        weights = None if self.class_weights is None else self.class_weights[labels].to(device)
+        if smoothing:
+            spread = F.one_hot(labels, self.data.classes).float() if distributions is None else distributions
+            distributions = (1 - smoothing) * spread + smoothing / self.data.classes
+        spread = None if distributions is None else distributions.to(device)
         given = {name: column[rows.index[place]].to(device) for name, column in self.data.given.items()}
-        return Targets(rows.labels[place].to(device), distributions, given)
+        return Targets(labels.to(device), spread, given, weights)

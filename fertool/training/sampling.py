@@ -98,6 +98,12 @@ def draw_partners(labels: Tensor, order: Tensor, same: float, generator: torch.G
     return by_class[torch.where(random[0] < same, alike, unlike)]
 
 
+def balanced_weights(labels: Tensor) -> Tensor:
+    """Return a weight per class, N / (classes that occur · faces of the class); its mean over the N faces is 1."""
+    count = torch.bincount(labels)
+    return len(labels) / ((count > 0).sum() * count.clamp_min(1)).float()
+
+
 def steps_per_epoch(n: int, batch: int, devices: int) -> int:
     """Batches of an epoch. The last one may be smaller, but not smaller than two samples per device."""
     full, rest = divmod(n, batch)

@@ -29,6 +29,8 @@ def make_optimizer(net: FerModel, s: Train) -> torch.optim.Optimizer:
     trained = [p for p in net.parameters() if p.requires_grad]
     if s.optimizer == "adam":
         return torch.optim.Adam(trained, lr=s.lr, weight_decay=s.weight_decay)
+    if s.optimizer == "adamw":
+        return torch.optim.AdamW(trained, lr=s.lr, weight_decay=s.weight_decay)
     return torch.optim.SGD(trained, lr=s.lr, momentum=s.momentum, weight_decay=s.weight_decay)
 
 
@@ -156,6 +158,8 @@ class TrainState:
         Raises:
             NotFiniteError: a loss is NaN or infinite. What was saved before stays.
         """
+        if norm := self.settings.clip_norm:  # a gradient that is not finite is found by its loss or its weights
+            self.fabric.clip_gradients(self.model, self.optimizer, max_norm=norm, error_if_nonfinite=False)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.progress.step, self.progress.iteration = self.progress.step + 1, self.progress.iteration + 1

@@ -147,8 +147,9 @@ def _folder(job: Job, home: Path, out: Path | None, resume: bool | None, overwri
     else:
         mine = [r for r in _candidates(home) if r.name.rpartition("-")[0] == name]
     ignore = set()
-    if resume:  # a schedule in fractions of the whole would have run differently from the start
-        ignore = _SPEED if job.settings.lr_unit == "fraction" else _SPEED | _LENGTH
+    if resume:  # a schedule over the whole training would have run differently from the start
+        of_length = job.settings.lr_unit == "fraction" or job.settings.lr_schedule == "cosine"
+        ignore = _SPEED if of_length else _SPEED | _LENGTH
     for folder in reversed(mine):
         elsewhere = out is None and folder.parent != home
         try:
@@ -254,7 +255,7 @@ def train_process(fabric: Fabric, job: Job) -> tuple[bool, Path]:
         *(Targets(r.labels, given={k: v[r.index] for k, v in given.items()}) for r in (train, val))
     )
     crops = random_crops(used.get("regions"))
-    data = Data(train, val, pixels, boxes, given, tracked, constant, crops)
+    data = Data(train, val, pixels, boxes, given, tracked, constant, crops, len(faces.classes or ()))
     prepared = preparation(faces, used.get("regions"))
     previous = artefact.read(job.run, "run") if job.resume else None
     init = previous.info.get("lineage", {}).get("init") if previous else None

@@ -74,6 +74,12 @@ def gather(
         )
     model, trained = _with_part(model, variant, source, settings, pretrained_part, workspace)
     network = build_model_meta(model, len(source.classes or ()))
+    for key in ("label_smoothing", "class_weights"):
+        if getattr(settings, key) not in (0, "none") and not network.classifies:
+            raise RecipeError(
+                f"{key} is for classes of expressions, which {model.name} does not predict",
+                f"leave it out: --set train.{key}={getattr(Train, key)}",
+            )
     weights = _weights_file(workspace, settings.init or network.pretrained)
     settings = replace(settings, init=weights)
     init = init_source(network, weights)
