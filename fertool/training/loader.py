@@ -152,8 +152,8 @@ class Loader:
         distributions = None if rows.distributions is None else rows.distributions[place]
         weights = None if self.class_weights is None else self.class_weights[labels].to(device)
         if smoothing:
-            spread = F.one_hot(labels, self.data.classes).float() if distributions is None else distributions
-            distributions = (1 - smoothing) * spread + smoothing / self.data.classes
+            hard = F.one_hot(labels, self.data.classes).float() if distributions is None else distributions
+            distributions = (1 - smoothing) * hard + smoothing / self.data.classes
         spread = None if distributions is None else distributions.to(device)
         given = {name: column[rows.index[place]].to(device) for name, column in self.data.given.items()}
         return Targets(labels.to(device), spread, given, weights)
