@@ -268,13 +268,14 @@ def test_two_processes_train_like_one(tmp_path, capfd):
     """The last batch has three faces for one process and four for the other; 17 to validate on are nine and eight."""
     console.configure(quiet=True)
     faces = toy.write_all(tmp_path / "toy", train=39, test=17)
-    one = toy.train_toy(faces, out=tmp_path / "one", lr=0.005)  # high rates make much of rounding
-    two = toy.train_toy(faces, out=tmp_path / "two", lr=0.005, devices=Devices("cpu", 2))
+    # high rates make much of rounding, on some processors more than on others
+    one = toy.train_toy(faces, out=tmp_path / "one", lr=0.001)
+    two = toy.train_toy(faces, out=tmp_path / "two", lr=0.001, devices=Devices("cpu", 2))
     assert one["state/iteration"] == two["state/iteration"] == 6
     for name in ("loss", "loss_ce", "lr", "train_accuracy", "val_accuracy"):
         assert two[f"history/{name}"] == pytest.approx(one[f"history/{name}"], rel=1e-3), name
     for name, values in toy.weights(one).items():
-        assert np.allclose(toy.weights(two)[name], values, atol=1e-4), f"{name}: a step moves them by 0.01"
+        assert np.allclose(toy.weights(two)[name], values, atol=1e-4), f"{name}: a step moves them by 0.002"
     assert capfd.readouterr() == ("", ""), "what is quiet is so in every process"
     seen = two["history/val_accuracy"] * 17
     assert seen == pytest.approx(np.round(seen)), "a share of 17 faces, each counted once"
