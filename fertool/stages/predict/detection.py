@@ -80,7 +80,7 @@ class FaceSearch:
 
     Args:
         faces: how faces are found and aligned.
-        wanted: what else is told of them.
+        wanted: what else is computed for them.
         draw: whether pictures are drawn and need their pixels afterwards.
         device: where networks run.
     """
