@@ -13,6 +13,9 @@ _processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
 os.environ.setdefault("OMP_NUM_THREADS", str(max(1, pool.cores() // _processes)))
 
 
+# tests write videos with OpenCV before fertool does, and FFmpeg's level is read once in a process
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
 #: files and folders whose tests train, render or start processes; the longest first, so that no process ends alone
 _SLOW = (
     "test_examples.py", "test_on_a_gpu.py", "stages", "rendering", "training", "figures", "models", "occlusion",

@@ -14,6 +14,11 @@ _PATIENCE = (
 )
 
 
+def silence_ffmpeg() -> None:
+    """Keep FFmpeg from printing about broken files; OpenCV reads the level once, at the first video read or written."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+
 class OpencvVideo(Video):
     """A video file, or the camera of a number.
 
@@ -62,7 +67,7 @@ class OpencvVideo(Video):
 
 def _capture(at: Path | int) -> cv2.VideoCapture:
     """Open without what OpenCV and FFmpeg would print about a broken file."""
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    silence_ffmpeg()
     before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
         return cv2.VideoCapture(at if isinstance(at, int) else str(at))

@@ -75,6 +75,9 @@ class _OpencvWriter(VideoWriter):
     def __init__(self, path: Path, size: tuple[int, int], rate: float):
         import cv2
 
+        from fertool.videos.opencv import silence_ffmpeg
+
+        silence_ffmpeg()
         self._file = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
         if not self._file.isOpened():
             raise DataError(f"cannot write {path}", "this OpenCV writes no MP4, or the folder is not writable")

@@ -1,6 +1,9 @@
 """Videos read and written by PyAV and by OpenCV: times, rotation, damage, animated images."""
 
 import itertools
+import os
+import subprocess
+import sys
 from importlib.util import find_spec
 
 import numpy as np
@@ -97,6 +100,29 @@ def test_files_without_frames_have_one_reason_each(library, tmp_path, capfd):
         assert found.problem == said
         assert videos.count_frames(tmp_path / name) == 0
     assert capfd.readouterr() == ("", "")
+
+
+def test_opencv_is_silent_about_a_broken_file_after_it_has_written_a_video(tmp_path):
+    """FFmpeg's level is read once in a process, so the writer has to set it too."""
+    script = f"""
+from pathlib import Path
+import numpy as np
+from fertool.videos.opencv import OpencvVideo
+from fertool.videos.writing import _OpencvWriter
+writer = _OpencvWriter(Path(r"{tmp_path / "a.mp4"}"), (64, 48), 10)
+for frame in range(40):
+    writer.write(np.random.default_rng(frame).integers(0, 255, (48, 64, 3), np.uint8), frame / 10)
+writer.close()
+data = Path(r"{tmp_path / "a.mp4"}").read_bytes()
+Path(r"{tmp_path / "cut.mp4"}").write_bytes(data[:len(data) // 2])
+try:
+    OpencvVideo(Path(r"{tmp_path / "cut.mp4"}"))
+except Exception as problem:
+    print(problem)
+"""
+    env = {name: value for name, value in os.environ.items() if name != "OPENCV_FFMPEG_LOGLEVEL"}
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=env)
+    assert (result.stdout.strip(), result.stderr) == ("not a video, or damaged", "")
 
 
 def test_a_video_that_ends_too_early_says_when(library, tmp_path):
