@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fertool import console, plugins
+from fertool import console, executors, plugins
 from fertool import recipe as recipes
 from fertool.run_folders import data_folder, distinct_names
 from fertool.settings import Settings
@@ -70,6 +70,8 @@ def detect_align(
     recipe: str | None = None,
     workers: int | None = None,
     limit: int | None = None,
+    executor: str | None = None,
+    ray_address: str | None = None,
     overwrite: bool = False,
     **changes: Any,
 ) -> Path:
@@ -86,6 +88,8 @@ def detect_align(
         recipe: name or file of a recipe.
         workers: number of processes; None: all cores.
         limit: at most this many images, spread evenly.
+        executor: "local" or "ray", see `fertool.executors.choose`.
+        ray_address: HOST:PORT of a running Ray cluster.
         overwrite: replace a file made with other settings.
         **changes: settings by name, e.g. `size=112`.
 
@@ -102,7 +106,15 @@ def detect_align(
     used = _settings("detect-align", settings, recipe, changes)
     source = dataset_at(Path(path), dataset, images, used, recipe, workspace)
     target = Path(out) if out else Workspace(workspace).path(slug(name or Path(path).resolve().name), "faces")
-    return stage.run(source, settings=used, out=target, overwrite=overwrite, workers=workers, limit=limit)
+    return stage.run(
+        source,
+        settings=used,
+        out=target,
+        overwrite=overwrite,
+        workers=workers,
+        limit=limit,
+        executor=executors.choose(executor, ray_address),
+    )
 
 
 def dataset_at(

@@ -18,10 +18,10 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 #: files and folders whose tests train, render or start processes; the longest first, so that no process ends alone
 _SLOW = (
-    "test_examples.py", "test_on_a_gpu.py", "stages", "rendering", "training", "figures", "models", "occlusion",
-    "faces", "test_memory.py", "test_outputs.py", "test_systems.py", "test_api.py", "artefact/test_integrity.py",
-    "cli/test_cli.py", "cli/test_hints.py", "cli/test_streams.py", "datasets/test_datasets_rendered.py",
-    "evaluation/test_paper_results.py",
+    "test_examples.py", "test_on_a_gpu.py", "stages", "test_executors.py", "rendering", "training", "figures", "models",
+    "occlusion", "faces", "test_memory.py", "test_outputs.py", "test_systems.py", "test_api.py",
+    "artefact/test_integrity.py", "cli/test_cli.py", "cli/test_hints.py", "cli/test_streams.py",
+    "datasets/test_datasets_rendered.py", "evaluation/test_paper_results.py",
 )  # fmt: skip
 
 

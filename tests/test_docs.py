@@ -16,6 +16,7 @@ PAGES = sorted(
     for glob in ("*.md", *(f"{d}/**/*.md" for d in ("fertool", "tests", "examples", ".github")))
     for p in ROOT.glob(glob)
 )
+RAY = {"--head", "--address"}  # of `ray start`
 SLURM = {"--gpus-per-node", "--gpus-per-task", "--ntasks", "--ntasks-per-node", "--signal"}
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 
@@ -88,7 +89,7 @@ def test_commands_and_their_options_exist(page, line):
 def test_options_exist(page):
     if page.name == "CHANGELOG.md" or page.is_relative_to(ROOT / "tests") or ".github" in page.parts:
         return
-    known = set().union(*_commands().values()) | {"--help", "--install-completion"} | SLURM
+    known = set().union(*_commands().values()) | {"--help", "--install-completion"} | SLURM | RAY
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", page.read_text())) <= known
 
 

@@ -48,6 +48,16 @@ Gpus = Annotated[
     int | None, typer.Option(min=0, help="number of GPUs on this machine; 0: CPU (default: one, if there is one)")
 ]
 Processes = Annotated[int, typer.Option("--cpu-processes", min=1, help="number of processes on the CPU")]
+ExecutorName = Annotated[
+    str | None,
+    typer.Option("--executor", help="where the work runs: local or ray (default: FERTOOL_EXECUTOR, or local)"),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--ray-address", metavar="HOST:PORT", help="running Ray cluster (default: one on this machine, else a new one)"
+    ),
+]
 Lists = Annotated[Path | None, typer.Option("--lists", help="folder of RAN's released lists")]
 Variant = typer.Option(help="baseline or ablation, see: fertool models NAME")
 

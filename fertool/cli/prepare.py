@@ -5,11 +5,11 @@ from typing import Annotated, Any
 
 import typer
 
-from fertool import api, console
+from fertool import api, console, executors
 from fertool.cli import complete
 from fertool.cli.app import PREPARE
 from fertool.cli.command import Options, command
-from fertool.cli.options import Data, Images, Lists, Out, Overwrite, Space
+from fertool.cli.options import Data, ExecutorName, Images, Lists, Out, Overwrite, RayAddress, Space
 from fertool.errors import UsageError
 from fertool.settings import LARGEST_SEED, Synthesise
 from fertool.workspace import Workspace, slug
@@ -46,6 +46,8 @@ def detect_align(
     name: Name = None,
     limit: Annotated[int | None, typer.Option(min=1, help="at most this many images, spread evenly")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="number of processes (default: all cores)")] = None,
+    executor: ExecutorName = None,
+    ray_address: RayAddress = None,
     workspace: Space = None,
     out: Out = None,
     overwrite: Overwrite = False,
@@ -56,7 +58,15 @@ def detect_align(
     settings = options.settings()
     source = api.dataset_at(path, dataset, images, settings, options.recipe_name, workspace)
     target = out or Workspace(workspace).path(slug(name or path.resolve().name), "faces")
-    made = stage.run(source, settings=settings, out=target, overwrite=overwrite, workers=workers, limit=limit)
+    made = stage.run(
+        source,
+        settings=settings,
+        out=target,
+        overwrite=overwrite,
+        workers=workers,
+        limit=limit,
+        executor=executors.choose(executor, ray_address),
+    )
     return _close(stage, made) | {"notes": [str(problem) for problem in source.problems()]}
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from fertool.errors import FertoolError, UsageError, nearest, out_of_memory
 
 #: what the user allows for every command; and what this command's arguments name, for its child processes
-VARIABLE, _MENTIONED = "FERTOOL_PLUGINS", "FERTOOL_PLUGINS_MENTIONED"
+VARIABLE, _MENTIONED = VARIABLES = "FERTOOL_PLUGINS", "FERTOOL_PLUGINS_MENTIONED"
 
 _REFERENCE = r"(?:[A-Za-z_]\w*(?:\.\w+)*|[^\n]+?\.py):[A-Za-z_]\w*"
 _PREFIX = "fertool.plugins."

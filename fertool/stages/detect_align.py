@@ -5,13 +5,12 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from glob import glob
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fertool import artefact, console, locks, plugins, pool
+from fertool import artefact, console, executors, locks, plugins, pool
 from fertool.artefact import Column, Parent
 from fertool.datasets.base import Dataset, Sample, Samples, some
 from fertool.detectors import detector_class
@@ -24,6 +23,7 @@ from fertool.errors import (
     UsageError,
     out_of_memory,
 )
+from fertool.executors import Executor
 from fertool.faces import align, sdm, source_file, worker
 from fertool.faces.status import HAS_IMAGE, NAMES, NO_FACE, PENDING, UNREADABLE
 from fertool.landmarks import landmark_class
@@ -52,6 +52,7 @@ def run(
     overwrite: bool = False,
     workers: int | None = None,
     limit: int | None = None,
+    executor: Executor | None = None,
 ) -> Path:
     """Write one row for every image that the dataset lists, found or not.
 
@@ -60,6 +61,7 @@ def run(
     Args:
         workers: processes; None takes all cores (or a few for each GPU, where the detector runs on GPUs).
         limit: only so many images, spread evenly over the listing.
+        executor: where they run; None: as the environment says, else on this machine.
 
     Raises:
         UsageError: settings that do not fit together, or boxes and landmarks the dataset does not ship.
@@ -99,7 +101,7 @@ def run(
         with artefact.begin(out, "faces", overwrite=overwrite, **made) as writer:
             begun = artefact.read(writer.partial, "faces", partial=True)
             writer.reopen(_changed_files(begun, samples, listing.stats))
-            _fill(writer, dataset, samples, listing, settings, workers)
+            _fill(writer, dataset, samples, listing, settings, workers, executor or executors.choose())
             if settings.on_no_face == "fail":
                 _refuse(writer, samples)
             writer.finish()
@@ -288,12 +290,13 @@ def _fill(
     listing: _Listing,
     settings: DetectAlign,
     workers: int | None,
+    executor: Executor,
 ) -> None:
     pending = writer.pending
     if done := writer.rows - len(pending):
         console.say(f"going on: {done:,} of {writer.rows:,} images are done")
-    gpus = _gpus(settings)
-    most = _GPU_WORKERS * len(gpus) or pool.cores()
+    gpus = executor.gpus() if settings.needs_torch else []
+    most = _GPU_WORKERS * len(gpus) or executor.cores()
     chunks = np.unique(pending // _CHUNK)
     rows = (row for chunk in chunks.tolist() for row in range(chunk * _CHUNK, min((chunk + 1) * _CHUNK, writer.rows)))
     tasks = (worker.Task(row, samples[row], tuple(listing.stats[row].tolist())) for row in rows)
@@ -304,13 +307,14 @@ def _fill(
         pool.stoppable(),
         console.progress("detect-align", len(pending), "image") as advance,
         closing(
-            pool.process(
+            executor.process(
                 worker.make,
                 (dataset, settings, listing.landmarks, "cuda" if gpus else "cpu"),
                 tasks,
-                workers=min(workers or min(most, pool.cores()), len(chunks)),
+                workers=min(workers or min(most, executor.cores()), len(chunks)),
                 chunk=_CHUNK,
                 gpus=gpus,
+                paths=[dataset.root, *(Path(p) for p in (settings.sdm, settings.pose_weights) if p)],
             )
         ) as results,
     ):
@@ -344,16 +348,6 @@ def _explained(writer: artefact.Writer, dataset: Dataset) -> Iterator[None]:
                 "what was done is kept: once it can be read again, the same command goes on",
             ) from e
         raise
-
-
-def _gpus(settings: DetectAlign) -> list[str]:
-    """Return the names of the GPUs where networks run, as in CUDA_VISIBLE_DEVICES; none if they run on the CPU.
-
-    torch is asked only where there may be a GPU at all: to import it takes seconds.
-    """
-    if not glob("/dev/nvidia[0-9]*") + glob("/dev/dxg") or not settings.needs_torch:
-        return []
-    return pool.visible_gpus()
 
 
 def _refuse(writer: artefact.Writer, samples: Sequence[Sample]) -> None:
