@@ -210,10 +210,14 @@ def _curve(metric: str, runs: Sequence[Mapping]) -> dict:
     for r in runs:
         h, colour, tag = r["training"]["history"], r["colour"], "" if only else f"{r['name']} "
         at = np.arange(1, len(h["loss"]) + 1)
-        loss.append(charts.Line(r["name"] if not only else "total", at, h["loss"], colour))
+        of_loss = {"training": (h["loss"], True), "validation": (h.get("val_loss", np.full(len(at), np.nan)), False)}
+        for split, (values, dashed) in of_loss.items():
+            if not np.isnan(values).all():
+                loss.append(charts.Line(f"{tag}{split}", at, values, colour, dashed))
+                columns.append((f"{tag}{split} loss", values))
         terms = [k for k in h if k.startswith("loss_")] if only else []
         terms = terms if len(terms) > 1 else []
-        columns += [(f"{tag}loss", h["loss"]), *((k.removeprefix("loss_"), h[k]) for k in terms)]
+        columns += [(f"training loss, {k.removeprefix('loss_')}", h[k]) for k in terms]
         loss += [charts.Line(k.removeprefix("loss_"), at, h[k], i, True) for i, k in enumerate(terms, 1)]
         for split, dashed in (("val", False), ("train", True)):
             values = 100 * h.get(f"{split}_{metric}", np.full(len(at), np.nan))
@@ -234,7 +238,7 @@ def _curve(metric: str, runs: Sequence[Mapping]) -> dict:
         "metric": metric,
         "only": only,
         "names": [r["name"] for r in runs],
-        "loss": charts.plot(loss, "epoch", "training loss", y_range=(0, max(1.05 * top, 1e-6)), **ranges),
+        "loss": charts.plot(loss, "epoch", "loss", y_range=(0, max(1.05 * top, 1e-6)), **ranges),
         "score": charts.plot(score, "epoch", f"{metric} (%)", y_range=_score_range(score), **ranges),
         "drops": bool(marks),
         "every": every,

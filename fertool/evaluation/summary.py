@@ -1,7 +1,7 @@
 """What runs and predictions keep of themselves in their attributes, so that many of them are listed quickly."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,9 +25,8 @@ def of_run(
         {"epochs", "iterations", "finished", "metric": what is measured on the validation split, "score": of the
         selected weights there, a fraction; None if they were never measured}
     """
-    names = [name for name in history if name.startswith("val_") and not name.startswith("val_loss")]
-    metric = names[0].removeprefix("val_") if names else "accuracy"
-    last = next(reversed(history[names[0]]), math.nan) if names else math.nan
+    metric = metric_of(history)
+    last = next(reversed(history.get(f"val_{metric}", ())), math.nan)
     score = float(last if train.get("select_on") == "last" else best)
     return {
         "epochs": epochs,
@@ -36,6 +35,12 @@ def of_run(
         "metric": metric,
         "score": score if 0 <= score <= 1 else None,
     }
+
+
+def metric_of(history: Iterable[str]) -> str:
+    """Return what is measured on the validation split, by the names of the columns of a history."""
+    scores = (name.removeprefix("val_") for name in history if name.startswith("val_"))
+    return next((name for name in scores if name != "loss" and not name.startswith("loss_")), "accuracy")
 
 
 def of_run_file(run: Artefact) -> dict[str, Any]:

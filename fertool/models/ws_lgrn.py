@@ -126,7 +126,7 @@ class WsLgrn(FerModel):
 
     def forward(self, views: Tensor) -> Output:
         """(N, 1, 1, S, S) -> Output with attention eyes, mouth (N, S/4, S/4) and branches (N, 3), the weights of eyes,
-        mouth and face. In training faces 2i and 2i + 1 are a pair, and extras hold the features that are compared.
+        mouth and face. Faces 2i and 2i + 1 of a training are a pair; extras hold the features that the losses compare.
         """
         x = views[:, 0]
         vectors, attention = {}, {}
@@ -140,7 +140,7 @@ class WsLgrn(FerModel):
         if self.settings.use_global:
             vectors["face"] = self.gfe(x).mean(dim=(2, 3))
         fused = self._fuse(torch.stack([vectors[name] for name in self.names], dim=1), attention)
-        extras = {name: layer(vectors[name]) for name, layer in self.embed.items()} if self.training else {}
+        extras = {name: layer(vectors[name]) for name, layer in self.embed.items()}
         return Output(self.classifier(fused), attention, extras)
 
     def _maps(self, x: Tensor) -> dict[str, Tensor]:

@@ -49,14 +49,16 @@ def check_outputs(state: "TrainState", wrong: Tensor) -> None:
     """Check what the network gives for validation faces.
 
     Args:
-        wrong: how many outputs of all processes are NaN or infinite.
+        wrong: how many outputs or losses of all processes are NaN or infinite.
 
     Raises:
         NotFiniteError: some are.
     """
     if wrong > 0:
         step = state.progress.iteration
-        what = f"what the network predicts for validation faces is NaN or infinite after step {step}"
+        what = (
+            f"what the network predicts for validation faces, or its loss there, is NaN or infinite after step {step}"
+        )
         raise _error(state, what, step)
 
 

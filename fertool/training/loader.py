@@ -123,7 +123,7 @@ class Loader:
             yield Batch(
                 images=faces,
                 transforms=view_transforms(boxes(flat, place), augment[flat]).to(faces.device),
-                targets=self._targets(place, faces.device),
+                targets=self.targets(data.train, place, faces.device),
                 faces=self.epochs.faces,
                 share=len(part) * self.processes / len(whole),
                 pieces=min(s.accumulate, len(whole) // self.processes),
@@ -146,8 +146,10 @@ class Loader:
             return augment, lambda flat, place: network_boxes(self.net, crops[flat], size)
         return augment, lambda flat, place: network_boxes(self.net, data.boxes[data.train.index[place]], size)
 
-    def _targets(self, place: Tensor, device: torch.device) -> Targets:
-        rows = self.data.train
+    def targets(self, rows: Rows, place: Tensor, device: torch.device) -> Targets:
+        """Return what the losses compare the faces with that are at `place` (n,) among the training or validation
+        rows.
+        """
         labels, smoothing = rows.labels[place], self.settings.label_smoothing
         distributions = None if rows.distributions is None else rows.distributions[place]
         weights = None if self.class_weights is None else self.class_weights[labels].to(device)

@@ -47,7 +47,7 @@ def fit(fabric: Fabric, net: FerModel, data: Data, s: Train, run: RunFile, resum
             waited = train_epoch(state, loader, asked_to_stop)
             if waited is None:
                 return False
-            add_epoch(state, data)
+            add_epoch(state, loader)
             state.progress.end_epoch(time.monotonic() - began, waited, finished=state.progress.iteration >= state.total)
             state.save()
             say_epoch(state)

@@ -1,4 +1,4 @@
-"""The score of a network under training on its validation rows."""
+"""The score and the loss of a network under training on its validation rows."""
 
 from typing import cast
 
@@ -7,43 +7,61 @@ import torch
 from torch import Tensor
 
 from fertool.evaluation.verification import verify
-from fertool.models.base import Targets
 from fertool.settings import Evaluate
 from fertool.subsets.pairs import draw_pairs
 from fertool.training import divergence
 from fertool.training.inference import infer
-from fertool.training.loader import Data
+from fertool.training.loader import Data, Loader
+from fertool.training.run_file import COUNTS
+from fertool.training.sampling import Epochs
 from fertool.training.state import TrainState
 
 
-def validate(state: TrainState, data: Data) -> float:
-    """Return the mean score of the validation rows, each counted once whatever the number of devices.
+def validate(state: TrainState, loader: Loader) -> dict[str, float]:
+    """Return the mean score of the validation rows, each counted once whatever the number of devices, and their loss.
 
     A network that verifies is scored by pairs of these rows, the same after every epoch. The network itself is called
     and not its wrapper for several devices, whose processes must all call it equally often: here one may have no row at
     all.
 
+    Returns:
+        {"val_<metric>": ..., "val_loss": ..., "val_loss_<term>": ...}; without losses for networks whose training loss
+        is not one of single faces or pairs: it compares with people who are not among these rows, or takes other faces
+        for each branch.
+
     Raises:
-        NotFiniteError: an output is NaN or infinite.
+        NotFiniteError: an output or a loss is NaN or infinite.
     """
-    return _verification(state, data) if state.net.verifies else _mean_score(state, data)
+    if state.net.verifies:
+        return {f"val_{state.net.metric}": _verification(state, loader.data)}
+    return _mean(state, loader)
 
 
-def _mean_score(state: TrainState, data: Data) -> float:
-    fabric, net = state.fabric, state.net
-    mine = torch.arange(fabric.global_rank, len(data.val), fabric.world_size)
-    counts = torch.zeros(2, device=fabric.device)  # scores, and outputs that are not finite
+def _mean(state: TrainState, loader: Loader) -> dict[str, float]:
+    fabric, net, data = state.fabric, state.net, loader.data
+    samples = torch.arange(len(data.val))[:, None]
+    if net.pairs is not None:  # every face once as the first of a pair, its partner the same after every epoch
+        samples, _ = Epochs(data.val.labels, state.settings.seed, pairs=net.pairs).draw(0)
+    mine = samples[fabric.global_rank :: fabric.world_size]
+    faces = mine.shape[1]
+    terms = () if loader.epochs.branches else tuple(name for name in state.progress.sums if name not in COUNTS)
+    counts = torch.zeros(2 + len(terms), device=fabric.device)  # scores, values that are not finite, loss terms
     size = _batch(state)
     parts = iter(mine.split(size))
     with fabric.autocast():
-        for rows, output in infer(net, net, data.pixels, data.boxes, data.val.index[mine], size):
-            given = {name: column[rows].to(fabric.device) for name, column in data.given.items()}
-            labels = data.val.labels[next(parts)].to(fabric.device)
-            counts[0] += net.score(output, Targets(labels, given=given)).sum()
+        for _, output in infer(net, net, data.pixels, data.boxes, data.val.index[mine.flatten()], size * faces):
+            part = next(parts)
+            targets = loader.targets(data.val, part.flatten(), fabric.device)
+            counts[0] += net.score(output, targets)[::faces].sum()
             counts[1] += (~output.logits.isfinite()).any()
-    right, wrong = fabric.all_reduce(counts, reduce_op="sum")
-    divergence.check_outputs(state, wrong)
-    return float(right) / len(data.val)
+            found = net.losses(output, targets) if terms else {}
+            for i, name in enumerate(terms, 2):
+                counts[i] += found[name] * len(part)
+    totals = cast(Tensor, fabric.all_reduce(counts, reduce_op="sum"))
+    divergence.check_outputs(state, totals[1] + (~totals.isfinite()).any())
+    right, _, *means = (totals / len(data.val)).tolist()
+    losses = {f"val_loss_{name}": mean for name, mean in zip(terms, means, strict=True)}
+    return {f"val_{net.metric}": right} | ({"val_loss": sum(means), **losses} if terms else {})
 
 
 def _verification(state: TrainState, data: Data) -> float:

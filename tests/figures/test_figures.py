@@ -160,10 +160,20 @@ def _history(epochs, **over):
 
 def test_curves_of_one_run_show_terms_and_drops_of_the_rate():
     lr = np.array([0.1, 0.1, 0.01, 0.01])
-    loss, accuracy = curves.draw({"run": _history(4, loss_ce=np.ones(4), loss_rank=np.zeros(4), lr=lr)}).axes
-    assert [t.get_text() for t in loss.get_legend().get_texts()] == ["total", "ce", "rank"]
+    terms = {"loss_ce": np.ones(4), "loss_rank": np.zeros(4), "val_loss": 2 * np.ones(4), "val_loss_ce": np.ones(4)}
+    loss, accuracy = curves.draw({"run": _history(4, **terms, lr=lr)}).axes
+    names = [t.get_text() for t in loss.get_legend().get_texts()]
+    assert names == ["training", "training, ce", "training, rank", "validation"]
     assert [x for line in accuracy.lines if (x := line.get_xdata())[0] == x[-1]][0] == [2.5, 2.5]
     assert accuracy.lines[1].get_ydata().tolist() == pytest.approx([100 / 60, 200 / 60, 5, 400 / 60])
+
+
+def test_curves_of_several_runs_show_both_losses():
+    runs = {"with": _history(3, val_loss=np.array([3.0, 2, 1])), "without": _history(3)}
+    loss = curves.draw(runs).axes[0]
+    thick = [line.get_ydata().tolist() for line in loss.lines if line.get_label() == "with"]
+    assert thick == [[3, 2, 1]]
+    assert any(np.allclose(line.get_ydata(), [1, 1 / 2, 1 / 3]) for line in loss.lines)
 
 
 def test_curves_without_validation_and_of_one_epoch():

@@ -12,6 +12,7 @@ from lightning.fabric import Fabric
 
 from fertool import artefact, console, locks, plugins, run_folders
 from fertool.errors import ArtefactError, RecipeError, Stopped, UsageError
+from fertool.evaluation.summary import metric_of
 from fertool.models.base import FerModel, Targets
 from fertool.models.registry import build_model, model_class, model_settings
 from fertool.pretrained.files import read_tensors
@@ -281,7 +282,7 @@ def summary(path: Path) -> dict:
     """Facts about a run."""
     run = artefact.read(path, "run")
     history = {k: v.tolist() for k, v in run.group("history").items()}
-    metric = next((k.removeprefix("val_") for k in history if k.startswith("val_")), "accuracy")
+    metric = metric_of(history)
     lasts = history.get(f"val_{metric}", [])[-LAST_EPOCHS:]
     seconds, waited = sum(run.info["seconds"]), sum(run.info["waited"])
     return {
