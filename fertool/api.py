@@ -353,6 +353,8 @@ def predict(
     recipe: str | None = None,
     gpus: int | None = None,
     workers: int | None = None,
+    executor: str | None = None,
+    ray_address: str | None = None,
     **changes: Any,
 ) -> "pd.DataFrame":
     """Predict the expression of every face in images, folders or videos.
@@ -364,7 +366,9 @@ def predict(
         settings: a `Predict`.
         recipe: name or file of a recipe.
         gpus: number of GPUs, 0 for the CPU; None: one, if there is one.
-        workers: processes that find faces; None: all cores for 32 pictures or more, else none.
+        workers: processes that find faces; None: all cores for 32 images or more, else none.
+        executor: "local" or "ray", see `fertool.executors.choose`.
+        ray_address: HOST:PORT of a running Ray cluster.
         **changes: settings by name, e.g. `detector="none"`.
 
     Returns:
@@ -382,7 +386,16 @@ def predict(
         network = checkpoint.of_file(Path(run))
     else:
         network = checkpoint.of_run(Workspace(workspace).run(None if run is None else str(run)), used.weights)
-    return stage.run(words, network, settings=used, devices=choose(gpus), collect=True, workers=workers)["table"]
+    facts = stage.run(
+        words,
+        network,
+        settings=used,
+        devices=choose(gpus),
+        collect=True,
+        workers=workers,
+        executor=executors.choose(executor, ray_address),
+    )
+    return facts["table"]
 
 
 def visualize(

@@ -6,13 +6,20 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 from ray_work import deadly, double, refusing
 
 import fertool
 from fertool import api, artefact, executors
 from fertool.errors import DataError, DeviceError, UsageError
+from fertool.faces.media import Sampling, named, pictures
+from fertool.faces.status import HAS_IMAGE
+from fertool.occlusion import classifier
 from fertool.pool import WorkerDied
+from fertool.settings import DetectAlign, Predict, Synthesise
+from fertool.stages import suggest_occlusion, synthesise_occlusion
+from fertool.stages.predict.detection import FaceSearch, in_workers
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +114,35 @@ def test_detect_align_gives_the_same_digest_although_a_node_is_lost(cluster, ray
     assert artefact.read(made).digest == artefact.read(local).digest
 
 
+def test_occlusion_is_drawn_and_suggested_as_locally(ray_executor, faces_h5, tmp_path):
+    local, cluster = executors.LocalExecutor(), ray_executor
+    settings = Synthesise(severities=(0.3,), split="train")
+    digests = {
+        artefact.read(
+            synthesise_occlusion.run(faces_h5, settings=settings, out=tmp_path / name / "faces.h5", executor=executor)
+        ).digest
+        for name, executor in (("local", local), ("ray", cluster))
+    }
+    assert len(digests) == 1
+    faces = artefact.read(faces_h5)
+    rows = np.flatnonzero(np.isin(faces["status"], HAS_IMAGE)).repeat(40)  # enough for workers
+    results = [suggest_occlusion.guesses(classifier.shipped(), faces, rows, e) for e in (local, cluster)]
+    assert (results[0] == results[1]).all()
+
+
+def test_faces_of_images_come_in_order_as_locally(ray_executor, rendered):
+    stream = list(pictures(named([str(rendered / "images")]), Sampling()))
+    search = FaceSearch(DetectAlign(detector="dlib-hog", size=32), Predict(), False, "cpu")
+    results = [
+        list(in_workers(search, stream, 2, (), executor)) for executor in (executors.LocalExecutor(), ray_executor)
+    ]
+    names = [[seen.picture.name for seen in result] for result in results]
+    assert names[0] == names[1] == [picture.name for picture in stream]
+    pixels = [[face.pixels for seen in result for face in seen.faces] for result in results]
+    assert len(pixels[0]) > 60
+    assert all((a == b).all() for a, b in zip(*pixels, strict=True))
+
+
 def test_a_variable_chooses_the_executor(monkeypatch):
     monkeypatch.setenv(executors.VARIABLE, "rya")
     with pytest.raises(UsageError, match="no executor 'rya'") as e:
@@ -133,7 +169,7 @@ def test_an_address_where_nothing_listens_is_one_line(rendered, tmp_path):
 
 def test_without_ray_the_extra_is_named(tmp_path):
     (tmp_path / "ray.py").write_text("raise ImportError")
-    script = "from fertool import executors\nexecutors.choose('ray')"
+    script = "from fertool import executors\nexecutors.choose('ray').cores()"
     result = subprocess.run(
         [sys.executable, "-c", script],
         capture_output=True,

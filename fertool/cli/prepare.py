@@ -142,6 +142,8 @@ def build_subsets(
         list[float] | None, typer.Option(help="with --synthesise: covered fraction of the face; repeatable")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="with --synthesise: at most this many faces")] = None,
+    executor: ExecutorName = None,
+    ray_address: RayAddress = None,
     workspace: Space = None,
     out: Out = None,
     overwrite: Overwrite = False,
@@ -154,9 +156,10 @@ def build_subsets(
             raise UsageError("--synthesise takes no lists, poses or folds", "run it by itself")
         given = {"severities": tuple(severity) if severity else None, "limit": limit}
         settings = options.recipe.settings("synthesise", given, options.sets)
-        return _synthesise(Workspace(workspace), data, settings, out, overwrite)
-    if severity or limit:
-        raise UsageError("--severity and --limit belong to --synthesise", "add --synthesise")
+        where = executors.choose(executor, ray_address)
+        return _synthesise(Workspace(workspace), data, settings, out, where, overwrite)
+    if severity or limit or executor or ray_address:
+        raise UsageError("--severity, --limit and --executor belong to --synthesise", "add --synthesise")
     made = api.build_subsets(
         data,
         lists=lists,
@@ -171,14 +174,19 @@ def build_subsets(
 
 
 def _synthesise(
-    space: Workspace, data: str | None, settings: Synthesise, out: Path | None, overwrite: bool
+    space: Workspace,
+    data: str | None,
+    settings: Synthesise,
+    out: Path | None,
+    executor: executors.Executor,
+    overwrite: bool,
 ) -> dict[str, Any]:
     from fertool.stages import synthesise_occlusion as stage
 
     faces = space.faces(data)
     folder = faces.parent if faces.parent.name else faces.parent.resolve()
     target = out or folder.with_name(f"{folder.name}-occluded") / "faces.h5"
-    return _close(stage, stage.run(faces, settings=settings, out=target, overwrite=overwrite))
+    return _close(stage, stage.run(faces, settings=settings, out=target, executor=executor, overwrite=overwrite))
 
 
 @command("suggest-occlusion", PREPARE, settings="suggest-occlusion", flags=("split", "min_probability", "seed"))
@@ -192,6 +200,8 @@ def suggest_occlusion(
             autocompletion=complete.data,
         ),
     ] = None,
+    executor: ExecutorName = None,
+    ray_address: RayAddress = None,
     workspace: Space = None,
     out: Annotated[Path | None, typer.Option(help="CSV file (default: occlusion.csv beside the faces)")] = None,
     overwrite: Overwrite = False,
@@ -204,7 +214,15 @@ def suggest_occlusion(
     faces = space.faces(data)
     teacher = space.faces(learn_from) if learn_from else None
     target = out or faces.with_name("occlusion.csv")
-    return _close(stage, stage.run(faces, settings=settings, out=target, learn_from=teacher, overwrite=overwrite))
+    made = stage.run(
+        faces,
+        settings=settings,
+        out=target,
+        learn_from=teacher,
+        executor=executors.choose(executor, ray_address),
+        overwrite=overwrite,
+    )
+    return _close(stage, made)
 
 
 @command("combine", PREPARE)

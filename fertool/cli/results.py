@@ -5,11 +5,11 @@ from typing import Annotated, Any
 
 import typer
 
-from fertool import console, plugins
+from fertool import console, executors, plugins
 from fertool.cli import complete
 from fertool.cli.app import RESULTS
 from fertool.cli.command import Options, command
-from fertool.cli.options import Data, Gpus, Overwrite, Run, Runs, Space
+from fertool.cli.options import Data, ExecutorName, Gpus, Overwrite, RayAddress, Run, Runs, Space
 from fertool.errors import UsageError
 from fertool.workspace import Workspace
 
@@ -179,6 +179,8 @@ def predict(
         typer.Option(min=1, help="processes that find faces (default: all cores for 32 pictures or more, else none)"),
     ] = None,
     gpus: Gpus = None,
+    executor: ExecutorName = None,
+    ray_address: RayAddress = None,
     workspace: Space = None,
     overwrite: Overwrite = False,
 ) -> dict[str, Any]:
@@ -197,6 +199,7 @@ def predict(
         network,
         settings=settings,
         devices=choose(gpus),
+        executor=executors.choose(executor, ray_address),
         out=out,
         draw=draw,
         parquet=parquet,

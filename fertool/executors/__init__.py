@@ -22,7 +22,6 @@ def choose(name: str | None = None, ray_address: str | None = None) -> Executor:
 
     Raises:
         UsageError: an unknown name, or an address without Ray.
-        DeviceError: Ray is not installed, or nothing listens at the address.
     """
     name = name or os.environ.get(VARIABLE) or "local"
     if name not in NAMES:

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -39,13 +40,18 @@ class RayExecutor(Executor):
         address: HOST:PORT, or ray://HOST:PORT; None: a cluster that runs on this machine (or RAY_ADDRESS), else a new
             one on its cores and GPUs, which ends with this process.
 
-    Raises:
+    Methods raise:
         UsageError: an address that is none.
         DeviceError: Ray is not installed, nothing listens at the address, or the cluster has other versions.
     """
 
     def __init__(self, address: str | None = None):
-        self._ray = _connect(address)
+        self._address = address
+
+    @cached_property
+    def _ray(self) -> Any:
+        """The module ray, connected when the first worker is needed."""
+        return _connect(self._address)
 
     def cores(self) -> int:
         """Return the number of cores of all nodes."""

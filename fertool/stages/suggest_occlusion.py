@@ -6,18 +6,19 @@ it. Nothing else reads the suggestions; build-subsets reads the decisions.
 """
 
 import csv
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fertool import artefact, console, files, locks, pool
+from fertool import artefact, console, executors, files, locks
 from fertool.artefact import Artefact
 from fertool.datasets.tabular import escape_formula
 from fertool.errors import DataError, UsageError
 from fertool.evaluation import review
+from fertool.executors import Executor
 from fertool.faces.status import HAS_IMAGE
 from fertool.regions.points import has_landmarks, landmarks_of, usable
 from fertool.settings import SuggestOcclusion
@@ -31,11 +32,19 @@ if TYPE_CHECKING:
 _FEWEST = 30  # faces that must be there to draw on
 _CHUNK = 32
 _FEW = 400  # samples for which starting processes takes longer
+_BATCH = 256  # faces that the network sees at once
+_MANY = 2048  # faces for which starting processes pays
 
 
 @locks.writes("out")
 def run(
-    faces: Path, *, settings: SuggestOcclusion, out: Path, learn_from: Path | None = None, overwrite: bool = False
+    faces: Path,
+    *,
+    settings: SuggestOcclusion,
+    out: Path,
+    learn_from: Path | None = None,
+    executor: Executor | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Write the suggestions: a CSV with the columns id, suggested, confidence, type, and an HTML page beside it.
 
@@ -46,6 +55,8 @@ def run(
         learn_from: faces to draw on and learn from, instead of taking the network that comes with fertool. Of `faces`
             itself the other splits are taken (all, if the others hold too few).
         out: the CSV file.
+        executor: where workers run; None: as the environment says, else on this machine.
+        overwrite: replace the file, and its reviews.
 
     Raises:
         UsageError: the file is there and may hold reviews, and `overwrite` is not set.
@@ -61,13 +72,14 @@ def run(
         there = ", ".join(sorted({s for s in source["split"] if s})) or "none"
         raise DataError(f"{faces} has no faces with a picture in split {settings.split!r}", f"its splits are: {there}")
     source.verify()
+    executor = executor or executors.choose()
     if learn_from is None:
         net = _shipped()
     else:
         teacher = artefact.read(learn_from, "faces")
         teacher.verify()
-        net = learnt(teacher, settings, spared=rows if teacher.digest == source.digest else None)
-    entries = _entries(source, rows, guesses(net, source, rows), settings.min_probability)
+        net = learnt(teacher, settings, executor, spared=rows if teacher.digest == source.digest else None)
+    entries = _entries(source, rows, guesses(net, source, rows, executor), settings.min_probability)
     files.write(page, review.render(f"{source.path.parent.name}, split {settings.split}", out.name, entries, len(rows)))
     with files.replacing(out) as part, open(part, "w", newline="", encoding="utf-8") as f:
         table = csv.writer(f)
@@ -98,7 +110,9 @@ def _shipped() -> "Guesser":
     return classifier.shipped()
 
 
-def learnt(teacher: Artefact, settings: SuggestOcclusion, *, spared: np.ndarray | None = None) -> "Guesser":
+def learnt(
+    teacher: Artefact, settings: SuggestOcclusion, executor: Executor, *, spared: np.ndarray | None = None
+) -> "Guesser":
     """Return a network that has learnt from drawings on the teacher's faces, on one thread.
 
     Args:
@@ -106,21 +120,40 @@ def learnt(teacher: Artefact, settings: SuggestOcclusion, *, spared: np.ndarray 
     """
     from fertool.occlusion import classifier
 
-    images, types = lessons(teacher, _to_draw_on(teacher, spared), settings)
+    images, types = lessons(teacher, _to_draw_on(teacher, spared), settings, executor)
     with _one_thread(), console.progress("learn", settings.epochs, "epoch") as advance:
         return classifier.learn(images, types, epochs=settings.epochs, seed=settings.seed, advance=advance)
 
 
-def guesses(net: "Guesser", source: Artefact, rows: np.ndarray) -> np.ndarray:
-    """(rows, 5) probabilities: nothing, then `OCCLUSIONS`."""
+def guesses(net: "Guesser", source: Artefact, rows: np.ndarray, executor: Executor) -> np.ndarray:
+    """Return (rows, 5) probabilities: nothing, then `OCCLUSIONS`."""
+    workers = min(executor.cores(), -(-len(rows) // _BATCH))
+    results: Generator[tuple[Any, Any], None, None]
+    if len(rows) > _MANY and workers > 1:
+        work = (net, source)
+        results = executor.process(classify, work, rows.tolist(), workers=workers, chunk=_BATCH, paths=[source.path])
+    else:
+        results = (pair for pair in zip(rows.tolist(), classify(net, source)(rows.tolist()), strict=True))
+    with closing(results):
+        probabilities = dict(results)
+    return np.stack([probabilities[row] for row in rows.tolist()])
+
+
+def classify(net: "Guesser", source: Artefact) -> Callable[[Sequence[int]], Iterator[np.ndarray]]:
+    """Return what a worker does: rows of a faces file -> (5,) probabilities of each."""
     from fertool.occlusion import classifier
     from fertool.occlusion.training_samples import small
 
-    pictures = source["images"]
-    nowhere = np.full((source.rows, 5, 2), np.nan)
-    landmarks = source["landmarks"] if has_landmarks(source) else nowhere
-    with _one_thread():
-        return classifier.guess(net, np.stack([small(np.asarray(pictures[row]), landmarks[row]) for row in rows]))
+    images = source["images"]
+    landmarks = source["landmarks"] if has_landmarks(source) else np.full((source.rows, 5, 2), np.nan)
+
+    def work(rows: Sequence[int]) -> Iterator[np.ndarray]:
+        for first in range(0, len(rows), _BATCH):
+            part = rows[first : first + _BATCH]
+            with _one_thread():
+                yield from classifier.guess(net, np.stack([small(np.asarray(images[r]), landmarks[r]) for r in part]))
+
+    return work
 
 
 @contextmanager
@@ -152,15 +185,18 @@ def _to_draw_on(teacher: Artefact, spared: np.ndarray | None) -> np.ndarray:
     return rows
 
 
-def lessons(teacher: Artefact, rows: np.ndarray, settings: SuggestOcclusion) -> tuple[np.ndarray, np.ndarray]:
+def lessons(
+    teacher: Artefact, rows: np.ndarray, settings: SuggestOcclusion, executor: Executor
+) -> tuple[np.ndarray, np.ndarray]:
     """Return (samples, SIDE, SIDE) pictures and what covers them; the same whatever the number of processes."""
     rng = np.random.default_rng(settings.seed)
     order = np.concatenate([rng.permutation(rows) for _ in range(-(-settings.samples // len(rows)))])
     items = [(int(row), i) for i, row in enumerate(order[: settings.samples])]
     pairs: list[tuple[np.ndarray, int] | None] = [None] * len(items)
     drawn: Generator[tuple[Any, Any], None, None]
-    if len(items) > _FEW and pool.cores() > 1:
-        drawn = pool.process(make, (teacher, settings.seed), iter(items), workers=pool.cores(), chunk=_CHUNK)
+    if len(items) > _FEW and executor.cores() > 1:
+        work, count = (teacher, settings.seed), executor.cores()
+        drawn = executor.process(make, work, iter(items), workers=count, chunk=_CHUNK, paths=[teacher.path])
     else:
         drawn = (pair for pair in zip(items, make(teacher, settings.seed)(items), strict=True))
     with console.progress("draw", len(items), "face") as advance, closing(drawn):

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from fertool import artefact, console, locks, pool
+from fertool import artefact, console, executors, locks
 from fertool.artefact import Artefact, Column
 from fertool.errors import ArtefactError, DataError, RecipeError
+from fertool.executors import Executor
 from fertool.faces.status import HAS_IMAGE
 from fertool.regions.points import landmarks_of, usable
 from fertool.settings import CropRegions, Synthesise
@@ -30,7 +31,9 @@ _NAME_BYTES = 24
 
 
 @locks.writes("out")
-def run(faces: Path, *, settings: Synthesise, out: Path, overwrite: bool = False) -> Path:
+def run(
+    faces: Path, *, settings: Synthesise, out: Path, executor: Executor | None = None, overwrite: bool = False
+) -> Path:
     """Cover every labelled face of a split that has landmarks: each uncovered, then in each way and degree.
 
     What is drawn on a face depends on its id and the seed, not on the other faces. Faces that are known to be covered
@@ -39,6 +42,7 @@ def run(faces: Path, *, settings: Synthesise, out: Path, overwrite: bool = False
 
     Args:
         out: the faces file to write; subsets.h5 lies beside it, and regions.h5 where the faces have one.
+        executor: where workers run; None: as the environment says, else on this machine.
 
     Raises:
         RecipeError: severities that are no fractions.
@@ -77,7 +81,7 @@ def run(faces: Path, *, settings: Synthesise, out: Path, overwrite: bool = False
             info={**artefact.make_info(settings.seed), "report": report_facts},
             overwrite=overwrite,
         ) as writer:
-            _fill(writer, source, rows, degrees, settings)
+            _fill(writer, source, rows, degrees, settings, executor or executors.choose())
             writer.finish()
     made = artefact.read(out, "faces")
     _write_subsets(made, settings, overwrite)
@@ -223,18 +227,20 @@ def _fill(
     rows: np.ndarray,
     degrees: list[tuple[float, str]],
     settings: Synthesise,
+    executor: Executor,
 ) -> None:
     """Draw what is not drawn yet, face by face."""
     n = len(degrees)
     faces = np.unique(writer.pending // n)
-    workers = min(pool.cores(), -(-len(faces) // _CHUNK)) if len(faces) > _FEW else 0
+    workers = min(executor.cores(), -(-len(faces) // _CHUNK)) if len(faces) > _FEW else 0
     items = ((int(i), int(rows[i])) for i in faces)
     drawn: Generator[tuple[Any, Any], None, None]
     if workers:
-        drawn = pool.process(make, (source, degrees, settings.seed), items, workers=workers, chunk=_CHUNK)
+        work = (source, degrees, settings.seed)
+        drawn = executor.process(make, work, items, workers=workers, chunk=_CHUNK, paths=[source.path])
     else:
-        work = make(source, degrees, settings.seed)
-        drawn = (answer for item in items for answer in [(item, next(work([item])))])
+        draw = make(source, degrees, settings.seed)
+        drawn = (answer for item in items for answer in [(item, next(draw([item])))])
     status = source["status"]
     with console.progress("draw", len(faces), "face") as advance, closing(drawn):
         for (i, row), pictures in drawn:

@@ -16,6 +16,7 @@ import numpy as np
 from safetensors.torch import save_file
 
 from fertool import artefact
+from fertool.executors import LocalExecutor
 from fertool.faces.status import HAS_IMAGE
 from fertool.occlusion import classifier
 from fertool.settings import SuggestOcclusion
@@ -56,7 +57,7 @@ def main() -> None:
         net = stage.learnt(teacher, settings, spared=rows if teacher.digest == faces.digest else None)
     if given.save:
         save_file(net.state_dict(), str(given.save))
-    probabilities = stage.guesses(net, faces, rows)
+    probabilities = stage.guesses(net, faces, rows, LocalExecutor())
     marked = np.isfinite(np.asarray(faces["landmarks"])[rows]).all(axis=(1, 2))
     listed = listed[rows]
     sure, best = 1 - probabilities[:, 0], 1 + probabilities[:, 1:].argmax(axis=1)

@@ -19,6 +19,7 @@ from statistics import median
 from side_by_side import Way, take_turns
 
 from fertool import pool
+from fertool.executors import LocalExecutor
 from fertool.faces.media import Sampling, named, pictures
 from fertool.settings import DetectAlign, Predict
 from fertool.videos import files, numbered, open_video
@@ -44,7 +45,11 @@ def finding(path: Path, step: int, detector: str, track: bool, workers: int) -> 
 
     def turn() -> dict:
         stream = pictures(named([str(path)]), Sampling(step))
-        found = in_workers(search, stream, workers) if workers > 1 else one_by_one(search, stream, False)
+        found = (
+            in_workers(search, stream, workers, (), LocalExecutor())
+            if workers > 1
+            else one_by_one(search, stream, False)
+        )
         return timed(bool(seen.faces) for seen in (tracked(found) if track else found))
 
     return turn

@@ -1,16 +1,17 @@
 """predict: images, videos or a camera → the expression of every face in them."""
 
 import sys
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-from fertool import console, pool
+from fertool import console, executors, pool
 from fertool.artefact import partial_path
 from fertool.datasets.base import some
 from fertool.errors import ArtefactError, DataError, Stopped, UsageError
-from fertool.faces.media import Picture, Sampling, count, named, pictures
+from fertool.executors import Executor
+from fertool.faces.media import Sampling, count, named, pictures
 from fertool.models.registry import model_class
 from fertool.outputs import check_output, inodes
 from fertool.settings import Predict
@@ -35,6 +36,7 @@ def run(
     parquet: bool = False,
     collect: bool = False,
     workers: int | None = None,
+    executor: Executor | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Find every face and say its expression.
@@ -48,7 +50,9 @@ def run(
         draw: also write the pictures and videos with faces framed and labelled into `out`.
         parquet: also write predictions.parquet into `out`.
         collect: return a table, instead of writing rows to stdout.
-        workers: processes that find faces; None: all cores for 32 pictures or more, else none; a camera has none.
+        workers: processes that find faces; None: all cores, or four for each GPU, for 32 pictures or more, else none; a
+            camera has none.
+        executor: where they run; None: as the environment says, else on this machine. The network runs here.
 
     Returns:
         run, classes, pictures, faces (how many), expressions {class: n}, people {video: n}, without_face [names],
@@ -80,7 +84,9 @@ def run(
     sampling = Sampling(settings.frame_step, settings.time_step)
     live = any(s.is_camera for s in sources)
     total = count(sources, sampling)
-    processes = 1 if live else min(workers or default_workers(total, devices.kind), total or 1)
+    executor = executor or executors.choose()
+    gpus = [] if devices.kind == "cpu" or live else executor.gpus()
+    processes = 1 if live else min(workers or default_workers(total, gpus, executor), total or 1)
     looker = Looker(trained, settings, devices, live)
     search = FaceSearch(looker.faces, settings, drawings is not None, devices.kind)
     columns = Columns(
@@ -103,7 +109,11 @@ def run(
             stack.enter_context(drawings)
         silent = out is None and sys.stdout.isatty()  # the rows are seen
         advance = stack.enter_context(console.progress("predict", total, "image")) if not silent else _nothing
-        results = _results(search, looker, pictures(sources, sampling), settings, live, processes)
+        stream = pictures(sources, sampling)
+        found = (
+            in_workers(search, stream, processes, gpus, executor) if processes > 1 else one_by_one(search, stream, live)
+        )
+        results = _results(found, looker, settings, live)
         try:
             for seen in stack.enter_context(closing(results)):
                 tally.add(seen)
@@ -133,9 +143,8 @@ def run(
 
 
 def _results(
-    search: FaceSearch, looker: Looker, stream: Iterable[Picture], settings: Predict, live: bool, processes: int
+    found: Generator[Seen, None, None], looker: Looker, settings: Predict, live: bool
 ) -> Generator[Seen, None, None]:
-    found = in_workers(search, stream, processes) if processes > 1 else one_by_one(search, stream, live)
     with closing(found):
         results = looker(tracked(found) if settings.track else found)
         yield from smoothed(results, settings.smooth, live) if settings.smooth else results

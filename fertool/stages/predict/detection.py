@@ -11,6 +11,7 @@ from fertool import landmarks, pool
 from fertool.datasets.base import some
 from fertool.detectors.base import Faces
 from fertool.detectors.none import whole
+from fertool.executors import Executor
 from fertool.faces.media import Picture
 from fertool.faces.pipeline import Cut, Finder, rgb
 from fertool.regions.crops import WHOLE
@@ -155,11 +156,11 @@ def _area(box: np.ndarray) -> float:
     return float((box[2] - box[0]) * (box[3] - box[1]))
 
 
-def default_workers(pictures: int | None, device: str) -> int:
-    """Return how many processes are worth it for so many pictures; None is a camera."""
-    if pictures is None or pictures < _MANY:
+def default_workers(images: int | None, gpus: Sequence[str], executor: Executor) -> int:
+    """Return how many workers are worth it for so many images; None is a camera."""
+    if images is None or images < _MANY:
         return 1
-    return pool.cores() if device == "cpu" else min(_GPU_WORKERS, pool.cores())
+    return min(_GPU_WORKERS * len(gpus) or executor.cores(), executor.cores())
 
 
 def one_by_one(search: FaceSearch, stream: Iterable[Picture], live: bool) -> Generator[Seen, None, None]:
@@ -168,8 +169,17 @@ def one_by_one(search: FaceSearch, stream: Iterable[Picture], live: bool) -> Gen
         yield from search(bundle)
 
 
-def in_workers(search: FaceSearch, stream: Iterable[Picture], workers: int) -> Generator[Seen, None, None]:
-    """Find faces in processes of their own; pictures come back in order.
+def in_workers(
+    search: FaceSearch, stream: Iterable[Picture], workers: int, gpus: Sequence[str], executor: Executor
+) -> Generator[Seen, None, None]:
+    """Find faces in worker processes; pictures come back in order.
+
+    Args:
+        search: what a worker does.
+        stream: pictures.
+        workers: number of processes.
+        gpus: names of the GPUs that they share.
+        executor: where they run.
 
     Raises:
         DataError, OutOfMemoryError: a worker died; the message names pictures that it had.
@@ -177,10 +187,10 @@ def in_workers(search: FaceSearch, stream: Iterable[Picture], workers: int) -> G
     waiting: dict[int, list[Seen]] = {}
     due = 0
     tasks = enumerate(_bundles(stream, _BUNDLE))
-    draw, device = search.arguments[2:]
-    gpus = [] if device == "cpu" else pool.visible_gpus()[:1]  # where the network runs too
+    *arguments, draw, _ = search.arguments
+    work = (*arguments, draw, "cuda" if gpus else "cpu")
     try:
-        with closing(pool.process(_make, search.arguments, tasks, workers=workers, chunk=1, gpus=gpus)) as results:
+        with closing(executor.process(_make, work, tasks, workers=workers, chunk=1, gpus=gpus)) as results:
             for (index, bundle), found in results:
                 waiting[index] = [_joined(*pair, draw) for pair in zip(bundle, found, strict=True)]
                 while due in waiting:
