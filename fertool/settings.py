@@ -6,7 +6,7 @@ are made from them. The settings of a network stand beside the network, in `fert
 These are plain dataclasses because `fertool --help` imports them; `fertool.recipe.build` checks values with pydantic.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
@@ -29,9 +29,17 @@ class Settings:
 
     __pydantic_config__: ClassVar[dict] = {"extra": "forbid", "allow_inf_nan": False}
 
+    #: fields that came later: a file names them only where they are used, so that earlier files are still up to date
+    LATER: ClassVar[frozenset[str]] = frozenset()
+
     def as_dict(self) -> dict[str, Any]:
         """All settings as plain JSON values."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    def deciding(self) -> dict[str, Any]:
+        """All settings as a file names them, from which its digest is made."""
+        defaults = {f.name: f.default for f in fields(self)}
+        return {k: v for k, v in self.as_dict().items() if k not in self.LATER or v != defaults[k]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,6 +249,8 @@ class SuggestOcclusion(Settings):
 class Train(Settings):
     """train: faces → a run."""
 
+    LATER = frozenset({"patience", "patience_on"})
+
     model: Annotated[dict, "network (`name`) and its settings, see `fertool models NAME`"] = field(
         default_factory=lambda: {"name": "ran"}
     )
@@ -267,6 +277,12 @@ class Train(Settings):
     ] = 1
     epochs: Annotated[float, Gt(0), "passes over the training faces, may be a fraction"] = 40
     iterations: Annotated[Annotated[int, Gt(0)] | None, "optimiser steps instead of epochs"] = None
+    patience: Annotated[
+        int, Ge(0), "end the training when `patience_on` has not improved for so many epochs; 0 is off"
+    ] = 0
+    patience_on: Annotated[
+        Literal["score", "loss"], "with `patience`, what is watched on the validation split: score or loss"
+    ] = "score"
     optimizer: Annotated[Literal["sgd", "adam", "adamw"], "optimiser; `adamw`: Adam with decoupled weight decay"] = (
         "sgd"
     )

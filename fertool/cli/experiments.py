@@ -30,7 +30,7 @@ Subsets = Annotated[
     "train",
     EXPERIMENTS,
     settings="train",
-    flags=("init", "labels", "epochs", "global_batch --batch", "lr", "oversample", "precision", "seed"),
+    flags=("init", "labels", "epochs", "patience", "global_batch --batch", "lr", "oversample", "precision", "seed"),
 )
 def train(
     options: Options,

@@ -34,6 +34,7 @@ NOT_COMPARED = {
     "train.select_on": "compared as the checkpoint that is scored",
     "train.val_split": "only watched, unless a checkpoint is selected on it",
     "train.seed": "chance: the paper's is not known",
+    "train.patience_on": "compared as train.patience",
     "train.precision": "changes results by rounding",
     "train.channels_last": "changes results by rounding",
     "train.compile": "changes results by rounding",

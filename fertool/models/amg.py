@@ -73,6 +73,7 @@ class Amg(FerModel):
 
     requires = (AttributeGroups(),)
     classifies = False
+    has_val_loss = False  # each branch trains on other faces
     head = ()
 
     def __init__(self, settings: AmgSettings, classes: int, regions: int = 1):

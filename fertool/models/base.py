@@ -85,6 +85,7 @@ class FerModel(ShowsAttention, nn.Module, ABC):
             pairs of unseen people.
         trainable: whether `train` takes it; networks of others are evaluated as they are.
         opaque: why nothing inside it can be exported or explained by gradients, "" for networks of layers.
+        has_val_loss: whether `losses` is defined for faces that it is not trained on.
         metric: what `score` measures.
         gates: which outputs come out of a sigmoid or softmax and can saturate: names of attention, or "logits".
         head: how the names of the parameters begin that never come from another run: what depends on the classes.
@@ -104,6 +105,7 @@ class FerModel(ShowsAttention, nn.Module, ABC):
     classifies: bool = True
     verifies: bool = False
     trainable: bool = True
+    has_val_loss: bool = True
     metric: str = "accuracy"
     gates: tuple[str, ...] = ()
     head: tuple[str, ...] = ("classifier.",)

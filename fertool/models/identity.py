@@ -57,6 +57,7 @@ class Identity(FerModel):
 
     classifies = False
     verifies = True
+    has_val_loss = False  # the people are others
     head = ("neck.", "classifier.")
 
     def __init__(self, settings: IdentitySettings, classes: int = 0, regions: int = 1):

@@ -76,6 +76,9 @@ def say_epoch(state: TrainState) -> None:
         f"{progress.epoch:>6}{last['lr']:>10.2g}{last['loss']:>9.4f}{values}{100 * train:>10.2f}"
         f"{100 * val:>10.2f}{beside}{progress.seconds[-1]:>8.1f}s"
     )
+    if state.out_of_patience:
+        s = state.settings
+        console.say(f"the {s.patience_on} on {s.val_split} has not improved for {s.patience} epochs: the training ends")
     score = train if math.isnan(val) else val
     if last.get("saturated", 0) > _SATURATED and (constant is None or not score > constant):
         console.say(

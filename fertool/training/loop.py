@@ -48,7 +48,8 @@ def fit(fabric: Fabric, net: FerModel, data: Data, s: Train, run: RunFile, resum
             if waited is None:
                 return False
             add_epoch(state, loader)
-            state.progress.end_epoch(time.monotonic() - began, waited, finished=state.progress.iteration >= state.total)
+            finished = state.progress.iteration >= state.total or state.out_of_patience
+            state.progress.end_epoch(time.monotonic() - began, waited, finished=finished)
             state.save()
             say_epoch(state)
     return True

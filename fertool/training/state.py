@@ -112,7 +112,18 @@ class TrainState:
     @property
     def done(self) -> bool:
         """Return whether all is done; stopped after the very last step, a training has yet to end its epoch."""
-        return self.progress.iteration >= self.total and not self.progress.step
+        return not self.progress.step and (self.progress.iteration >= self.total or self.out_of_patience)
+
+    @property
+    def out_of_patience(self) -> bool:
+        """Return whether the validation measure has not improved for too many epochs. It follows from the history."""
+        s = self.settings
+        if not s.patience:
+            return False
+        column = "val_loss" if s.patience_on == "loss" else f"val_{self.net.metric}"
+        values = np.array(self.progress.history.get(column, ()))
+        values = np.where(np.isnan(values), -np.inf, -values if s.patience_on == "loss" else values)
+        return len(values) > 0 and len(values) - 1 - int(values.argmax()) >= s.patience
 
     @property
     def epoch_end(self) -> int:

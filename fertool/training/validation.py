@@ -44,7 +44,7 @@ def _mean(state: TrainState, loader: Loader) -> dict[str, float]:
         samples, _ = Epochs(data.val.labels, state.settings.seed, pairs=net.pairs).draw(0)
     mine = samples[fabric.global_rank :: fabric.world_size]
     faces = mine.shape[1]
-    terms = () if loader.epochs.branches else tuple(name for name in state.progress.sums if name not in COUNTS)
+    terms = tuple(name for name in state.progress.sums if name not in COUNTS) if net.has_val_loss else ()
     counts = torch.zeros(2 + len(terms), device=fabric.device)  # scores, values that are not finite, loss terms
     size = _batch(state)
     parts = iter(mine.split(size))

@@ -95,6 +95,11 @@ def run(
             f"select_on: test, but it is the split {settings.val_split} whose accuracy is known after every epoch",
             "write select_on: val, or val_split: test",
         )
+    if settings.patience and settings.val_split == "test" and settings.select_on != "test":
+        raise RecipeError(
+            "patience would choose the length of the training on the test split",
+            "set val_split to another split, or spell it out with select_on: test",
+        )
     source = artefact.read(faces, "faces")
     files = {"regions": regions, "subsets": subsets, "masks": masks}
     job = gather(source, settings, model, recipe, variant, files, pretrained_part, workspace, devices)

@@ -80,6 +80,8 @@ def gather(
                 f"{key} is for classes of expressions, which {model.name} does not predict",
                 f"leave it out: --set train.{key}={getattr(Train, key)}",
             )
+    if settings.patience and settings.patience_on == "loss" and not network.has_val_loss:
+        raise RecipeError(f"{model.name} has no validation loss to watch", "write patience_on: score")
     weights = _weights_file(workspace, settings.init or network.pretrained)
     settings = replace(settings, init=weights)
     init = init_source(network, weights)
@@ -93,7 +95,7 @@ def gather(
     params = {
         "recipe": recipe,
         "variant": variant,
-        "train": {k: v for k, v in settings.as_dict().items() if k != "model"},
+        "train": {k: v for k, v in settings.deciding().items() if k != "model"},
         "model": model.as_dict(),
         **plugins.digests(model=plugins.resolve("models", model.name)),
     }
@@ -165,10 +167,11 @@ def _check_rows(network: FerModel, inputs: Inputs, devices: Devices) -> None:
     rows = selection.train_rows(inputs)
     where = f"in split {', '.join(settings.train_splits)}" if settings.fold is None else f"outside fold {settings.fold}"
     selection.check_rows(inputs, rows, where)
-    if not len(selection.val_rows(inputs)) and settings.select_on != "last":
+    if not len(selection.val_rows(inputs)) and (settings.select_on != "last" or settings.patience):
+        asked = f"patience: {settings.patience}" if settings.patience else f"select_on: {settings.select_on}"
         raise DataError(
-            f"select_on: {settings.select_on} needs labelled faces in split {settings.val_split}, and there are none",
-            "fertool inspect shows the splits; or write select_on: last",
+            f"{asked} needs labelled faces in split {settings.val_split}, and there are none",
+            f"fertool inspect shows the splits; or write {'patience: 0' if settings.patience else 'select_on: last'}",
         )
     processes = devices.count * devices.nodes
     if min(len(rows), settings.global_batch) < 2 * processes and processes > 1:
