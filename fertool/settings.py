@@ -249,7 +249,7 @@ class SuggestOcclusion(Settings):
 class Train(Settings):
     """train: faces → a run."""
 
-    LATER = frozenset({"patience", "patience_on"})
+    LATER = frozenset({"patience", "patience_on", "mixup", "cutmix", "erase", "jitter"})
 
     model: Annotated[dict, "network (`name`) and its settings, see `fertool models NAME`"] = field(
         default_factory=lambda: {"name": "ran"}
@@ -319,6 +319,16 @@ class Train(Settings):
     expand: Annotated[
         bool, "an epoch shows every face at all rotation angles, and flipped, instead of once at random"
     ] = False
+    mixup: Annotated[
+        float, Ge(0), Le(LARGEST), "mix every face with another of its batch, share drawn from Beta(N, N); 0 is off"
+    ] = 0.0
+    cutmix: Annotated[
+        float, Ge(0), Le(LARGEST), "paste a rectangle of another face, area drawn from Beta(N, N); with mixup, either"
+    ] = 0.0
+    erase: Annotated[float, Ge(0), Le(1), "probability that a rectangle of a face is erased"] = 0.0
+    jitter: Annotated[
+        float, Ge(0), Le(1), "largest random change of brightness, contrast and saturation, as a fraction"
+    ] = 0.0
     oversample: Annotated[bool, "sample training faces with replacement, all classes equally often"] = False
     precision: Annotated[Literal["32", "bf16", "16"], "precision of the forward pass"] = "32"
     channels_last: bool = True

@@ -7,17 +7,20 @@ nothing, and an epoch can be entered anywhere.
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fertool.backbones.base import InputSpec
 from fertool.errors import DataError
 from fertool.models.base import FerModel, Targets
 from fertool.requirements.rows import Rows
 from fertool.settings import Train
 from fertool.training.data import Pixels
 from fertool.training.inference import network_boxes
+from fertool.training.mixing import Variation, jittered
 from fertool.training.sampling import Epochs, balanced_weights, device_slice, mixed_seed, steps_per_epoch
 from fertool.training.transforms import Augmentation, RandomCrops, cut_boxes, sample_views, view_transforms
 
@@ -54,7 +57,10 @@ class Batch:
     Attributes:
         images: (n, C, H, W) uint8.
         transforms: (n, K, 2, 3) of every view, see `view_transforms`.
+        boxes: (n, K, 4) of every view, as fractions of the augmented face.
         targets: of the n faces.
+        variation: how each face is varied.
+        others: the faces that these are mixed with, if they are.
         faces: faces of a sample, which must not be separated: two for networks that learn from pairs.
         share: what the mean over this part counts for, so that the gradients of all processes add up to the mean over
             the global batch.
@@ -64,11 +70,14 @@ class Batch:
 
     images: Tensor
     transforms: Tensor
+    boxes: Tensor
     targets: Targets
-    faces: int
-    share: float
-    pieces: int
+    variation: Variation
+    faces: int = 1
+    share: float = 1.0
+    pieces: int = 1
     waited: float = 0.0
+    others: "Batch | None" = None
 
     def views(self, net: FerModel) -> Iterator[tuple[Tensor, Targets, float]]:
         """Yield the network's views (n, K, C, H, W) of each piece, its targets, and its part of the share."""
@@ -76,8 +85,14 @@ class Batch:
         for i in range(self.pieces):
             piece = device_slice(range(samples), i, self.pieces)
             take = slice(piece.start * self.faces, piece.stop * self.faces)
-            views = sample_views(self.images[take], self.transforms[take], net.input)
-            yield views, self.targets.part(take), self.share * len(piece) / samples
+            others = None if self.others is None else self.others._cut(take, net.input)
+            views, targets = self._cut(take, net.input)
+            varied = self.variation.part(take).apply(views, targets, self.boxes[take], others)
+            yield *varied, self.share * len(piece) / samples
+
+    def _cut(self, rows: slice, spec: InputSpec) -> tuple[Tensor, Targets]:
+        images = jittered(self.images[rows], self.variation.part(rows).jitter)
+        return sample_views(images, self.transforms[rows], spec), self.targets.part(rows)
 
 
 class Loader:
@@ -113,21 +128,36 @@ class Loader:
         augment, boxes = self._draw(epoch, order, versions)
         wholes = [range(b * s.global_batch, min((b + 1) * s.global_batch, len(order))) for b in range(first, end)]
         mine = [device_slice(whole, self.rank, self.processes) for whole in wholes]
-        places = [order[list(part)].flatten() for part in mine]
-        images = iter(data.pixels.batches([data.train.index[p] for p in places]))
-        for whole, part, place in zip(wholes, mine, places, strict=True):
+        variation, k = Variation.draw(order.numel(), s, epoch), self.epochs.faces
+        shown = [torch.arange(part.start * k, part.stop * k) for part in mine]  # positions of faces in the epoch
+        mixed = [variation.partners(at, whole) for at, whole in zip(shown, wholes, strict=True)]
+        needed = [order.flatten()[torch.cat(both)] for both in zip(shown, mixed, strict=True)]
+        pixels = iter(data.pixels.batches([data.train.index[place] for place in needed]))
+
+        def batch(at: Tensor, images: Tensor, **more: Any) -> Batch:
+            place, device = order.flatten()[at], images.device
+            cut = boxes(at, place)
+            return Batch(
+                images=images,
+                transforms=view_transforms(cut, augment[at]).to(device),
+                boxes=cut.to(device),
+                targets=self.targets(data.train, place, device),
+                variation=variation.part(at).to(device),
+                **more,
+            )
+
+        for whole, part, at, others in zip(wholes, mine, shown, mixed, strict=True):
             asked = time.monotonic()
-            faces = next(images)
+            images = next(pixels)
             waited = time.monotonic() - asked
-            flat = torch.arange(part.start * self.epochs.faces, part.stop * self.epochs.faces)
-            yield Batch(
-                images=faces,
-                transforms=view_transforms(boxes(flat, place), augment[flat]).to(faces.device),
-                targets=self.targets(data.train, place, faces.device),
-                faces=self.epochs.faces,
+            yield batch(
+                at,
+                images[: len(at)],
+                faces=k,
                 share=len(part) * self.processes / len(whole),
                 pieces=min(s.accumulate, len(whole) // self.processes),
                 waited=waited,
+                others=batch(others, images[len(at) :]) if len(others) else None,
             )
 
     def _draw(self, epoch: int, order: Tensor, versions: Tensor) -> tuple[Tensor, Callable[[Tensor, Tensor], Tensor]]:
@@ -153,7 +183,7 @@ class Loader:
         labels, smoothing = rows.labels[place], self.settings.label_smoothing
         distributions = None if rows.distributions is None else rows.distributions[place]
         weights = None if self.class_weights is None else self.class_weights[labels].to(device)
-        if smoothing:
+        if smoothing or self.settings.mixup or self.settings.cutmix:
             hard = F.one_hot(labels, self.data.classes).float() if distributions is None else distributions
             distributions = (1 - smoothing) * hard + smoothing / self.data.classes
         spread = None if distributions is None else distributions.to(device)

@@ -21,6 +21,10 @@ TOOLS = {
     "clip_norm": 0.5,
     "label_smoothing": 0.1,
     "class_weights": "balanced",
+    "mixup": 0.4,
+    "cutmix": 1.0,
+    "erase": 0.3,
+    "jitter": 0.2,
 }
 
 

@@ -74,11 +74,17 @@ def gather(
         )
     model, trained = _with_part(model, variant, source, settings, pretrained_part, workspace)
     network = build_model_meta(model, len(source.classes or ()))
-    for key in ("label_smoothing", "class_weights"):
+    for key in ("label_smoothing", "class_weights", "mixup", "cutmix"):
         if getattr(settings, key) not in (0, "none") and not network.classifies:
             raise RecipeError(
                 f"{key} is for classes of expressions, which {model.name} does not predict",
                 f"leave it out: --set train.{key}={getattr(Train, key)}",
+            )
+    for key in ("mixup", "cutmix"):
+        if getattr(settings, key) and network.pairs is not None:
+            raise RecipeError(
+                f"{key} gives a face two classes, and {model.name} learns from pairs of one class or of two",
+                f"leave it out: --set train.{key}=0",
             )
     if settings.patience and settings.patience_on == "loss" and not network.has_val_loss:
         raise RecipeError(f"{model.name} has no validation loss to watch", "write patience_on: score")
