@@ -305,6 +305,8 @@ def evaluate(
     settings: Settings | None = None,
     recipe: str | None = None,
     gpus: int | None = None,
+    executor: str | None = None,
+    ray_address: str | None = None,
     overwrite: bool = False,
     **changes: Any,
 ) -> dict[str, Any]:
@@ -318,6 +320,8 @@ def evaluate(
         settings: an `Evaluate`.
         recipe: name or file of a recipe.
         gpus: number of GPUs, 0 for the CPU; None: one, if there is one.
+        executor: "local" or "ray", see `fertool.executors.choose`.
+        ray_address: HOST:PORT of a running Ray cluster.
         overwrite: predict again.
         **changes: settings by name, e.g. `split="val"`.
 
@@ -336,8 +340,9 @@ def evaluate(
     for folder in folders:
         scores.check_subsets(faces or data_folder(folder) / "faces.h5", names)
         scores.check_groups(faces or data_folder(folder) / "faces.h5", used.by)
+    where = executors.choose(executor, ray_address)
     predictions = {
-        name: stage.run(folder, settings=used, devices=choose(gpus), faces=faces, overwrite=overwrite)
+        name: stage.run(folder, settings=used, devices=choose(gpus), faces=faces, executor=where, overwrite=overwrite)
         for name, folder in zip(distinct_names(folders), folders, strict=True)
     }
     options = {"confidence": used.confidence, "paper": used.paper, "by": used.by}

@@ -1,6 +1,7 @@
 """Executors: the same rows from a Ray cluster of several nodes as from this machine, whatever is lost meanwhile."""
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -11,15 +12,16 @@ import pytest
 from ray_work import deadly, double, refusing
 
 import fertool
-from fertool import api, artefact, executors
+from fertool import api, artefact, executors, recipe
 from fertool.errors import DataError, DeviceError, UsageError
 from fertool.faces.media import Sampling, named, pictures
 from fertool.faces.status import HAS_IMAGE
 from fertool.occlusion import classifier
 from fertool.pool import WorkerDied
 from fertool.settings import DetectAlign, Predict, Synthesise
-from fertool.stages import suggest_occlusion, synthesise_occlusion
+from fertool.stages import evaluate, suggest_occlusion, synthesise_occlusion
 from fertool.stages.predict.detection import FaceSearch, in_workers
+from fertool.training.devices import Devices
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +130,25 @@ def test_occlusion_is_drawn_and_suggested_as_locally(ray_executor, faces_h5, tmp
     rows = np.flatnonzero(np.isin(faces["status"], HAS_IMAGE)).repeat(40)  # enough for workers
     results = [suggest_occlusion.guesses(classifier.shipped(), faces, rows, e) for e in (local, cluster)]
     assert (results[0] == results[1]).all()
+
+
+def test_runs_are_evaluated_as_locally(ray_executor, faces_h5, tmp_path):
+    faces = shutil.copy(faces_h5, tmp_path / "faces.h5")
+    api.crop_regions(faces, out=tmp_path / "regions.h5")
+    small = {"model": {"name": "ran", "backbone": "tiny", "size": 24}, "train_splits": ("train",), "val_split": "val"}
+    run = api.train("ran", data=faces, out=tmp_path / "runs/a", epochs=1, **small)
+    settings = recipe.Recipe().settings("eval", {"batch": 4})
+    outputs = []
+    for executor in (executors.LocalExecutor(), ray_executor):
+        made = evaluate.run(run, settings=settings, devices=Devices("cpu"), executor=executor, overwrite=True)
+        predictions = artefact.read(made)
+        outputs.append({name: np.array(predictions[name]) for name in predictions.stored})
+    assert len(outputs[0]["logits"]) > 8
+    for name, column in outputs[0].items():
+        if column.dtype.kind == "f":
+            np.testing.assert_allclose(column, outputs[1][name], atol=1e-5)
+        else:
+            assert (column == outputs[1][name]).all()
 
 
 def test_faces_of_images_come_in_order_as_locally(ray_executor, rendered):

@@ -5,12 +5,25 @@ from typing import Annotated, Any
 
 import typer
 
-from fertool import console
+from fertool import console, executors
 from fertool import recipe as recipes
 from fertool.cli import complete
 from fertool.cli.app import EXPERIMENTS
 from fertool.cli.command import Options, command
-from fertool.cli.options import Data, Gpus, Images, Lists, Overwrite, Processes, Runs, Sets, Space, Variant
+from fertool.cli.options import (
+    Data,
+    ExecutorName,
+    Gpus,
+    Images,
+    Lists,
+    Overwrite,
+    Processes,
+    RayAddress,
+    Runs,
+    Sets,
+    Space,
+    Variant,
+)
 from fertool.errors import UsageError
 from fertool.run_folders import data_folder, distinct_names
 from fertool.settings import LARGEST_SEED
@@ -108,6 +121,8 @@ def evaluate(
     classes: Annotated[bool, typer.Option("--classes", help="also print classes and confusions per subset")] = False,
     csv: Annotated[Path | None, typer.Option(help="also write the scores as a CSV file")] = None,
     gpus: Gpus = None,
+    executor: ExecutorName = None,
+    ray_address: RayAddress = None,
     workspace: Space = None,
     overwrite: Overwrite = False,
 ) -> dict[str, Any]:
@@ -117,6 +132,7 @@ def evaluate(
     from fertool.training.devices import choose
 
     space, settings, devices = Workspace(workspace), options.settings(), choose(gpus)
+    where = executors.choose(executor, ray_address)
     folders = [space.run(name) for name in run] if run else [space.run()]
     if settings.paper:
         paper_results.load(settings.paper)  # which raises if it cannot be read
@@ -135,13 +151,15 @@ def evaluate(
     if average:
         if subset or fuse or latency or data or folds or regions or csv or settings.by or options.flags["split"]:
             raise UsageError("--average scores every run on its own split", "of the options of eval add --run only")
-        facts = scores.average(folders, settings=settings, devices=devices)
+        facts = scores.average(folders, settings=settings, devices=devices, executor=where)
         scores.report_average(facts)
         return facts
     if folds:
         if subset or fuse or latency or data or settings.by:
             raise UsageError("--folds scores whole folds", "leave out --subset, --by, --fuse, --latency and --data")
-        facts = scores.cross_validation(folders, settings=settings, devices=devices, overwrite=overwrite, csv=csv)
+        facts = scores.cross_validation(
+            folders, settings=settings, devices=devices, executor=where, overwrite=overwrite, csv=csv
+        )
         scores.report_cross_validation(facts, every_class=classes)
         return facts
     faces, names = space.faces(data) if data else None, tuple(subset or ())
@@ -149,7 +167,7 @@ def evaluate(
         scores.check_subsets(faces or data_folder(folder) / "faces.h5", names)
         scores.check_groups(faces or data_folder(folder) / "faces.h5", settings.by)
     common = {"settings": settings, "devices": devices, "faces": faces, "regions": regions}
-    every = _predictions(folders, common, overwrite)
+    every = _predictions(folders, {**common, "executor": where}, overwrite)
     first = {name: paths[0] for name, paths in every.items()}
     if of_subjects:
         facts = pairs.run(first, settings=settings, csv=csv)

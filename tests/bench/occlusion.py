@@ -54,7 +54,7 @@ def main() -> None:
     if given.shipped:
         net = classifier.shipped()
     else:
-        net = stage.learnt(teacher, settings, spared=rows if teacher.digest == faces.digest else None)
+        net = stage.learnt(teacher, settings, LocalExecutor(), spared=rows if teacher.digest == faces.digest else None)
     if given.save:
         save_file(net.state_dict(), str(given.save))
     probabilities = stage.guesses(net, faces, rows, LocalExecutor())
@@ -83,7 +83,8 @@ def main() -> None:
         part = (sure >= low) & (sure < high)
         share = 100 * (part & listed).sum() / max(part.sum(), 1)
         print(f"  {low:.1f} to {min(high, 1):.1f}: {part.sum():4} faces, {share:.1f}% of them listed")
-    images, types = stage.lessons(faces, rows[marked], SuggestOcclusion(drawings=1000, seed=given.seed + 1))
+    samples = SuggestOcclusion(samples=1000, seed=given.seed + 1)
+    images, types = stage.lessons(faces, rows[marked], samples, LocalExecutor())
     said = classifier.guess(net, images).argmax(axis=1)
     print(f"drawings: {100 * (said == types).mean():.1f}% of 1,000 drawn-over faces of the split told rightly")
 

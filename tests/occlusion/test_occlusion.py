@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from fertool import artefact, cli
 from fertool.errors import ArtefactError, DataError, RecipeError, UsageError
+from fertool.executors import LocalExecutor
 from fertool.faces.mean_head import POINTS, rotation
 from fertool.occlusion import classifier
 from fertool.occlusion.draw import cover
@@ -508,7 +509,7 @@ def test_a_reviewed_table_is_not_overwritten(suggested, tmp_path):
 def test_the_network_that_comes_along_tells_drawings_from_bare_rendered_faces(faces_h5, tmp_path):
     faces = artefact.read(faces_h5, "faces")
     rows = np.flatnonzero(np.isfinite(faces["landmarks"]).all(axis=(1, 2)) & (faces["true_occlusion"] == ""))
-    images, types = suggest_occlusion.lessons(faces, rows, SuggestOcclusion(samples=200, seed=5))
+    images, types = suggest_occlusion.lessons(faces, rows, SuggestOcclusion(samples=200, seed=5), LocalExecutor())
     said = classifier.guess(classifier.shipped(), images).argmax(axis=1)
     assert (said == types).mean() > 0.75
     assert ((said > 0) == (types > 0)).mean() > 0.8

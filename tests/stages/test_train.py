@@ -297,11 +297,11 @@ def test_errors_in_a_process_are_told_as_if_there_were_one(faces, out, tmp_path,
 def classified(run: Artefact, faces: Artefact, labels: np.ndarray, rows: np.ndarray) -> float:
     """Share of rows that a run's weights give these labels."""
     from fertool.recipe import Recipe
-    from fertool.stages import evaluate
+    from fertool.stages.evaluate import forward as evaluation
     from fertool.training.data import Pixels, region_boxes
     from fertool.training.inference import infer
 
-    net, forward, device = evaluate.load_network(run, Recipe().settings("eval"), toy.CPU, 3)
+    net, forward, device = evaluation.load_network(run, Recipe().settings("eval"), toy.CPU, 3)
     boxes = region_boxes(faces, artefact.read(faces.path.with_name("regions.h5")))
     rows = torch.from_numpy(rows)
     found = infer(net, forward, Pixels(faces["images"], rows, device), boxes, rows, 64)

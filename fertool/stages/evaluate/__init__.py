@@ -1,31 +1,29 @@
 """eval, first half: a run and faces → predictions. Scores are a pure function of these, see `evaluation.score`."""
 
 import time
-from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from fertool import artefact, console, locks, plugins
+from fertool import artefact, console, executors, locks, plugins
 from fertool.artefact import Artefact, Parent
 from fertool.errors import ArtefactError, DataError, UsageError
 from fertool.evaluation import summary
 from fertool.evaluation.comparison import latency as paper_latency
+from fertool.executors import Executor
 from fertool.faces.status import HAS_IMAGE
-from fertool.models.base import FerModel, Output
-from fertool.models.registry import build_model, model_class
-from fertool.regions.crops import random_boxes
+from fertool.models.registry import model_class
 from fertool.requirements import subjects
 from fertool.requirements.rows import fold_splits
 from fertool.run_folders import data_folder
 from fertool.settings import Evaluate
-from fertool.training.checkpoint import checkpoint, load_weights, network_settings
+from fertool.stages.evaluate.forward import Job, load_network, outputs, region_count
 from fertool.training.data import Pixels, random_crops, region_boxes
-from fertool.training.devices import Devices, describe, on_one_device
-from fertool.training.inference import infer, network_boxes, require_finite_outputs
-from fertool.training.sampling import mixed_seed
+from fertool.training.devices import Devices, describe
+from fertool.training.inference import network_boxes, require_finite_outputs
 from fertool.training.transforms import sample_views, view_transforms
 
 
@@ -37,6 +35,7 @@ def run(
     faces: Path | None = None,
     regions: Path | None = None,
     repeat: int = 0,
+    executor: Executor | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Predict the faces of one split with a run's weights.
@@ -46,6 +45,7 @@ def run(
         faces: other faces than those the run was trained on; classes are matched by name.
         regions: other regions than those beside the faces, e.g. more random crops.
         repeat: number of the sample of random crops; 0: the crops of the regions file.
+        executor: where workers run; None: as the environment says, else on this machine.
         overwrite: predict again although it has been done.
 
     Returns:
@@ -66,8 +66,9 @@ def run(
     if repeat:
         params["crop_repeat"] = repeat
     out = folder / _name(settings, faces, regions, repeat)
+    where = executor or executors.choose()
     with locks.exclusive(out):
-        _predict(trained, folder, source, boxes_file, subsets, inputs, params, out, settings, devices, overwrite)
+        _predict(trained, folder, source, boxes_file, subsets, inputs, params, out, settings, devices, where, overwrite)
     return out
 
 
@@ -96,6 +97,7 @@ def _predict(
     out: Path,
     settings: Evaluate,
     devices: Devices,
+    executor: Executor,
     overwrite: bool,
 ) -> None:
     if out.exists() and not overwrite:
@@ -117,18 +119,19 @@ def _predict(
         labels = np.full(len(rows), -1, np.int16)
     else:
         rows, labels = _rows(trained, source, subsets, settings.split)
-    net, forward, device = load_network(trained, settings, devices, _region_count(boxes_file))
-    boxes = _boxes(source, boxes_file, params.get("crop_repeat", 0))
-    pixels = Pixels(source["images"], rows, device)
+    index = rows.numpy()
+    job = Job(trained, source, boxes_file, params.get("crop_repeat", 0), settings)
     logits: list[np.ndarray] = []
     attention: dict[str, list[np.ndarray]] = {}
-    with console.progress(f"eval {folder.name}", len(rows), "face") as advance:
-        for part, output in infer(net, forward, pixels, boxes, rows, settings.batch):
-            logits.append(output.logits.float().cpu().numpy())
-            for name, weights in output.attention.items():
-                attention.setdefault(f"attention_{name}", []).append(weights.float().cpu().numpy())
-            advance(len(part))
-    index = rows.numpy()
+    with (
+        console.progress(f"eval {folder.name}", len(rows), "face") as advance,
+        closing(outputs(job, index, devices, executor)) as batches,
+    ):
+        for batch, weights in batches:
+            logits.append(batch)
+            for name, values in weights.items():
+                attention.setdefault(name, []).append(values)
+            advance(len(batch))
     columns = {
         "id": source.ids[index],
         "row": index.astype(np.int32),
@@ -138,21 +141,13 @@ def _predict(
         "logits": np.concatenate(logits),
         **{name: np.concatenate(parts) for name, parts in attention.items()},
     }
-    outputs = {name: columns[name] for name in ("logits", *attention)}
-    require_finite_outputs(folder.name, columns["id"], settings.precision, outputs)
+    require_finite_outputs(
+        folder.name, columns["id"], settings.precision, {name: columns[name] for name in ("logits", *attention)}
+    )
     info = artefact.make_info()
     if subjects is None:
         info["summary"] = summary.of_predictions(columns["label"], columns["logits"])
     artefact.save(out, "predictions", columns, params=params, inputs=inputs, classes=trained.classes, info=info)
-
-
-def _boxes(source: Artefact, regions: Artefact | None, repeat: int) -> torch.Tensor:
-    """Return the region boxes of every face, with one sample of the random crops."""
-    how = random_crops(regions)
-    if not repeat or regions is None or how is None:
-        return region_boxes(source, regions)
-    seed = mixed_seed(regions.params["seed"], repeat)
-    return torch.from_numpy(random_boxes(source.ids.tolist(), how.count, how.ratio, seed).astype(np.float32))
 
 
 def predictions_of(folder: Path) -> Path | None:
@@ -176,27 +171,6 @@ def _check_classifies(trained: Artefact, folder: Path) -> None:
             f"at {100 * scores[-1] if len(scores) else float('nan'):.1f} %{beside}",
             f"train the network that requires {name}, and evaluate that",
         )
-
-
-def load_network(
-    trained: Artefact, settings: Evaluate, devices: Devices, regions: int = 6
-) -> tuple[FerModel, Callable[..., Output], torch.device]:
-    """Return a run's network with its weights, in eval mode.
-
-    Returns:
-        (network, what to call [the network in the asked precision], device)
-    """
-    name, stored = trained.path.parent.name, trained.params.get("plugins", {})
-    model = network_settings(trained.params["model"], stored, name)
-    net = build_model(model, len(trained.classes or ()), regions=regions)
-    _, weights = checkpoint(trained, settings.weights)
-    other_regions = (
-        f"it was trained on another number of regions than {regions}, and its network cannot change it",
-        "evaluate it with the regions it was trained on",
-    )
-    load_weights(net, weights, name, stored, other_regions)
-    device, forward = on_one_device(net.eval(), devices, settings.precision)
-    return net, forward, device
 
 
 def _faces(trained: Artefact, folder: Path, faces: Path | None) -> Artefact:
@@ -229,10 +203,6 @@ def regions_of(trained: Artefact, source: Artefact, regions: Path | None = None)
     if regions is None and boxes.digest != mine.digest and trained.parent_digest("faces") == source.digest:
         console.say(f"note: {boxes.path} holds other regions than {trained.path.parent.name} was trained on")
     return boxes
-
-
-def _region_count(boxes: Artefact | None) -> int:
-    return boxes["boxes"].shape[1] if boxes else 1
 
 
 def _subsets(trained: Artefact, source: Artefact) -> Artefact | None:
@@ -318,7 +288,7 @@ def latency(
     trained = artefact.read(folder / "run.h5", "run")
     source = _faces(trained, folder, faces)
     boxes_file = regions_of(trained, source, regions)
-    net, forward, device = load_network(trained, settings, devices, _region_count(boxes_file))
+    net, forward, device = load_network(trained, settings, devices, region_count(boxes_file))
     boxes = region_boxes(source, boxes_file)
     rows = torch.from_numpy(np.flatnonzero(np.isin(np.asarray(source["status"]), HAS_IMAGE)))
     rows = rows[torch.arange(measured + warm_up) % len(rows)]

@@ -12,6 +12,7 @@ from fertool.artefact import Artefact
 from fertool.errors import ArtefactError, RecipeError, UsageError
 from fertool.evaluation import comparison, folds, groups, paper_results, score, setups, tables
 from fertool.evaluation.units import percent
+from fertool.executors import Executor
 from fertool.models.registry import model_class
 from fertool.requirements.rows import fold_count
 from fertool.run_folders import beside, data_folder
@@ -130,6 +131,7 @@ def cross_validation(
     *,
     settings: Evaluate,
     devices: Devices,
+    executor: Executor | None = None,
     overwrite: bool = False,
     csv: Path | None = None,
 ) -> dict:
@@ -148,7 +150,8 @@ def cross_validation(
         if name in systems:
             continue
         predictions = [
-            artefact.read(evaluate.run(r, settings=settings, devices=devices, overwrite=overwrite)) for r in runs
+            artefact.read(evaluate.run(r, settings=settings, devices=devices, executor=executor, overwrite=overwrite))
+            for r in runs
         ]
         trained = [artefact.read(r / "run.h5", "run") for r in runs]
         systems[name] = {
@@ -162,7 +165,7 @@ def cross_validation(
     return facts
 
 
-def average(folders: list[Path], *, settings: Evaluate, devices: Devices) -> dict:
+def average(folders: list[Path], *, settings: Evaluate, devices: Devices, executor: Executor | None = None) -> dict:
     """Score runs on several datasets and take the mean of their accuracies, as LNLAttenNet's Table IV does.
 
     Every run is scored on the split that was watched in its training; a fold together with its siblings, by the mean
@@ -187,12 +190,12 @@ def average(folders: list[Path], *, settings: Evaluate, devices: Devices) -> dic
         params = trained.params
         if params["train"].get("fold") is None:
             watched = replace(settings, split=params["train"]["val_split"])
-            made = {folder.name: evaluate.run(folder, settings=watched, devices=devices)}
+            made = {folder.name: evaluate.run(folder, settings=watched, devices=devices, executor=executor)}
             scored = run(made, names=(), confidence=settings.confidence, fuse=(), csv=None, paper=settings.paper)
             result = scored["runs"][folder.name]
             accuracy, paper = (result["subsets"][score.ALL].get(k) for k in ("accuracy", "paper"))
         else:
-            crossed = cross_validation([folder], settings=settings, devices=devices)
+            crossed = cross_validation([folder], settings=settings, devices=devices, executor=executor)
             (result,) = crossed["systems"].values()
             accuracy, paper = result["fold_mean"]["accuracy"], result["paper"]
         papers.add(settings.paper or setups.paper_of(trained) if result.get("paper") else None)

@@ -9,7 +9,8 @@ from torch import Tensor
 from fertool.artefact import Artefact
 from fertool.models.base import FerModel, Output
 from fertool.settings import Evaluate
-from fertool.stages.evaluate import load_network, regions_of
+from fertool.stages.evaluate import regions_of
+from fertool.stages.evaluate.forward import load_network
 from fertool.stages.visualize.inputs import Run
 from fertool.training.data import Pixels, region_boxes
 from fertool.training.devices import choose
