@@ -1,4 +1,4 @@
-"""Training inside Slurm allocations and under torchrun: who starts the processes, and that they train like one."""
+"""Slurm allocations and torchrun: who starts the processes, and that they train, or align faces, like one."""
 
 import os
 import re
@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import layouts
 import numpy as np
 import pytest
 import toy
@@ -25,6 +26,7 @@ BATCH = {
 #: srun as far as one machine can play it: SLURM_NNODES nodes, SLURM_NTASKS_PER_NODE tasks on each, a step's variables
 SRUN = """#!/usr/bin/env bash
 nodes=$SLURM_NNODES each=$SLURM_NTASKS_PER_NODE
+while [[ $1 = -* ]]; do shift; done
 export SLURM_STEP_ID=0 SLURM_STEP_NODELIST="127.0.0.[1-$nodes]" SLURM_STEP_TASKS_PER_NODE="$each(x$nodes)"
 export SLURM_STEP_NUM_TASKS=$((nodes * each)) SLURM_NTASKS=$((nodes * each))
 pids=()
@@ -34,7 +36,11 @@ for ((i = 0; i < nodes * each; i++)); do
 done
 echo "${pids[@]}" > "$PIDS"
 code=0
-for pid in "${pids[@]}"; do wait $pid || code=$?; done
+trap 'kill "${pids[@]}"' TERM
+for pid in "${pids[@]}"; do
+    wait $pid || code=$?
+    while kill -0 $pid 2>/dev/null; do wait $pid; done  # a signal has ended the first wait
+done
 exit $code
 """
 
@@ -61,7 +67,7 @@ def cluster(tmp_path):
         outside.pop(name, None)
     return {
         **outside,
-        "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}",
+        "PATH": os.pathsep.join([str(commands), str(Path(sys.executable).parent), os.environ["PATH"]]),
         "PYTHONPATH": str(Path(__file__).parents[2]),
         "FERTOOL_WORKSPACE": str(tmp_path / "artefacts"),
         "PIDS": str(tmp_path / "pids"),
@@ -110,6 +116,19 @@ def test_tasks_of_two_nodes_train_like_one(cluster):
     stderr = execute(cluster, "bash", script, "ran", "toy", *TRAIN, **nodes)
     assert_printed_once(stderr, "2 × cpu")
     assert_like_one(cluster, "ran-slurm-4711")
+
+
+def test_ray_on_two_nodes_aligns_like_one_machine(cluster, tmp_path):
+    layouts.write_folder(tmp_path / "images", per_class=4)
+    words = (tmp_path / "images", "--detector", "none", "--landmarks", "none", "--align", "none", "--size", "32")
+    execute(cluster, "fertool", "detect-align", *words, "--name", "one")
+    nodes = {**BATCH, "SLURM_NNODES": "2", "SLURM_NTASKS_PER_NODE": "1", "SLURMD_NODENAME": socket.gethostname()}
+    script = SCRIPTS / "detect_align_on_ray.sbatch"
+    stderr = execute(cluster, "bash", script, *words, "--name", "two", **nodes)
+    assert "ray: " in stderr, stderr
+    one, two = (artefact.read(tmp_path / "artefacts" / name / "faces.h5", "faces") for name in ("one", "two"))
+    assert one.digest == two.digest
+    assert not [pid for pid in Path(cluster["PIDS"]).read_text().split() if Path("/proc", pid).exists()]
 
 
 def test_other_number_of_tasks_is_refused(cluster):
