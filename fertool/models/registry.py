@@ -41,6 +41,12 @@ def model_settings(values: dict[str, Any], variant: str | None = None) -> Any:
     return build(cls.Settings, values, where=f"model {values['name']}")
 
 
+def unlabelled_networks() -> list[str]:
+    """Return the names of the networks that train on faces without expression labels."""
+    classes = {name: model_class(name) for name in plugins.names("models")}
+    return sorted(name for name, cls in classes.items() if cls.trainable and not cls.classifies)
+
+
 def build_model(settings: Any, classes: int, regions: int = 6) -> Any:
     """Return a network with fresh weights."""
     return model_class(settings.name)(settings, classes=classes, regions=regions)

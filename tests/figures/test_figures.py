@@ -330,6 +330,14 @@ def test_regions_show_shares_or_the_papers_softmax(faces, names, product):
     assert np.allclose(soft, both / both.sum(1, keepdims=True))
 
 
+def test_both_weights_of_regions_are_kept_beside_one_another(faces):
+    run = _run(faces, "ran-1", gates={name: _weights(faces.rows, seed=i) for i, name in enumerate(("mu", "nu"), 1)})
+    for kind in ("share", "softmax"):
+        visualize.run("regions", [run], settings=Visualize(region_weights=kind, faces=3))
+    assert {p.name for p in (run / "figures").iterdir()} == {"regions.png", "regions-softmax.png", "figures.h5"}
+    assert artefact.read(run / "figures/figures.h5").params["figures"].keys() == {"regions", "regions-softmax"}
+
+
 def test_the_softmax_needs_both_gates(faces):
     with pytest.raises(UsageError, match="ran-1 kept no µ and ν"):
         visualize.run("regions", [_run(faces, "ran-1")], settings=Visualize(region_weights="softmax"))

@@ -187,7 +187,7 @@ def _say(about: dict, trained: Artefact) -> None:
         if whole["n_unlabelled"]:
             silent.append(f"anything about {whole['n_unlabelled']:,} of {whole['n_rows']:,} faces, which have no label")
         silent.append(
-            "how much another seed would change: it is one run, and the interval covers the choice of faces only"
+            "how much another seed would change: intervals cover the choice of faces only (fertool board has seeds)"
         )
     if not training["device"]:
         silent.append("which machine it was trained on: the run did not record it")

@@ -15,7 +15,7 @@ from fertool.artefact import Artefact
 from fertool.errors import ArtefactError, DataError, RecipeError, nearest
 from fertool.faces.status import HAS_IMAGE
 from fertool.models.base import FerModel
-from fertool.models.registry import build_model_meta, model_class, model_settings
+from fertool.models.registry import build_model_meta, model_class, model_settings, unlabelled_networks
 from fertool.pretrained.initialise import NAMED, init_source
 from fertool.requirements import Inputs, NeededFile
 from fertool.requirements.base import FOLDS
@@ -70,7 +70,7 @@ def gather(
     if model_class(model.name).classifies and not source.classes:
         raise DataError(
             f"{source.path} has no expression labels; {model.name} requires them",
-            "amg and rasnet train without labels: fertool models",
+            f"networks that train without them: {', '.join(unlabelled_networks())}",
         )
     model, trained = _with_part(model, variant, source, settings, pretrained_part, workspace)
     network = build_model_meta(model, len(source.classes or ()))

@@ -11,6 +11,7 @@ from fertool.figures import Drawn, style
 from fertool.settings import Visualize
 from fertool.stages.visualize.inputs import named
 
+_NAMED = ("by", "target", "layer", "region_weights", "weights")  # settings that name a figure's files
 _PATIENCE = 10.0  # seconds to wait for another process that adds its figures
 
 
@@ -31,7 +32,7 @@ def run(
         subset: only faces of this subset.
 
     Returns:
-        the picture in each of the formats asked for, named after kind, order, subset and (if several) runs, and
+        the picture in each of the formats asked for, named after kind, choices, subset and (if several) runs, and
         figures.h5 beside it. That file collects the arrays of all pictures in the folder, each under its picture's
         name.
 
@@ -43,7 +44,7 @@ def run(
     called, subset = named(runs), None if subset == ALL else subset
     words = [
         plugin.name,
-        *([settings.by] if settings.by else []),
+        *_choices(settings),
         *([subset] if subset else []),
         *((r.name for r in called) if len(called) > 1 else []),
     ]
@@ -52,6 +53,12 @@ def run(
     about: dict[str, Any] = {"kind": plugin.reference, "runs": [r.name for r in called], "subset": subset}
     about |= {"settings": settings.as_dict(), **plugins.digests(kind=plugin)}
     return keep(out_dir or called[0].figures, "-".join(words), drawn, about, settings)
+
+
+def _choices(settings: Visualize) -> list[str]:
+    """Return what is chosen beside the default, as the names of the files say it: other pictures are other files."""
+    chosen = [getattr(settings, name) for name in _NAMED if getattr(settings, name) != getattr(Visualize, name)]
+    return [str(value) for value in chosen] + (["counts"] if settings.counts else [])
 
 
 def can_draw_faces(kind: str) -> bool:
