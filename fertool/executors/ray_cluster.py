@@ -109,7 +109,7 @@ def _connect(address: str | None) -> Any:
     except (ConnectionError, RuntimeError, ValueError) as error:
         line = " ".join(str(error).split())
         where = f"the cluster at {address}" if address else "a Ray cluster on this machine"
-        hint = "all nodes need the same versions of Ray and Python"
+        hint = "all nodes need the same versions of Ray and Python, and RAY_AUTH_MODE=token if the cluster has a token"
         raise DeviceError(f"{where} cannot be used: {line}", hint) from error
     # Ray prints deaths of workers on stdout even so, where --json prints; they are reported by their exceptions
     ray._private.worker._worker_logs_enabled = False
