@@ -163,16 +163,17 @@ def _run(
     trained: Path | None,
     folds: str | None,
 ) -> dict:
+    beside = workspace.beside
+    each_fold = [[] if trained else train.each_fold(p.train, folds, beside(faces, "subsets")) for p in series]
+    _announce(name, series, sum(map(len, each_fold)), recipe, variant, trained)
     found: dict[tuple, list[tuple[list[Path], dict, Mapping]]] = {}
-    for point in series:
+    for point, each in zip(series, each_fold, strict=True):
         said = ", ".join(f"{k} = {v}" for k, v in point.values.items())
         console.say(f"\n{said}")
         regions = _regions(faces, point)
         if trained:
             folders = [trained]
         else:
-            beside = workspace.beside
-            each = train.each_fold(point.train, folds, beside(faces, "subsets"))
             made = train_folds.run(
                 faces, each, devices=devices, workspace=workspace, regions=regions, subsets=beside(faces, "subsets"),
                 masks=beside(faces, "masks"), recipe=recipe, variant=variant, home=out, resume=None,
@@ -197,6 +198,19 @@ def _run(
         drawn = _draw(facts, [read(f / "run.h5", "run") for f in every])
     files = visualize.keep(out, "sweep", drawn, about, Visualize())
     return facts | {"files": [str(f) for f in (csv, *files)]}
+
+
+def _announce(name: str, series: Sequence[Point], runs: int, recipe: str, variant: str, trained: Path | None) -> None:
+    """Print what a sweep trains or evaluates, how often, and over which values."""
+    varied = {key: list(dict.fromkeys(str(p.values[key]) for p in series)) for key in series[0].values}
+    over = "; ".join(f"{key} = {', '.join(values)}" for key, values in varied.items())
+    if trained:
+        times = "once" if len(series) == 1 else f"{len(series)} times"
+        console.say(f"sweep {name}: evaluates {trained.name} {times}, {over}")
+        return
+    network = f"{series[0].train.model['name']}{f' ({variant})' if variant else ''}"
+    whole = f"{runs} run{'s' * (runs != 1)}"
+    console.say(f"sweep {name}: trains {whole} of {network}, recipe {recipe or 'none'}; finished ones are kept; {over}")
 
 
 def _scored(folder: Path, settings: Evaluate, subsets: tuple[str, ...], devices: Devices, regions: Path | None) -> dict:

@@ -78,6 +78,21 @@ def test_again_nothing_is_trained(space, sizes):
     assert every_run(space) == before
 
 
+def test_a_sweep_first_says_what_it_trains(space, sizes):
+    def announced(*words) -> str:
+        words = [*words, "--gpus", "0", *[w for s in SMALL for w in ("--set", s)], "--workspace", str(space)]
+        lines = CliRunner().invoke(cli.app, ["sweep", "ran", *words]).stderr.splitlines()
+        return next(line for line in lines if line.startswith("sweep "))
+
+    (name,) = sizes["points"][0]["runs"]
+    assert announced("--vary", "crop-regions.ratio_scale=[0.5,1]", "--epochs", "1") == (
+        "sweep ratio_scale: trains 2 runs of ran, recipe none; finished ones are kept; "
+        "crop-regions.ratio_scale = 0.5, 1"
+    )
+    evaluated = announced("--run", name, "--vary", "crop-regions.ratio_scale=[1]")
+    assert evaluated.endswith(f"evaluates {name.rpartition('/')[2]} once, crop-regions.ratio_scale = 1")
+
+
 def test_sweep_takes_runs_that_were_trained_before(space, sizes):
     """And its own runs are nobody's latest, but found by name in every command."""
     tell("crop-regions", space=space)
