@@ -16,7 +16,7 @@ PAGES = sorted(
     for glob in ("*.md", *(f"{d}/**/*.md" for d in ("fertool", "tests", "examples", ".github")))
     for p in ROOT.glob(glob)
 )
-RAY = {"--head", "--address", "--generate"}  # of `ray start`
+RAY = {"--head", "--address", "--generate"}  # of `ray start`, `ray get-auth-token`
 SLURM = {"--gpus-per-node", "--gpus-per-task", "--ntasks", "--ntasks-per-node", "--signal"}
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 
