@@ -244,7 +244,7 @@ def test_ctrl_c_saves_every_fold_under_way(two_folds):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     try:
-        for _ in range(1200):
+        for _ in range(6000):
             if len(list((two_folds / "toy/runs").glob("*/run.h5"))) == 2 or process.poll() is not None:
                 break
             time.sleep(0.1)
