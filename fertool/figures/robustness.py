@@ -76,9 +76,9 @@ def _panel(ax: Axes, panel: Panel) -> None:
         quiet: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "size": 5, "color": style.QUIET}
         for x, n in zip(first.at, first.faces, strict=True):
             ax.annotate(f"{n:,}", (x, 0.02), ha="center", **quiet)
-        ax.annotate("faces", (0.01, 0.02), **quiet | {"xycoords": "axes fraction"})
+        ax.annotate("faces", (0.01, 0.08), **quiet | {"xycoords": "axes fraction"})
     ax.set_xlabel(panel.axis)
-    ax.set_xlim(left=0)
+    ax.set_xlim(left=-2 * _ASIDE * widest)  # what lies at 0 is seen whole
     ax.grid(color="#dddddd", linewidth=0.5)
     ax.set_axisbelow(True)
     ax.tick_params(labelleft=True)

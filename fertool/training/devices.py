@@ -53,7 +53,9 @@ def choose(gpus: int | None, processes: int = 1, nodes: int = 1) -> Devices:
 
 def describe(device: torch.device) -> str:
     """Return what a device is, in words, and how many of them work together."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    cpu = f"CPU, {threads} thread{'s' * (threads != 1)}"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
     together = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
     return f"{together} × {name}" if together > 1 else name
 
