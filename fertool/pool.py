@@ -147,8 +147,9 @@ def process(
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Put Ctrl-C and SIGTERM off until the end; processes started inside never hear them, their parent decides what
-    becomes of them.
+    """Defer Ctrl-C and SIGTERM to the end of the block.
+
+    Processes started inside never receive them: their parent ends them.
     """
     # Python 3.11's resource tracker unblocks SIGINT when it starts: it has to run already
     if _MASKS:

@@ -132,8 +132,9 @@ def of_training(model: str, name: str | None, faces: Path) -> Recipe:
 
 
 def merge(base: Mapping, over: Mapping) -> dict:
-    """Return one nested mapping with another laid over it; where both name a network (`name`) and not the same one,
-    nothing of the first one's settings is left.
+    """Return one nested mapping with another laid over it.
+
+    Where both name a network (`name`) and not the same one, nothing of the first one's settings is left.
     """
     out = dict(base)
     for key, value in over.items():
@@ -153,8 +154,9 @@ def _nest(keys: list[str], value: Any) -> dict:
 
 
 def parse_sets(sets: Iterable[str]) -> list[tuple[str, list[str], Any]]:
-    """ "train.model.margin=0.1" -> ("train", ["model", "margin"], 0.1); values are YAML. `data.` is short for
-    `detect-align.data.`.
+    """Return section, keys and value of a text: "train.model.margin=0.1" -> ("train", ["model", "margin"], 0.1).
+
+    Values are YAML. `data.` is short for `detect-align.data.`.
     """
     out = []
     for entry in sets:

@@ -12,8 +12,9 @@ _MOST = 1 << 30  # bytes moved by one call: macOS refuses 2 GiB
 
 
 def _seeking(move: Callable) -> Callable:
-    """Return `move(fd, what)` as a function of fd, what and a position, for systems that only move on from where they
-    are: Windows.
+    """Return `move(fd, what)` as a function of fd, what and a position.
+
+    Windows reads and writes only where a file stands.
     """
     alone = threading.Lock()
 

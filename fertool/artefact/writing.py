@@ -50,8 +50,9 @@ def _set_attrs(
 
 
 def _set(h5: h5py.File, name: str, value: str) -> None:
-    """Store a text in the attribute itself. HDF5 would keep one of any length in a heap, whose damage it survives
-    badly.
+    """Store a text in the attribute itself.
+
+    HDF5 keeps texts of variable length in a heap, and does not survive damage of that well.
     """
     data = value.encode()
     h5.attrs.create(name, np.bytes_(data), dtype=h5py.string_dtype("utf-8", len(data)))

@@ -33,8 +33,9 @@ _BLOCKS = (
 
 
 class DlibResNet29(Backbone):
-    """dlib's ResNet up to its global average pooling: D = 256, 5,581,824 parameters. Input 80×80 or larger, 150×150 as
-    it was trained.
+    """dlib's ResNet up to its global average pooling: D = 256, 5,581,824 parameters.
+
+    Input 80×80 or larger; it was trained on 150×150.
 
     An affine layer follows every convolution, as in the file. Folded into the convolutions the function is the same,
     but it learns worse. In short trials with SGD (2,000 training faces of FERPlus at 112 pixels, 2 epochs, accuracy on

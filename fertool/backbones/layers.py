@@ -46,8 +46,9 @@ def xavier(module: nn.Module, fan: Literal["average", "in"] = "average") -> None
 
 
 def he(module: nn.Module) -> None:
-    """Initialise a layer with He-normal weights for ReLU, whose fan-in is that of one group, and zero biases, for
-    `nn.Module.apply`.
+    """Initialise a layer with He-normal weights for ReLU and zero biases, for `nn.Module.apply`.
+
+    The fan-in is that of one group.
     """
     if isinstance(module, _INITIALISED):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")

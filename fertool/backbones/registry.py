@@ -68,8 +68,10 @@ class Vgg16(Backbone):
 
 
 class VggBlocks(nn.Module):
-    """VGG-16's convolutions in two halves, before and after the fourth pooling: `lower` (N, 3, 224, 224) ->
-    (N, 8c, 14, 14), `upper` -> (N, 8c, 7, 7), where c is the number of channels of the first block, 64 in VGG-16.
+    """VGG-16's convolutions in two halves, before and after the fourth pooling.
+
+    `lower` (N, 3, 224, 224) -> (N, 8c, 14, 14), `upper` -> (N, 8c, 7, 7), where c is the number of channels of the
+    first block, 64 in VGG-16.
     """
 
     layout = "vgg16"

@@ -61,8 +61,9 @@ _left_out: set[Inode] = set()
 
 
 def leave_out(*folders: Path | None) -> None:
-    """Read nothing in these folders from now on, where they lie inside a folder that is read; set by the command line
-    for its workspace and `--out`.
+    """Leave these folders out of every folder that is listed from now on.
+
+    The command line sets its workspace and `--out`.
     """
     _left_out.clear()
     for folder in folders:

@@ -1,5 +1,6 @@
-"""Any images in folders: split/class/image, class/split/image, class/image, split/person/image, person/image, or images
-without labels.
+"""Images in folders.
+
+Layouts: split/class/image, class/split/image, class/image, split/person/image, person/image, or images without labels.
 """
 
 import os

@@ -240,8 +240,10 @@ class _Files:
         self._listed: dict[str, dict[str, str | None]] = {}
 
     def locate(self, written: list[str]) -> list[str]:
-        """Return the file of every path: relative to the folder; written on Windows, in other letter case or another
-        Unicode form, or, if all absolute paths are those of another machine, found by their ends.
+        """Return the file of every path, relative to the folder.
+
+        Paths may be written as on Windows, in other letter case or in another Unicode form; if all are absolute paths
+        of another machine, their files are found by the ends of the paths.
         """
         paths: list[str] = []
         otherwise: list[str] = []

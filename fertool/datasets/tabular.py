@@ -60,8 +60,9 @@ def separator(line: str) -> str:
 
 
 def escape_formula(cell: str) -> str:
-    """Return a text with an apostrophe in front if a spreadsheet would take it for a formula (it begins with =, +, -,
-    @, a tab or a return); `unescape_formula` undoes it.
+    """Return a text with an apostrophe in front if a spreadsheet would take it for a formula.
+
+    Formulas begin with =, +, -, @, a tab or a return. `unescape_formula` removes the apostrophe.
     """
     return f"'{cell}" if _FORMULA.match(cell) else cell
 

@@ -8,8 +8,9 @@ from fertool.detectors.base import DEFAULTS, Box, Detector, Faces, Options, doub
 
 
 class DlibHog(Detector):
-    """dlib's frontal face detector: histograms of oriented gradients and linear filters. Faces have at least
-    80 pixels.
+    """dlib's frontal face detector: histograms of oriented gradients and linear filters.
+
+    Faces have at least 80 pixels.
 
     On 1,000 faces of FER+ (48×48) it detects 81 %.
     """

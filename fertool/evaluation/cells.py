@@ -12,8 +12,9 @@ from fertool.recipe import Recipe, set_to
 
 @dataclass(frozen=True)
 class Cell:
-    """One of the paper's own numbers, the commands after which ours stands beside it, and what they rest on; without
-    commands the reason why there are none.
+    """A number of a paper, the commands that evaluate the same here, and what they rest on.
+
+    Without commands: the reason why there are none.
     """
 
     row: Reported

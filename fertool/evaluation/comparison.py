@@ -189,8 +189,9 @@ def beside_folds(result: dict, folds: list[Setup | None]) -> dict:
 def beside_matrix(
     setup: Setup, n_total: int | None = None, subset: str = _WHOLE
 ) -> dict[str, tuple[tuple[str, ...], np.ndarray, tuple[Difference, ...]]]:
-    """Return the matrices that the paper prints for this network, dataset, subset and fold: by name, class names,
-    fractions (C, C) with nan where a row is not known, and what else differs.
+    """Return the matrices that the paper prints for this network, dataset, subset and fold.
+
+    By name: class names, fractions (C, C) with NaN where a row is not known, and what else differs.
     """
     paper, found = paper_results.load(setup.paper), {}
     for name, row in paper.matrices.items():

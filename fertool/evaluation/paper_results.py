@@ -53,8 +53,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Member:
-    """One of the networks behind a number: the recipe it is trained by, its variants (any of these), and the settings
-    in which it departs from the recipe, by their full names ("train.lr").
+    """A network behind a number.
+
+    It is trained by a recipe, in any of some variants, with settings that depart from the recipe, by their full names
+    ("train.lr").
     """
 
     recipe: str

@@ -53,8 +53,9 @@ def setup_of(
     crossed: bool = False,
     paper: str = "",
 ) -> Setup | None:
-    """Return what a run and its predictions are in the terms of a paper; None if no number of a paper
-    belongs to them: there is no paper, the dataset is not known, or the split that is scored was trained on.
+    """Return what a run and its predictions are in the terms of a paper; None if no number of a paper belongs to them.
+
+    That is so where there is no paper, the dataset is not known, or the split that is scored was trained on.
 
     Args:
         faces: those that were predicted; None if they are gone.

@@ -94,8 +94,9 @@ class Picture:
 
 
 def named(words: Iterable[str], note: Callable[[str], None] = lambda message: None) -> list[Source]:
-    """Return what a user means by some words: files, folders with all images and videos in and below them, linked
-    folders too, numbers of cameras. What fertool drew is left out of folders.
+    """Return the sources that a user names: files, folders, numbers of cameras.
+
+    A folder gives all images and videos in and below it, linked folders too, without what fertool drew.
 
     Args:
         note: called with a message on what is left out of a folder.

@@ -1,6 +1,4 @@
-"""From an image to the faces in it, each brought to the output: what a dataset's images and any others have
-in common.
-"""
+"""From an image to the aligned faces in it: the steps that the images of datasets and any others share."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass

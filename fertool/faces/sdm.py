@@ -132,8 +132,9 @@ def close_up(image: np.ndarray, points: np.ndarray, mean: np.ndarray) -> Face:
 
 
 def error(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Mean distance between (N, K, 2) landmarks, as a fraction of the distance between the true outer eye corners; of
-    the eye centres where K is not 68. (N,).
+    """Return the mean distance (N,) between landmarks (N, K, 2), as a fraction of the true distance between the eyes.
+
+    The eyes are their outer corners where K is 68, else their centres.
     """
     corners = truth[:, [36, 45]] if truth.shape[1] == 68 else five_points(truth)[:, :2]
     span = np.linalg.norm(corners[:, 1] - corners[:, 0], axis=1)

@@ -1,5 +1,6 @@
-"""6DRepNet (Hempel, Abdelrahman & Al-Hamadi, "6D Rotation Representation for Unconstrained Head Pose Estimation", ICIP
-2022) with its published weights, which fertool neither carries nor fetches.
+"""Head pose by 6DRepNet with its published weights, which fertool neither carries nor fetches.
+
+Hempel, Abdelrahman & Al-Hamadi, "6D Rotation Representation for Unconstrained Head Pose Estimation", ICIP 2022.
 
 The network is RepVGG-B1g2 (Ding et al., CVPR 2021) in the form for inference, every block a 3 x 3 convolution and a
 ReLU, and a linear layer to the first two columns of a rotation matrix.
@@ -82,8 +83,9 @@ class SixDRepNet:
         landmarks: Sequence[np.ndarray | None],
         detector: str,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(n, 3) pitch, yaw and roll in degrees of the faces in boxes of (H, W, 3) images, and NaN: it gives no
-        error.
+        """Return (n, 3) pitch, yaw and roll in degrees of the faces in boxes of (H, W, 3) images, and (n,) NaN.
+
+        The network estimates no error.
         """
         cut = np.stack([_cut(image, box) for image, box in zip(images, boxes, strict=True)])
         pixels = torch.from_numpy(cut).to(self._device).permute(0, 3, 1, 2).float() / 255

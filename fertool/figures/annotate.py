@@ -96,8 +96,9 @@ def _free(
     texts: Sequence[tuple[float, ...]],
     picture: tuple[int, int],
 ) -> tuple[float, ...]:
-    """Where a label of some size goes: around its face's box or at the inside of its edge, within the picture, over as
-    little as possible of other faces and labels.
+    """Return where a label of some size goes: around its face's box, or inside it along an edge.
+
+    It stays within the image and covers as little as possible of other faces and labels.
     """
     (w, h), (x0, y0, x1, y1) = size, box
     places = [(x, y) for y in (y0 - h, y1) for x in (x0, x1 - w, (x0 + x1 - w) / 2)]
@@ -121,8 +122,9 @@ def _shared(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def _heated(image: np.ndarray, values: np.ndarray, place: np.ndarray, k: int) -> np.ndarray:
-    """Return an image, enlarged k times, with a map over one face: stretched from its lowest value to its highest, and
-    the more opaque the higher.
+    """Return an image, enlarged k times, with a map over one face.
+
+    The map is stretched from its lowest value to its highest, and the more opaque the higher it is.
     """
     import cv2
 

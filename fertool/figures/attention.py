@@ -62,8 +62,9 @@ def draw(
 def draw_groups(
     images: np.ndarray, true: Sequence[str], shown: Mapping[str, np.ndarray], view: Sequence[float]
 ) -> Figure:
-    """Draw a coloured box per expression (WS-LGRN's Fig. 7): in it, the faces of that class one below the other, each
-    followed by its maps. Arguments as for `draw`; faces without a label are left out.
+    """Draw a coloured box per expression (WS-LGRN's Fig. 7): the faces of that class, each followed by its maps.
+
+    Arguments as for `draw`; faces without a label are left out.
     """
     names = list(dict.fromkeys(name for name in true if name))
     of = {name: [i for i, t in enumerate(true) if t == name] for name in names}
@@ -108,8 +109,10 @@ def _laid(ax: Axes, values: np.ndarray, extent: tuple, height: int, width: int) 
 def draw_trace(
     iterations: np.ndarray, weights: np.ndarray, ids: Sequence[str], name: str, at: Sequence[int] = ()
 ) -> Figure:
-    """How the weights of regions move while a network learns: for every face its curves, one per region (LNLAttenNet's
-    Fig. 12), and below them the weights at some iterations, laid out as the regions lie (Fig. 11).
+    """Draw how the weights of regions change while a network is trained.
+
+    For every face its curves, one per region (LNLAttenNet's Fig. 12), and below them the weights at some iterations,
+    laid out as the regions lie (Fig. 11).
 
     Args:
         iterations: (T,).

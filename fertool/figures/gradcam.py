@@ -35,8 +35,10 @@ class Panel:
 
 
 def draw(true: Sequence[str], panels: Sequence[Panel], asked: str = "true class") -> Figure:
-    """Rows are faces; the face, then for every run its Grad-CAM over the face, from 0 to its own highest value, and
-    its guided Grad-CAM: grey is no influence, lighter is for the class, darker against it.
+    """Draw a row per face: the face, then for every run its Grad-CAM over the face, and its guided Grad-CAM.
+
+    Grad-CAM goes from 0 to its own highest value. In guided Grad-CAM grey is no influence, lighter is for the class,
+    darker against it.
 
     Args:
         true: N class names, "" for a face without a label.

@@ -52,9 +52,7 @@ def spread(attention: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def draw(images: Sequence[GroupImage], title: str) -> Figure:
-    """Rows are images: with the detector's boxes; under the network's attention; under what is left of it in the
-    soft boxes.
-    """
+    """Draw a row per image: with the detector's boxes, under the attention, and under its part in the soft boxes."""
     width = (style.PAGE - 0.1) / 3
     heights = [min(_TALLEST, width * p.image.shape[0] / p.image.shape[1]) for p in images]
     between = dict.fromkeys(range(1, len(images)), 0.17)

@@ -1,5 +1,6 @@
-"""Where a network looks on average for each emotion: mean input, mean attention and their product (Sun et al., Fig. 5
-and 6, with Table 4's Action Units beside them).
+"""Mean input, mean attention and their product for each emotion.
+
+Sun et al., Fig. 5 and 6, with Table 4's Action Units beside them.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,5 +1,6 @@
-"""How images become faces and faces get regions: panels of the preparation (Sun et al., Fig. 3 and 4; MAN's Fig. 3
-and 4), and how well a network finds the regions itself.
+"""Panels of the preprocessing, from images to faces and regions, and how well a network finds the regions itself.
+
+Sun et al., Fig. 3 and 4; MAN's Fig. 3 and 4.
 """
 
 from collections.abc import Sequence
@@ -122,8 +123,9 @@ def masks(
     ids: Sequence[str],
     names: Sequence[str],
 ) -> Figure:
-    """Rows are faces, columns regions: bright is what the network takes for the region, framed what it should be, with
-    their intersection over union below. Beside the means stand those of the best constant masks.
+    """Draw a row per face, a column per region: bright is the predicted region, framed the true one.
+
+    Below is their intersection over union. Beside the means are those of the best constant masks.
 
     Args:
         images: (N, H, W, C) uint8. predicted, true: (N, R, h, w) bool. iou, constant_iou: (N, R).

@@ -1,5 +1,6 @@
-"""Weights of the parts of a face as grids (LNLAttenNet's Fig. 10 and 14), and what covering a part does to them
-(Fig. 13).
+"""Weights of the parts of a face as grids, and what covering a part does to them.
+
+LNLAttenNet's Fig. 10, 13 and 14.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,9 +20,7 @@ _DARKEST = 0.85  # of the colours: words stay readable on it
 
 
 def shape(m: int) -> tuple[int, int]:
-    """Rows and columns of a grid of m weights: a square where there is one, else two columns, which leave room for
-    names.
-    """
+    """Return rows and columns of a grid of m weights: a square, or two columns, which leave room for names."""
     side = isqrt(m)
     return (side, side) if side * side == m else (-(-m // 2), 2)
 
@@ -116,8 +115,9 @@ def draw_occlusion_sensitivity(
     name: str,
     names: Sequence[str] | None = None,
 ) -> Figure:
-    """For every face: itself and versions with one part covered, and below each the weights of all its parts, the
-    covered one framed.
+    """Draw every face and versions of it with one part covered, and below each the weights of all its parts.
+
+    The weight of the covered part is framed.
 
     Args:
         images: (N, H, W, C) uint8.

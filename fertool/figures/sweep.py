@@ -12,8 +12,9 @@ Line = Sequence[tuple[Any, Mapping]]  # (value, {"accuracy", "low", "high", "pap
 
 
 def draw(lines: Mapping[str, Line], key: str, chance: float | None = None) -> Figure:
-    """Draw a curve with intervals per subset (or whatever a line stands for), and dashed the paper's where it is known
-    (RAN's Fig. 7, 9 and 10; LNLAttenNet's Tables V to VII).
+    """Draw a curve with intervals per line, such as a subset, and dashed the paper's where it is known.
+
+    RAN's Fig. 7, 9 and 10; LNLAttenNet's Tables V to VII.
 
     Numbers are placed as numbers; other values side by side in their order. The axis begins at 0, and bars are the
     confidence intervals.

@@ -97,8 +97,9 @@ def square_of_five(points: np.ndarray) -> np.ndarray:
 
 
 def square(centre: np.ndarray, down: float, side: float, angle: float) -> np.ndarray:
-    """Return the corners (4, 2), clockwise from the top left, of a square that is shifted down and then rotated by
-    `angle` about `centre`.
+    """Return the corners (4, 2) of a square that is shifted down and then rotated by `angle` about `centre`.
+
+    They go clockwise from the top left.
     """
     half = side / 2
     corners = np.array([(-half, down - half), (half, down - half), (half, down + half), (-half, down + half)])

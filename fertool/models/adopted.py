@@ -83,8 +83,9 @@ class Adopted(FerModel):
         return found[-1] if found else ""
 
     def forward(self, views: Tensor) -> Output:
-        """Faces (N, 1, C, H, W) from 0 to 1 -> logits (N, classes); of probabilities their logarithms. A class without
-        an output has the lowest logit, and no probability.
+        """Map faces (N, 1, C, H, W) from 0 to 1 to logits (N, classes); of probabilities their logarithms.
+
+        A class without an output has the lowest logit, and probability 0.
         """
         outputs = self.raw(views)
         if self.settings.outputs == "probabilities":

@@ -1,5 +1,6 @@
-"""The Attention Map Generator of WS-LGRN (Zhang et al., "Weakly supervised local-global relation network for facial
-expression recognition", IJCAI 2020, Fig. 3).
+"""The Attention Map Generator of WS-LGRN.
+
+Zhang et al., "Weakly supervised local-global relation network for facial expression recognition", IJCAI 2020, Fig. 3.
 
 Two networks learn from CelebA whether a face has any of a group of attributes, one of the eyes, one of the mouth. No
 one tells them where eyes and mouth are; their class-activation maps do.
@@ -54,8 +55,9 @@ class Branch(nn.Module):
 
 
 def activation_map(features: Tensor, weight: Tensor) -> Tensor:
-    """Class-activation map (N, h, w) of features (N, C, h, w) under a classifier's row (C,), stretched to [0, 1] for
-    each face. All ones where it is flat.
+    """Return class-activation maps (N, h, w) of features (N, C, h, w) under a classifier's row (C,).
+
+    Each is stretched to [0, 1]; a flat one is all ones.
     """
     found = torch.einsum("nchw,c->nhw", features.float(), weight.float())
     low, high = found.amin(dim=(1, 2), keepdim=True), found.amax(dim=(1, 2), keepdim=True)
@@ -86,8 +88,9 @@ class Amg(FerModel):
         return {"one branch": self.eyes}
 
     def forward(self, views: Tensor) -> Output:
-        """(N, 1, 1, S, S) -> Output with logits (N, 2 branches, 2); attention eyes, mouth (N, S/4, S/4). In training
-        N is the number of pairs of faces.
+        """Map faces (N, 1, 1, S, S) to logits (N, 2 branches, 2) and attention eyes, mouth (N, S/4, S/4).
+
+        In training N is the number of pairs of faces.
         """
         x = views[:, 0]
         for_eyes, for_mouth = (x[0::2], x[1::2]) if self.training else (x, x)

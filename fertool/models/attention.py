@@ -9,8 +9,9 @@ from fertool.backbones.base import InputSpec
 
 
 class ShowsAttention:
-    """Attention as maps over the face, and as weights of its parts. The defaults fit a network that gives maps
-    (N, h, w), and one that weighs the crops of `fertool.requirements.Regions`.
+    """Attention as maps over the face, and as weights of its parts.
+
+    The defaults fit networks that give maps (N, h, w), and those that weigh crops (`fertool.requirements.Regions`).
 
     Attributes:
         region_weights: attention that weighs parts of the face, (N, P): its name -> what figures call it. The first is

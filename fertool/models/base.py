@@ -155,14 +155,16 @@ class FerModel(ShowsAttention, nn.Module, ABC):
         return (output.logits.argmax(1) == targets.labels).float()
 
     def constant_score(self, train: Targets, val: Targets) -> float | None:
-        """Return the score on `val` of the best output that is the same for every face, chosen on `train`; None where
-        there is no such output to compare with.
+        """Return the score on `val` of the best output that is the same for every face, chosen on `train`.
+
+        None where there is no such output to compare with.
         """
         return None
 
     def saturation(self, output: Output) -> Tensor | None:
-        """Return the share of each face's gates whose slope p (1 - p) is below 0.01, so that they hardly learn any
-        more, (N,); None for networks without gates.
+        """Return the share (N,) of each face's gates that are saturated: their slope p (1 - p) is below 0.01.
+
+        None for networks without gates.
         """
         found = [output.logits if name == "logits" else output.attention.get(name) for name in self.gates]
         gates = [gate.detach().flatten(1) for gate in found if gate is not None]
@@ -186,8 +188,9 @@ class FerModel(ShowsAttention, nn.Module, ABC):
         return next(r for r in self.requires if isinstance(r, Selection))
 
     def branches(self, given: Mapping[str, Tensor]) -> tuple[Tensor, ...] | None:
-        """Return the positions of the training faces that each branch of the network is trained on; None where every
-        face is for all of it.
+        """Return the positions of the training faces that each branch of the network is trained on.
+
+        None where all branches are trained on every face.
 
         Args:
             given: as in `Targets`, of the training faces.
@@ -203,8 +206,9 @@ class FerModel(ShowsAttention, nn.Module, ABC):
 
 
 def classification_loss(logits: Tensor, targets: Targets) -> Tensor:
-    """Cross-entropy with the labels, or KL divergence from the label distribution where one is given; the mean over the
-    batch of the faces' losses times their weights.
+    """Return the cross-entropy with the labels, or the KL divergence from the label distributions where there are any.
+
+    It is the mean over the batch of the faces' losses times their weights.
     """
     weights = targets.weights
     if targets.distributions is None:

@@ -83,8 +83,9 @@ class Identity(FerModel):
         return {"backbone": self.backbone}
 
     def forward(self, views: Tensor) -> Output:
-        """Faces (N, 1, 3, S, S) -> in training logits (N, subjects), with ArcFace s·cos θ; otherwise the embeddings
-        (N, D).
+        """Map faces (N, 1, 3, S, S) to logits (N, subjects) in training, else to embeddings (N, D).
+
+        ArcFace's logits are s·cos θ.
         """
         embedding = self.neck(self.backbone(views[:, 0]))
         if not self.training:
@@ -106,8 +107,9 @@ class Identity(FerModel):
 
 
 def add_margin(cosine: Tensor, labels: Tensor, margin: float) -> Tensor:
-    """ArcFace (Deng et al., Eq. 3): cos(θ + m) in place of cos θ for the right person; beyond π - m, where that would
-    rise again, cos θ - m·sin m, as in the authors' code.
+    """Return ArcFace's logits (Deng et al., Eq. 3): cos(θ + m) in place of cos θ for the right person.
+
+    Beyond π - m, where that would rise again, cos θ - m·sin m, as in the authors' code.
 
     Args:
         cosine: (N, C) cosines between embeddings and the classifier's rows.

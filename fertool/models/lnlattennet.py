@@ -201,8 +201,9 @@ class LnlAttenNet(FerModel):
         return r.mean(1), (r @ v).flatten(1)
 
     def _pool(self, x: Tensor) -> Tensor:
-        """To n×n cells: 2×2 max pooling where that gives them (9×9 -> 4×4), else adaptive max pooling, which is written
-        out because ONNX has no such thing.
+        """Pool to n×n cells: 2×2 max pooling where that gives them (9×9 -> 4×4), else adaptive max pooling.
+
+        The latter is written out, because ONNX has no operator for it.
         """
         side, n = x.shape[2], self.n
         if side // 2 == n:
@@ -278,8 +279,9 @@ class SimpleNet(nn.Sequential):
 
 
 class LocalAttention(nn.Sequential):
-    """Table III for `nets` patches side by side: (N, nets · 4c, 6, 6) -> (N, nets, 1, 1) scores. Its fully connected
-    layers are written as convolutions, so that they too are one operation for all patches.
+    """Table III for `nets` patches side by side: (N, nets · 4c, 6, 6) -> (N, nets, 1, 1) scores.
+
+    Fully connected layers are written as convolutions, so that they too are one operation for all patches.
 
     Table III names no activations: every layer but the last, whose sigmoid is the weight, has a ReLU here; that of
     FC-64 can be left out.

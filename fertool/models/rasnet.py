@@ -1,6 +1,7 @@
-"""RASnet, the region attention sub-network of MAN (Gan et al., "Multiple Attention Network for Facial Expression
-Recognition", IEEE Access 2020, Table 1): it learns from landmarks where eight facial regions lie, so that no landmarks
-are needed afterwards.
+"""RASnet, the region attention sub-network of MAN.
+
+Gan et al., "Multiple Attention Network for Facial Expression Recognition", IEEE Access 2020, Table 1. It is trained to
+find eight facial regions that landmarks define, so that no landmarks are needed afterwards.
 """
 
 from dataclasses import dataclass

@@ -66,8 +66,9 @@ def network_of(run: Artefact) -> Any:
 
 
 def required_network(values: Mapping[str, Any], variant: str = "") -> str:
-    """Return the name of the network that has to be trained before this one, "" for none; arguments as for
-    `model_settings`.
+    """Return the name of the network that has to be trained before this one, "" for none.
+
+    Arguments as for `model_settings`.
     """
     settings = model_settings(dict(values), variant)
     return _required(json.dumps(settings.as_dict(), sort_keys=True))

@@ -1,5 +1,6 @@
-"""The visual-attention CNN of Sun, Zhao & Jin, "A visual attention based ROI detection method for facial expression
-recognition" (Neurocomputing 2018).
+"""VA-CNN, the visual-attention CNN.
+
+Sun, Zhao & Jin, "A visual attention based ROI detection method for facial expression recognition", Neurocomputing 2018.
 
 Ten 3×3 convolutions turn a grey face into a map of 128-d vectors. Attention gives every position of the map a weight,
 from its own vector alone, and the weighted mean of the vectors is classified. Neither knows the size of the map, so
@@ -106,8 +107,9 @@ class VaCnn(FerModel):
         return self.settings.attention == "free"
 
     def forward(self, views: Tensor) -> Output:
-        """(N, 1, 1, H, W) -> Output with attention map (N, H/16, W/16), which sums to 1. H and W are free, but for
-        the baseline.
+        """Map faces (N, 1, 1, H, W) to logits and an attention map (N, H/16, W/16), which sums to 1.
+
+        H and W are free, except for the baseline.
         """
         a0 = self.features(views[:, 0])
         if self.settings.attention == "none":

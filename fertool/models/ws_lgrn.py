@@ -125,8 +125,10 @@ class WsLgrn(FerModel):
         return self._weight(name) > 0
 
     def forward(self, views: Tensor) -> Output:
-        """(N, 1, 1, S, S) -> Output with attention eyes, mouth (N, S/4, S/4) and branches (N, 3), the weights of eyes,
-        mouth and face. Faces 2i and 2i + 1 of a training are a pair; extras hold the features that the losses compare.
+        """Map faces (N, 1, 1, S, S) to logits and attention: eyes, mouth (N, S/4, S/4) and branches (N, 3).
+
+        Branches are the weights of eyes, mouth and face. Faces 2i and 2i + 1 of a training are a pair; extras hold the
+        features that the losses compare.
         """
         x = views[:, 0]
         vectors, attention = {}, {}
@@ -182,8 +184,9 @@ class WsLgrn(FerModel):
 
 
 def contrastive_loss(f: Tensor, g: Tensor, same: Tensor, margin: float) -> Tensor:
-    """Eq. 2-3, averaged over pairs: half the squared distance of a pair of one class, half the squared shortfall from
-    the margin of any other.
+    """Return the contrastive loss of Eq. 2-3, averaged over pairs.
+
+    Half the squared distance of a pair of one class, half the squared shortfall from the margin of any other.
 
     Args:
         f, g: (N, D) features of either side.

@@ -103,8 +103,9 @@ class Face:
 
     @cached_property
     def around(self) -> np.ndarray:
-        """(h, w) how far each working pixel lies from the ridge of the nose (0) to the outline of the jaw (-1 left,
-        1 right), also on a turned head; beyond the outline it goes on.
+        """Return (h, w): how far each pixel lies from the ridge of the nose (0) to the outline of the jaw (±1).
+
+        Left is negative. This holds on turned heads, too; beyond the outline the values continue.
         """
         right, down = self.axes
         places = (self.points - self.centre) / self.unit

@@ -1,5 +1,6 @@
-"""The two attribute groups from whose presence WS-LGRN learns where the eyes and the mouth are (Zhang et al., "Weakly
-supervised local-global relation network for facial expression recognition", IJCAI 2020, Table 1).
+"""The two attribute groups from whose presence WS-LGRN learns where the eyes and the mouth are.
+
+Zhang et al., "Weakly supervised local-global relation network for facial expression recognition", IJCAI 2020, Table 1.
 """
 
 from collections.abc import Mapping
@@ -23,8 +24,9 @@ def attribute_groups(columns: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def draw(groups: np.ndarray, eligible: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
-    """(N, 2) bool: for each group `number` of the eligible faces at random, half positive and half negative; as many
-    of each as there are of the rarer kind if that is fewer.
+    """Return (N, 2) bool: for each group `number` of the eligible faces at random, half positive and half negative.
+
+    If there are fewer of the rarer kind, there are as many of each as there are of that.
     """
     drawn = np.zeros(groups.shape, bool)
     for g in range(groups.shape[1]):

@@ -1,5 +1,6 @@
-"""MAN's eight facial regions as coarse binary masks (Gan et al., "Multiple Attention Network for Facial Expression
-Recognition", Table 2 and Eq. 4).
+"""MAN's eight facial regions as coarse binary masks.
+
+Gan et al., "Multiple Attention Network for Facial Expression Recognition", Table 2 and Eq. 4.
 """
 
 import numpy as np
@@ -40,8 +41,9 @@ def region_boxes(landmarks: np.ndarray, size: tuple[int, int], order: str = "cor
 
 
 def constant_masks(masks: np.ndarray) -> np.ndarray:
-    """Return for every region one mask for all faces: the cells that are most often inside, as many of them as give the
-    highest mean intersection over union.
+    """Return for every region one mask for all faces: the cells that are most often inside.
+
+    There are as many of them as give the highest mean intersection over union.
 
     A network that finds masks has learnt something of a face only where it does better than these.
 

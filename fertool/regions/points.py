@@ -45,8 +45,9 @@ def has_landmarks(faces: Artefact) -> bool:
 
 
 def usable(landmarks: np.ndarray) -> np.ndarray:
-    """Return (...) bool for landmarks (..., K, 2) in pixels: whether they can place anything. They cannot where one is
-    missing, where all lie in one place, or where one lies so far out that no image reaches it.
+    """Return (...) bool for landmarks (..., K, 2) in pixels: whether regions can be placed by them.
+
+    They cannot where one is missing, where all lie in one place, or where one lies so far out that no image reaches it.
     """
     p = np.asarray(landmarks, dtype=np.float64)
     near = np.all(np.abs(p) < FARTHEST, axis=(-1, -2))  # false for NaN too

@@ -57,8 +57,10 @@ class Masks(Selection):
 
 @dataclass(frozen=True)
 class AttributeGroups(Selection):
-    """Whether a face has any attribute of a group, as targets: `Targets.given["groups"]`, (N, groups) int8, -1 where a
-    face was not drawn for the group. The faces drawn by make-masks are an epoch, whatever their split or fold.
+    """Whether a face has any attribute of a group, as targets.
+
+    `Targets.given["groups"]` is (N, groups) int8, -1 where a face was not sampled for the group. The faces sampled by
+    make-masks are an epoch, whatever their split or fold.
     """
 
     def files(self, settings: Train) -> tuple[NeededFile, ...]:

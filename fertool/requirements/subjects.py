@@ -1,6 +1,4 @@
-"""Networks that learn to tell people apart: whose faces they are trained on, and whose they are tested on, never the
-same people's.
-"""
+"""Networks that learn to tell people apart: the people they are trained on, and the other people they are tested on."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

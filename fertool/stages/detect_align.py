@@ -153,8 +153,9 @@ def _columns(settings: DetectAlign, points: int) -> dict[str, Column]:
 
 
 class _Listing:
-    """What the dataset tells beforehand: columns, a digest of it all, how many landmarks a face will have, and size
-    and times of every row's file.
+    """What the dataset holds before any image is read.
+
+    Columns, a digest of it all, the number of landmarks of a face, and size and times of every row's file.
     """
 
     def __init__(self, dataset: Dataset, samples: Sequence[Sample], settings: DetectAlign):

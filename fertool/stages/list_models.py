@@ -49,8 +49,9 @@ def every_network() -> list[dict]:
 
 
 def count(*modules: nn.Module) -> dict[str, int]:
-    """Parameters, and weights of convolutions and linear layers without their biases: what several papers call
-    parameters.
+    """Return the number of parameters, and of weights of convolutions and linear layers without biases.
+
+    Several papers call the latter parameters.
     """
     layers = [m for module in modules for m in module.modules() if isinstance(m, _ConvNd | nn.Linear)]
     return {

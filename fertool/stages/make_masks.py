@@ -1,5 +1,7 @@
-"""make-masks: what attention is taught with. Landmarks → the eight region masks that MAN's RASnet learns; attributes →
-the two groups that WS-LGRN's Attention Map Generator learns, and the draw of faces it learns them from.
+"""make-masks: the targets of trained attention.
+
+Landmarks → the eight region masks of MAN's RASnet; attributes → the two groups of WS-LGRN's Attention Map Generator,
+and the faces sampled for its training.
 """
 
 from pathlib import Path
@@ -92,8 +94,10 @@ def _draw(source: Artefact, made: Artefact, path: Path) -> None:
 
 
 def summary(path: Path) -> dict:
-    """Facts about a masks file: valid rows, and for each region its mean share of the grid and how often it is empty
-    (its landmarks lie outside the picture); for each attribute group its positives and the faces drawn.
+    """Return facts about a masks file.
+
+    Valid rows; for each region its mean share of the grid, and how often it is empty because its landmarks lie outside
+    the image; for each attribute group its positives and the sampled faces.
     """
     made = artefact.read(path, "masks")
     facts = {"path": str(path), "faces": made.rows, **made.info.get("report", {})}

@@ -1,5 +1,6 @@
-"""papers: every number that the papers print of their own systems, and the commands that put ours beside it; or whether
-the papers' confusion matrices agree with their tables.
+"""papers: the numbers that the papers print of their own systems, and the commands that evaluate the same here.
+
+Or, with --check, whether the papers' confusion matrices agree with their tables.
 """
 
 from fertool import console

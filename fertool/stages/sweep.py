@@ -325,9 +325,7 @@ def _rows(facts: dict) -> list[dict]:
 
 
 def _draw(facts: dict, parents: list) -> visualize.Drawn:
-    """One curve per subset over the only key, or over the first one a curve of the whole split per value of the
-    second.
-    """
+    """Draw one curve per subset over the only key, or over the first key one curve per value of the second."""
     keys, found = facts["keys"], facts["points"]
     lines: dict[str, list[tuple[object, dict]]] = {}
     for p in found:

@@ -27,8 +27,9 @@ class _SumOverProcesses(torch.autograd.Function):
 
 
 class SyncBatchNorm(_BatchNorm):
-    """Batch normalisation of (N, C, ...) whose training statistics are those of the global batch, whatever each
-    process's share of it.
+    """Batch normalisation of (N, C, ...) whose training statistics are those of the global batch.
+
+    Processes may have different shares of it.
     """
 
     def _check_input_dim(self, x: Tensor) -> None:

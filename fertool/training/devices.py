@@ -33,8 +33,9 @@ class Devices:
 
 
 def choose(gpus: int | None, processes: int = 1, nodes: int = 1) -> Devices:
-    """Return the devices meant by `--gpus N`: N GPUs; 0 means the CPU, in `processes` processes; None takes one GPU if
-    there is one.
+    """Return the devices that `--gpus N` asks for.
+
+    N GPUs; 0 means the CPU, in `processes` processes; None takes one GPU if there is one.
 
     Raises:
         DeviceError: more GPUs than this machine has.
@@ -186,8 +187,10 @@ def _spawn(fabric: "Fabric", work: Callable[..., Any], args: tuple[Any, ...]) ->
 
 
 class _Process:
-    """The work of a spawned process and its arguments, told its rank first, so that only rank 0 prints, and that as its
-    parent would. What it raises for the user is sent home: torch would only pass on a traceback.
+    """The work of a spawned process and its arguments.
+
+    The process gets its rank first, so that only rank 0 prints, with its parent's console settings. Its errors for the
+    user are sent to the parent: torch would only pass on a traceback.
     """
 
     def __init__(self, work: Callable[..., Any], args: tuple[Any, ...], errors: Any):

@@ -1,5 +1,6 @@
-"""A training that diverges is stopped at its first step that is not finite, before anything of it is saved. All
-processes find the same.
+"""Stop a training that diverges at its first step that is not finite, before anything of it is saved.
+
+All processes come to the same result.
 """
 
 from typing import TYPE_CHECKING

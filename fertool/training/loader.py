@@ -161,8 +161,9 @@ class Loader:
             )
 
     def _draw(self, epoch: int, order: Tensor, versions: Tensor) -> tuple[Tensor, Callable[[Tensor, Tensor], Tensor]]:
-        """Draw what is random in an epoch: transforms of every face shown, and a function that gives boxes (n, K, 4)
-        of the faces at positions of the epoch, which are at `place` among the training faces.
+        """Sample what is random in an epoch: transforms of every face shown, and a function that gives region boxes.
+
+        The boxes are (n, K, 4), of the faces at positions of the epoch, which are at `place` among the training faces.
         """
         data, size = self.data, self.data.pixels.size
         seeds = [mixed_seed(self.settings.seed, epoch, i) for i in (2, 3, 4)]
@@ -177,9 +178,7 @@ class Loader:
         return augment, lambda flat, place: network_boxes(self.net, data.boxes[data.train.index[place]], size)
 
     def targets(self, rows: Rows, place: Tensor, device: torch.device) -> Targets:
-        """Return what the losses compare the faces with that are at `place` (n,) among the training or validation
-        rows.
-        """
+        """Return the targets of the faces at `place` (n,) among the training or validation rows."""
         labels, smoothing = rows.labels[place], self.settings.label_smoothing
         distributions = None if rows.distributions is None else rows.distributions[place]
         weights = None if self.class_weights is None else self.class_weights[labels].to(device)

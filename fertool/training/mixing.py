@@ -145,8 +145,9 @@ def inside(rectangles: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def mix_targets(targets: Targets, others: Targets, share: Tensor) -> Targets:
-    """Return soft targets: distributions and weights mixed by the share (n,) of the pixels that are the face's own,
-    and the label of whichever face has more of them.
+    """Return soft targets: distributions and weights mixed by the share (n,) of the pixels that are the face's own.
+
+    The label is that of the face with more of them.
     """
     assert targets.distributions is not None
     assert others.distributions is not None

@@ -79,8 +79,10 @@ class Epochs:
 
 
 def draw_partners(labels: Tensor, order: Tensor, same: float, generator: torch.Generator) -> Tensor:
-    """For each position a partner: of its own class with probability `same`, uniformly among the others of the class,
-    else uniformly among the faces of all other classes. The only face of a class is its own partner.
+    """Return a partner for each position: with probability `same` one of its own class, else one of another class.
+
+    Partners are uniform among the others of the class, or among the faces of all other classes. The only face of a
+    class is its own partner.
     """
     by_class = labels.argsort(stable=True)
     count = torch.bincount(labels)

@@ -16,8 +16,10 @@ from fertool.backbones.base import InputSpec
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How training faces are varied: probability of a mirror image, and the largest turn (degrees), shift (fraction
-    of the side) and change of scale (fraction). With `rotation_angles`, the rotation is one of these angles instead.
+    """Geometric augmentation of training faces.
+
+    Probability of a mirror image, and the largest rotation (degrees), shift (fraction of the side) and change of scale
+    (fraction). With `rotation_angles`, the rotation is one of these angles instead.
     """
 
     flip: float = 0.0
@@ -32,8 +34,9 @@ class Augmentation:
         return max(1, len(self.rotation_angles)) * (2 if self.flip else 1)
 
     def draw(self, n: int, seed: int, versions: Tensor | None = None, aspect: float = 1.0) -> Tensor:
-        """(n, 2, 3) transforms of normalised coordinates [-1, 1], output → source. Row i depends on seed and i only,
-        so the same faces are varied the same way on any number of devices.
+        """Return (n, 2, 3) transforms of normalised coordinates [-1, 1], output → source.
+
+        Row i depends on seed and i only, so the same faces are varied the same way on any number of devices.
 
         Args:
             versions: (n,) which version of each face, instead of a turn and a mirror image at random.
@@ -68,16 +71,18 @@ def cut_boxes(n: int, face: tuple[int, int], size: tuple[int, int], seed: int | 
 
 @dataclass(frozen=True)
 class RandomCrops:
-    """Square crops of a face, drawn anew in every iteration (RAN, III-C and IV-D): how many of them, and the range of
-    their side as a fraction of the face.
+    """Square crops of a face, sampled anew in every iteration (RAN, III-C and IV-D).
+
+    Their number, and the range of their side as a fraction of the face.
     """
 
     count: int
     ratio: tuple[float, float]
 
     def draw(self, n: int, seed: int) -> Tensor:
-        """Return the whole face and the crops of n faces as boxes (n, 1 + count, 4). Row i depends on seed and i only,
-        so they are the same on any number of devices and after any interruption.
+        """Return the whole face and the crops of n faces as boxes (n, 1 + count, 4).
+
+        Row i depends on seed and i only, so they are the same on any number of devices and after any interruption.
         """
         random = torch.rand(n, self.count, 3, generator=torch.Generator().manual_seed(seed))
         low, high = self.ratio

@@ -139,8 +139,10 @@ def _mean_squares(right: Right) -> tuple[float, float, float]:
 
 
 def _variance_of_seeds(right: Right) -> tuple[float, float, int] | None:
-    """Return the variance of a system's accuracy from seed to seed: its component beyond what the faces explain, the
-    plain mean square over faces, its degrees of freedom; None for a single seed.
+    """Return the variance of a system's accuracy from seed to seed; None for a single seed.
+
+    Returns:
+        (component beyond what the faces explain, plain mean square over faces, degrees of freedom).
     """
     if len(right) == 1:
         return None

@@ -151,8 +151,9 @@ def _predict(
 
 
 def predictions_of(folder: Path) -> Path | None:
-    """Return a run's predictions of its own faces: of the split "test", else of the one watched in training; None if
-    there are none yet.
+    """Return a run's predictions of its own faces; None if there are none yet.
+
+    They are those of the split "test", else of the one watched in training.
     """
     watched = artefact.read(folder / "run.h5", "run").params["train"]["val_split"]
     paths = (folder / "predictions.h5", folder / f"predictions-{watched}.h5")

@@ -304,8 +304,9 @@ def _show_paper_confusions(result: Mapping) -> None:
 
 
 def last_epochs(run: Artefact, predictions: Artefact) -> dict | None:
-    """Accuracy on the scored split over a run's last epochs, as LNLAttenNet reports it: mean, best, how many. None if
-    another split was watched in training, or there were fewer epochs.
+    """Return the accuracy on the scored split over a run's last epochs, as LNLAttenNet reports it: mean, best, number.
+
+    None if another split was watched in training, or there were fewer epochs.
     """
     watched = run.params["train"]["val_split"] if run.params["train"].get("fold") is None else "test"
     same_faces = run.parent_digest("faces") == predictions.parent_digest("faces")

@@ -120,8 +120,9 @@ class Drawings:
 
 
 def plan(folder: Path, sources: Sequence[Source]) -> dict[Source, Path]:
-    """Tell where in a folder each source is drawn: under its own name as .jpg or .mp4, or, where that is taken by
-    another, with its own ending before that, or a number.
+    """Return the file in a folder that each source is drawn into: its own name with .jpg or .mp4.
+
+    Where another source has that name, its own ending goes before that, or a number.
     """
     places: dict[Source, Path] = {}
     taken: set[str] = set()

@@ -102,8 +102,9 @@ def _id(picture: Picture, face: int) -> str:
 
 
 def faces_settings(trained: Trained, settings: Predict) -> DetectAlign:
-    """How faces are found and brought to what the network learnt from: as its own were, as far as that can be done
-    with images of which no dataset tells anything.
+    """Return how faces are detected and aligned: as the faces that the network was trained on.
+
+    What only a dataset ships, such as boxes, is replaced, and that is printed.
     """
     faces, data = trained.faces, trained.prepared["faces"].get("dataset") or "the dataset"
     changes: dict[str, Any] = {}

@@ -229,8 +229,9 @@ def _start(job: Job, devices: Devices) -> Path:
 
 
 def train_process(fabric: Fabric, job: Job) -> tuple[bool, Path]:
-    """Open the files, build the network and train, in every process. Returns whether it came to the end, and the
-    run.
+    """Open the files, build the network and train, in every process.
+
+    Returns whether it came to the end, and the run.
     """
     s = job.settings
     faces = artefact.read(job.faces, "faces")

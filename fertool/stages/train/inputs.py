@@ -1,5 +1,6 @@
-"""What a training depends on, gathered and checked before anything heavy starts: files of other stages, the rows they
-allow, and the run of the pretrained part.
+"""The inputs of a training, gathered and checked before anything heavy starts.
+
+Files of other stages, the rows they allow, and the run of the pretrained part.
 """
 
 from collections.abc import Mapping
@@ -196,8 +197,9 @@ def _weights_file(workspace: Workspace, init: str) -> str:
 
 
 def _latest(workspace: Workspace, source: Artefact, name: str, needed: str, fold: int | None) -> Path:
-    """Return the latest finished run of a pretrained part; those on the same faces come first, and of
-    these only runs that have left out the same fold will do.
+    """Return the latest finished run of a pretrained part.
+
+    Runs on the same faces come first; of these only runs that have left out the same fold are taken.
     """
     found = []
     for folder in workspace.runs():

@@ -140,8 +140,9 @@ def _some_of_each(predictions: Artefact, among: np.ndarray, n: int, seed: int) -
 
 
 def view_of(network: FerModel, faces: Artefact) -> list[float]:
-    """Return the part of a stored face that the network's maps cover, as fractions of its sides: its input, cut to
-    whole multiples of the maps' stride.
+    """Return the part of a stored face that the network's maps cover, as fractions of its sides.
+
+    It is the network's input, cut to whole multiples of the maps' stride.
     """
     spec, stride = network.input, network.map_stride
     x0, y0, x1, y1 = cut_boxes(1, faces["images"].shape[1:3], spec.size)[0, 0].tolist() if spec.crop else (0, 0, 1, 1)

@@ -107,7 +107,8 @@ def _look(
     faces: Artefact,
     settings: Visualize,
 ) -> group.GroupImage:
-    """Return an image scaled so that its faces are as wide as those the network knows, and what the network sees in it.
+    """Return an image scaled so that its faces are as wide as those of the training, and the network's attention in it.
+
     Pixels at the right and at the bottom that fill no cell of the attention are cut off.
     """
     import cv2

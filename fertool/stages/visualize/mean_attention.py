@@ -88,8 +88,9 @@ def _means(
 
 
 def _views(predictions: Artefact, faces: Artefact, settings: Visualize) -> dict[str, np.ndarray]:
-    """Which rows of the predictions show the head from where: by the dataset's cameras, its own yaw, or the one that
-    was estimated.
+    """Return the rows of the predictions by the side the head is seen from.
+
+    The dataset's cameras decide, else its own yaw, else the estimated one.
     """
     rows = np.asarray(predictions["row"])
     if "angle" in faces:  # of the camera, in degrees: RaFD

@@ -1,5 +1,6 @@
-"""What covering or turning a face costs: curves over the drawn degrees of build-subsets --synthesise, and over
-the angles of the head. Runs that differ by their seed alone are one curve.
+"""Accuracy over the covered fractions of build-subsets --synthesise, and over the angles of the head.
+
+Runs that differ by their seed alone are one curve.
 """
 
 from itertools import pairwise
