@@ -1,4 +1,4 @@
-"""The Python API: the functions behind the commands, and faces and networks for code of one's own.
+"""The Python API: the functions behind the commands, and faces and networks for your own code.
 
 Every stage is a function `(inputs, settings) -> path of its output`. Settings are given by a recipe, as a settings
 object, or by name, the later before the earlier:

@@ -1,4 +1,4 @@
-"""Faces and trained networks for code of one's own: a torch Dataset, and a network with its preprocessing."""
+"""Faces and trained networks for your own code: a torch Dataset, and a network with its preprocessing."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Feature extractors shared by the papers' networks: pictures (N, 3, H, W) in, one vector (N, D) per picture out.
+"""Feature extractors shared by the papers' networks: images (N, 3, H, W) in, one vector (N, D) per image out.
 
 Parameter names of ResNet-18 and VGG-16 follow torchvision, so that published weights load by name.
 """

@@ -43,10 +43,10 @@ class Part:
     """The images of a split that are taken.
 
     Attributes:
-        folder: where their pictures lie.
-        names: of the pictures, with folders below `folder`. codes: their expressions.
+        folder: where their images lie.
+        names: of the images, with folders below `folder`. codes: their expressions.
         known: number of an image -> what else is known of it, as fields of `Sample`.
-        stem: name of a picture -> id.
+        stem: name of an image -> id.
     """
 
     folder: Path
@@ -235,7 +235,7 @@ def _of_folders(root: Path, wanted: bytes, problems: list[Problem]) -> dict[str,
 
 
 def _annotated(images: Path, notes: Path, name: str, wanted: bytes, problems: list[Problem]) -> Part:
-    """Return the pictures in a folder whose annotation is one of the wanted expressions."""
+    """Return the images in a folder whose annotation is one of the wanted expressions."""
     names, codes, bad = [], bytearray(), []
     for picture in sorted(pictures(images), key=lambda p: (len(p), p)):  # numbers without zeros in front
         stem = os.path.splitext(picture)[0]

@@ -24,7 +24,7 @@ class Sample:
 
     Attributes:
         id: unique name inside the dataset, stable across machines (never an absolute path).
-        path: the file that holds its pixels, or None where there is no file (a dataset that draws its pictures).
+        path: the file that holds its pixels, or None where there is no file (a dataset that draws its images).
         offset: byte of `path` where the pixels begin if the file is a table of many images; -1 for an image file.
         label: canonical emotion name, or None if the dataset gives none.
         split: "train", "val", "test" or "" if the dataset has no splits.

@@ -120,10 +120,10 @@ def _image_files(top: Path, problems: list[Problem]) -> tuple[Path, list[str]]:
 
 
 def _read(path: Path, wanted: Sequence[str], allowed: frozenset[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Columns of a list: the stems of its pictures (N,), and (N, K) int16.
+    """Columns of a list: the stems of its images (N,), and (N, K) int16.
 
-    Cells stand between blanks or commas. The line before the first picture names the columns (in .txt lists, those
-    after the name); above it the number of pictures may stand. A list without that line has the columns `wanted`.
+    Cells stand between blanks or commas. The line before the first image names the columns (in .txt lists, those
+    after the name); above it the number of images may stand. A list without that line has the columns `wanted`.
 
     Raises:
         DataError: it cannot be read, lacks a column, or has lines that do not fit.

@@ -34,7 +34,7 @@ CODES: dict[float, str] = {
 
 
 class Frame(NamedTuple):
-    """A picture of a recording; `sequence` is subject_recording, and its file's stem sequence_number."""
+    """An image of a recording; `sequence` is subject_recording, and its file's stem sequence_number."""
 
     path: Path
     sequence: str
@@ -111,7 +111,7 @@ folders named by emotion (CK+48) is read as the dataset `folder`."""
         return Samples(range(len(rows)), make), problems
 
     def _taken(self, images: Path, emotions: dict[str, str], problems: list[Problem]) -> list[Frame]:
-        """Return the pictures that are taken of every recording with one of the emotions."""
+        """Return the images that are taken of every recording with one of the emotions."""
         rows: list[Frame] = []
         absent: list[str] = []
         short: list[str] = []
@@ -150,7 +150,7 @@ def _emotions(folder: Path, problems: list[Problem]) -> dict[str, str]:
 
 
 def _landmarks(folder: Path | None, rows: list[Frame], problems: list[Problem]) -> list[np.ndarray | None]:
-    """(68, 2) pixels for every picture, None where they are missing."""
+    """(68, 2) pixels for every image, None where they are missing."""
     if folder is None:
         return [None] * len(rows)
     found: list[np.ndarray | None] = []

@@ -77,7 +77,7 @@ def ignored(name: str) -> bool:
 
 
 def is_picture(name: str) -> bool:
-    """Whether a file's name is that of a picture; what it holds is seen when it is read."""
+    """Whether a file's name is that of an image; what it holds is seen when it is read."""
     return os.path.splitext(name)[1].lower() in PICTURES and not ignored(name)
 
 
@@ -109,7 +109,7 @@ def emotion(name: str) -> str | None:
 
 
 def pictures(folder: Path | str) -> list[str]:
-    """Names of the pictures lying directly in a folder, sorted.
+    """Names of the images lying directly in a folder, sorted.
 
     Raises:
         DataError: the folder cannot be read.
@@ -185,7 +185,7 @@ def pictures_below(root: Path) -> list[Path]:
 
 
 def frames(folder: Path) -> list[tuple[int, Path]]:
-    """Return the pictures of a recording in their order: the number that each file's name ends with, and the file.
+    """Return the images of a recording in their order: the number that each file's name ends with, and the file.
 
     Raises:
         DataError: the folder cannot be read.

@@ -79,7 +79,7 @@ LABEL_HEADER = "Usage,Image name," + ",".join(VOTES)
 
 
 class Face(NamedTuple):
-    """A row of a table of votes and where its picture is: a file (offset -1), or a byte of a table of pixels."""
+    """A row of a table of votes and where its image is: a file (offset -1), or a byte of a table of pixels."""
 
     name: str
     split: str
@@ -257,7 +257,7 @@ def _with_pixels(votes: Path, table_of_pixels: Path) -> list[Face]:
 def _with_files(
     faces: list[Face], root: Path, folders: dict[str, Path], files: dict[str, set[str]], problems: list[Problem]
 ) -> list[Face]:
-    """Faces whose folder is there, with their paths; a picture missing from its folder stays in the list."""
+    """Faces whose folder is there, with their paths; an image missing from its folder stays in the list."""
     if faces and not any(files.values()):
         where = f"{root}/{{{','.join(FOLDERS.values())}}}/*.png, and {root / TABLES[0]}"
         problems.append(Problem(f"all of the {len(faces):,} images are missing", where))

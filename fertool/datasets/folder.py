@@ -136,7 +136,7 @@ n000001/1.jpg ...                person/image, without expressions, with --set d
         return Samples(rows, self._sample), problems
 
     def _linked_splits(self) -> list[Problem]:
-        """Return a note for every split that is a link to another one: what is tested on must not be learnt from."""
+        """Return a note for every split that is a link to another one: what is tested on must not be learned from."""
         first: dict[str, str] = {}
         names = sorted({below.split(os.sep)[0] for below in self._places})
         return [

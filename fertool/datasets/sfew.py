@@ -92,7 +92,7 @@ Test/... or Test_Aligned_Faces/...                    without labels (optional)"
         return Samples(range(len(rows)), make), problems
 
     def _folders(self, kind: str) -> dict[str, list[tuple[Path, str | None]]]:
-        """Split -> its folders of pictures with their emotions; those of test have none."""
+        """Split -> its folders of images with their emotions; those of test have none."""
         found: dict[str, list[tuple[Path, str | None]]] = {}
         for split in SPLITS:
             top = find(self.root, *(place.format(split.title()) for place in PLACES[kind]))

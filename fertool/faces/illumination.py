@@ -11,7 +11,7 @@ _FLAT = 1e-9  # a reflectance that varies less is constant but for rounding
 
 
 def normalise(image: np.ndarray, diffusion: float, clip_fraction: float = 0.004) -> np.ndarray:
-    """Return the reflectance I / L of a picture, its extremes clipped and the rest spread over 0..255.
+    """Return the reflectance I / L of an image, its extremes clipped and the rest spread over 0..255.
 
     Args:
         image: (H, W) uint8.
@@ -20,7 +20,7 @@ def normalise(image: np.ndarray, diffusion: float, clip_fraction: float = 0.004)
             Sun et al.; 7 and 0.4 % are the INface toolbox's.
 
     Returns:
-        (H, W) uint8; middle grey where the picture is constant.
+        (H, W) uint8; middle grey where the image is constant.
     """
     seen = image + _GUARD
     reflectance = seen / luminance(seen, diffusion)

@@ -98,7 +98,7 @@ def rotation(pitch: float, yaw: float, roll: float) -> np.ndarray:
     """Return the (3, 3) matrix that turns a head looking along -z into the pose, in degrees.
 
     R = Rz(roll) Ry(yaw) Rx(pitch): yaw and pitch are azimuth and elevation of the looking direction before the
-    picture is turned by roll. yaw > 0 looks to the picture's right, pitch > 0 up, roll > 0 turns clockwise as seen.
+    image is turned by roll. yaw > 0 looks to the image's right, pitch > 0 up, roll > 0 turns clockwise as seen.
     """
     p, y, r = np.radians([pitch, yaw, roll])
     about_x = np.array([[1, 0, 0], [0, np.cos(p), np.sin(p)], [0, -np.sin(p), np.cos(p)]])

@@ -1,4 +1,4 @@
-"""Images, folders of them, videos and cameras as one stream of pictures, of which one at a time is in memory."""
+"""Images, folders of them, videos and cameras as one stream of images, of which one at a time is in memory."""
 
 import os
 import re
@@ -170,7 +170,7 @@ class Sampling:
 
 
 def count(sources: Iterable[Source], sampling: Sampling) -> int | None:
-    """How many pictures they have, as far as videos state it; None with a camera among them."""
+    """How many images they have, as far as videos state it; None with a camera among them."""
     total = 0
     for source in sources:
         if source.path is None:
@@ -189,7 +189,7 @@ def _stated(path: Path, sampling: Sampling) -> int:
 
 
 def pictures(sources: Iterable[Source], sampling: Sampling = Sampling()) -> Iterator[Picture]:
-    """All pictures, in order. Images are not read yet, see `Picture.read`.
+    """All images, in order. Images are not read yet, see `Picture.read`.
 
     Raises:
         OSError, MemoryError: a video cannot be read now, which says nothing of its frames.

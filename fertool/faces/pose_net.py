@@ -1,6 +1,6 @@
 """Head pose from pixels: what MTCNN's last network sees of a face, and two small networks that tell the turn from it.
 
-The features come from images (`fertool.faces.onet`); what they mean for the pose was learnt from rendered heads
+The features come from images (`fertool.faces.onet`); what they mean for the pose was learned from rendered heads
 only, whose turn is known (`tests/bench/teach_pose.py`). The rough network corrects where the head is, how large it is
 and how far it leans; the fine one looks at it again, upright and in the middle. Every look is a mean of the face
 and its mirror image, so the mirror image of an image has exactly the mirrored pose.
@@ -128,7 +128,7 @@ def _turn(degrees: np.ndarray) -> np.ndarray:
 
 @lru_cache(4)
 def _network(name: str, device: str) -> Callable[[np.ndarray], np.ndarray]:
-    """One of the two networks: (n, 48, 48) grey pictures → (n, 9) outputs. Three layers behind MTCNN's features."""
+    """One of the two networks: (n, 48, 48) grey images → (n, 9) outputs. Three layers behind MTCNN's features."""
     import torch
 
     with np.load(Path(__file__).with_suffix(".npz"), allow_pickle=False) as stored:

@@ -1,4 +1,4 @@
-"""The supervised descent method: landmarks found by a few learnt steps downhill.
+"""The supervised descent method: landmarks found by a few learned steps downhill.
 
 Xiong & De la Torre, "Supervised Descent Method and Its Applications to Face Alignment", CVPR 2013. From a mean shape
 laid over the face, each step goes by x ← x + R φ(x) + b (eq. 7): φ are SIFT-like descriptors around the present points,
@@ -58,7 +58,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Cascade:
-    """What was learnt.
+    """What was learned.
 
     Attributes:
         mean: (K, 2) the mean shape in pixels of the cut-out.
@@ -228,7 +228,7 @@ def _ridge(look: np.ndarray, way: np.ndarray, ridge: float) -> tuple[np.ndarray,
 
 
 def _edges(cut_out: np.ndarray) -> np.ndarray:
-    """(H, W, 8) float32: how fast a grey picture brightens towards each of eight directions, 0 where it darkens."""
+    """(H, W, 8) float32: how fast a grey image brightens towards each of eight directions, 0 where it darkens."""
     import cv2
 
     across, down = (cv2.Sobel(cut_out, cv2.CV_32F, *order, ksize=1) for order in ((1, 0), (0, 1)))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # slow to import, and `fertool --help` imports this module
 
 @dataclass(frozen=True)
 class Drawn:
-    """A picture and what it was drawn from: its arrays by name, and the artefacts they come from."""
+    """A figure and what it was drawn from: its arrays by name, and the artefacts they come from."""
 
     figure: "Figure"
     arrays: "dict[str, np.ndarray]"

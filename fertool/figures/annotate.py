@@ -30,14 +30,14 @@ _COLOURS = dict(
 
 @dataclass(frozen=True)
 class Framed:
-    """A face in a picture.
+    """A face in an image.
 
     Attributes:
         box: x0, y0, x1, y1 in pixels, the centre of the top-left one being (0, 0).
         emotion: decides the colour, and is written beside it.
         sure: its probability, written too.
         heat: (h, w) where the network looked, or None.
-        place: (2, 3) pixels of `heat` → pixels of the picture.
+        place: (2, 3) pixels of `heat` → pixels of the image.
         number: of the person in a video, written too; 0 if unknown.
     """
 

@@ -15,7 +15,7 @@ _STRONGEST = 99.5  # percentile of a gradient that is shown in full: single pixe
 
 @dataclass(frozen=True)
 class Panel:
-    """What one run says about the faces.
+    """A run's predictions of the faces.
 
     Attributes:
         title: shown above.
@@ -89,7 +89,7 @@ def draw_subjects(
     """Rows are people, columns expressions: Grad-CAM over the face of each (MAN's Fig. 6 and 8).
 
     Args:
-        images: (H, W, C) uint8 by row and column; cells without a picture stay empty.
+        images: (H, W, C) uint8 by row and column; cells without an image stay empty.
         cams: (H, W) by row and column.
         wrong: what a face was taken for where it was not recognised.
         layer: whose maps are weighed.
@@ -111,7 +111,7 @@ def draw_subjects(
 
 
 def relief(gradient: np.ndarray) -> np.ndarray:
-    """Return a signed picture (H, W, C) as uint8 around middle grey, stretched to its strongest values."""
+    """Return a signed image (H, W, C) as uint8 around middle grey, stretched to its strongest values."""
     strongest = np.percentile(np.abs(gradient), _STRONGEST) or np.abs(gradient).max()
     shown = np.clip(gradient / strongest, -1, 1) if strongest else np.zeros_like(gradient)
     return np.round(127.5 + 127.5 * shown).astype(np.uint8)

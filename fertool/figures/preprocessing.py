@@ -175,6 +175,6 @@ def _outline(ax: Axes, mask: np.ndarray, height: int, width: int) -> None:
 
 
 def _equal(ax: Axes, image: np.ndarray) -> Axes:
-    """Return a picture that is not stretched to its cell."""
+    """Return an image that is not stretched to its cell."""
     ax.imshow(colours(image))
     return ax

@@ -1,4 +1,4 @@
-"""Pictures that show what crop-regions and make-masks made of a few faces."""
+"""Images that show what crop-regions and make-masks made of a few faces."""
 
 from typing import Any, Literal
 

@@ -18,7 +18,7 @@ _HEAD, _FOOT = 0.38, 0.16  # inches above and below them
 
 @dataclass(frozen=True)
 class Panel:
-    """What one run says about the faces.
+    """A run's predictions of the faces.
 
     Attributes:
         title: shown above.

@@ -1,4 +1,4 @@
-"""Pictures of faces in rows and columns, with words at their left and above: what most of the papers' figures are."""
+"""Images of faces in rows and columns, with words at their left and above: what most of the papers' figures are."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -55,7 +55,7 @@ class Sheet:
         return ax
 
     def picture(self, row: int, column: int, image: np.ndarray) -> Axes:
-        """Return a grey or RGB picture (H, W, C), uint8."""
+        """Return a grey or RGB image (H, W, C), uint8."""
         ax = self.at(row, column)
         ax.imshow(colours(image), aspect="auto")
         return ax
@@ -124,12 +124,12 @@ class Sheet:
 
 
 def colours(image: np.ndarray) -> np.ndarray:
-    """Return a picture (H, W, 1 or 3) uint8 as RGB."""
+    """Return an image (H, W, 1 or 3) uint8 as RGB."""
     return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
 
 
 def heated(image: np.ndarray, values: np.ndarray, top: float | None = None) -> np.ndarray:
-    """RGB picture (H, W, 3), 0 to 1: the face in grey, covered with the colours of a map the more the higher it is.
+    """RGB image (H, W, 3), 0 to 1: the face in grey, covered with the colours of a map the more the higher it is.
 
     Args:
         image: (H, W, C) uint8.

@@ -71,7 +71,7 @@ def shorten(name: str, most: int = 18) -> str:
 
 
 def save(figure: Figure, path: Path, dpi: int = 130) -> Path:
-    """Write a picture, in the format that the name ends in; `dpi` is for pixels, also those inside a PDF or SVG.
+    """Write a figure, in the format that the name ends in; `dpi` is for pixels, also those inside a PDF or SVG.
 
     Raises:
         DataError: it cannot be written.

@@ -1,4 +1,4 @@
-"""Small pictures for a page: faces, and where a network looked, as JPEG data URIs."""
+"""Small images for a page: faces, and where a network looked, as JPEG data URIs."""
 
 import base64
 import io
@@ -55,7 +55,7 @@ def framed(image: np.ndarray, boxes: np.ndarray, weights: np.ndarray) -> Image.I
 
 
 def data_uri(picture: Image.Image) -> str:
-    """Return a picture as a link that holds it."""
+    """Return an image as a link that holds it."""
     held = io.BytesIO()
     picture.save(held, "JPEG", quality=82)
     return "data:image/jpeg;base64," + base64.b64encode(held.getvalue()).decode()

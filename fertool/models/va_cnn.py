@@ -4,7 +4,7 @@ Sun, Zhao & Jin, "A visual attention based ROI detection method for facial expre
 
 Ten 3×3 convolutions turn a grey face into a map of 128-d vectors. Attention gives every position of the map a weight,
 from its own vector alone, and the weighted mean of the vectors is classified. Neither knows the size of the map, so
-the network looks at pictures of any size.
+the network looks at images of any size.
 
 The paper's baseline (all positions, flattened), global average pooling and symmetric attention are the same class with
 other settings, see `VARIANTS`.

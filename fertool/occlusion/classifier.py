@@ -1,4 +1,4 @@
-"""A small network that guesses what covers a face, learnt from drawn occluders alone.
+"""A small network that guesses what covers a face, learned from drawn occluders alone.
 
 It sees 48 x 48 grey pixels, as few as FERPlus has. Four blocks of convolution and pooling keep where things are on a
 grid of 3 x 3, because the four types differ by nothing else.

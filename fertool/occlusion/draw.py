@@ -23,7 +23,7 @@ class Covered:
     Attributes:
         image: (H, W, C) uint8.
         thing: what was drawn.
-        covered: the fraction of the face's area, as far as it lies in the picture, that is covered.
+        covered: the fraction of the face's area, as far as it lies in the image, that is covered.
     """
 
     image: np.ndarray

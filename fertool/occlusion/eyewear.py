@@ -69,7 +69,7 @@ def _glasses(rng: np.random.Generator, face: Face, *, dark: bool) -> Thing:
 
 
 def _temples(face: Face, eyes: list[np.ndarray], half: np.ndarray, thick: float) -> np.ndarray:
-    """Way to the temples of the glasses, as far as they lie beside the head in the picture."""
+    """Way to the temples of the glasses, as far as they lie beside the head in the image."""
     nearest = np.full(face.grid.shape[:2], np.inf, np.float32)
     sidewards = face.camera[:, 2] @ face.across
     for side, (ex, ey) in zip((-1, 1), eyes, strict=True):

@@ -1,4 +1,4 @@
-"""Where a face lies in its picture: its axes, its unit, its area, told by its landmarks.
+"""Where a face lies in its image: its axes, its unit, its area, told by its landmarks.
 
 Coordinates of a face are those of `fertool.faces.mean_head`: the unit is the distance between the eyes of a mean
 head, which is laid over the landmarks as an affine camera would show it. Turned and tilted faces are so measured along
@@ -57,7 +57,7 @@ class Face:
 
     @property
     def across(self) -> np.ndarray:
-        """(2,) the direction at a right angle to `down`, to the picture's right."""
+        """(2,) the direction at a right angle to `down`, to the image's right."""
         return np.array([self.down[1], -self.down[0]])
 
     @cached_property
@@ -94,7 +94,7 @@ class Face:
 
     @cached_property
     def area(self) -> np.ndarray:
-        """(h, w) bool: the part of the face that lies in the picture."""
+        """(h, w) bool: the part of the face that lies in the image."""
         hull = cv2.convexHull(self.outline.astype(np.float32))[:, 0]
         pixels = ((hull + 0.5) * self.finer - 0.5) * 16
         mask = np.zeros(self.grid.shape[:2], np.uint8)

@@ -31,7 +31,7 @@ def lesson(image: np.ndarray, landmarks: np.ndarray, *, key: str, blur: float = 
         key: decides everything.
 
     Returns:
-        the picture, and what covers it: 0 nothing, else 1 + its place in `OCCLUSIONS`.
+        the image, and what covers it: 0 nothing, else 1 + its place in `OCCLUSIONS`.
     """
     rng = np.random.default_rng(list(hashlib.blake2b(key.encode(), digest_size=16).digest()))
     if rng.random() < _AS_IT_IS:

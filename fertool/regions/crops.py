@@ -79,7 +79,7 @@ def landmark_boxes(points: np.ndarray, radius: float, size: tuple[int, int]) -> 
         radius: half the side of a box as a fraction of the face (0.4 in the paper).
         size: height and width of the face in pixels.
 
-    A landmark outside the picture counts as lying on its edge. Where a landmark is NaN all boxes of the face are the
+    A landmark outside the image counts as lying on its edge. Where a landmark is NaN all boxes of the face are the
     whole face: the network then sees no part instead of a wrong one.
     """
     height, width = size

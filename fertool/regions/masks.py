@@ -45,7 +45,7 @@ def constant_masks(masks: np.ndarray) -> np.ndarray:
 
     There are as many of them as give the highest mean intersection over union.
 
-    A network that finds masks has learnt something of a face only where it does better than these.
+    A network that finds masks has learned something of a face only where it does better than these.
 
     Args:
         masks: (N, R, h, w) 0 or 1, of the faces that are trained on.

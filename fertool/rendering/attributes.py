@@ -1,7 +1,7 @@
 """Which of the attributes of `fertool.labels.ATTRIBUTES` a rendered face shows.
 
 They are told from what is rendered: the face's own points, its face units, and what covers it. As a person who looks at
-the picture would say: what is covered is not there.
+the image would say: what is covered is not there.
 """
 
 import numpy as np

@@ -199,7 +199,7 @@ def _halves(upper: dict[str, float], lower: dict[str, float]) -> dict[str, float
 
 
 def _gaze(units: dict[str, float], across: float, up: float) -> None:
-    """Turn both eyes: across > 0 to the picture's right (the person's left)."""
+    """Turn both eyes: across > 0 to the image's right (the person's left)."""
     across_names = ("eyeLookOutLeft", "eyeLookInRight") if across > 0 else ("eyeLookInLeft", "eyeLookOutRight")
     up_names = ("eyeLookUpLeft", "eyeLookUpRight") if up > 0 else ("eyeLookDownLeft", "eyeLookDownRight")
     for names, amount in ((across_names, across), (up_names, up)):

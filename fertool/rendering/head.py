@@ -82,7 +82,7 @@ class Head:
 
     @property
     def eyeballs(self) -> tuple[np.ndarray, np.ndarray]:
-        """Vertex indices of the two eyeballs: the one on the picture's left, the one on its right."""
+        """Vertex indices of the two eyeballs: the one on the image's left, the one on its right."""
         left, right = (self.vertex(np.array(r)) for r in _EYES)
         return right, left
 

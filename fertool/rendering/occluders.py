@@ -43,7 +43,7 @@ def make(
         rng: source of all variation.
         who: the subject (hands have their skin).
         skin: (V, 3) vertices in the head's frame. marks: which of them are the 68 landmarks.
-        posed: (68, 3) the landmarks turned as in the picture.
+        posed: (68, 3) the landmarks turned as in the image.
     """
     face = skin[marks]
     if kind == "glasses-mask":

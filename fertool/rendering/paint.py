@@ -1,6 +1,6 @@
 """What is painted on the skin: eyebrows, beard, freckles, blush, and the folds an expression makes.
 
-The painting is a picture over the x, y plane of the base head, so it moves with the skin whatever the face does.
+The painting is an image over the x, y plane of the base head, so it moves with the skin whatever the face does.
 """
 
 from functools import lru_cache

@@ -38,7 +38,7 @@ class FaceSpec:
         pitch, yaw, roll: head pose in degrees; see `fertool.faces.mean_head.rotation`.
         occlusion: "" or one of `occluders.OCCLUSIONS`.
         seed: light, background, camera, gaze, asymmetry, the things that cover the face, blur and noise.
-        size: side of the picture in pixels.
+        size: side of the image in pixels.
         varied: whether the expression may be shown in one of the ways of `expressions.VARIED`.
 
     Raises:
@@ -65,7 +65,7 @@ class FaceSpec:
 
 @dataclass(frozen=True)
 class RenderedFace:
-    """A picture and the truth about it.
+    """An image and the truth about it.
 
     Attributes:
         pixels: (size, size, 3) uint8 sRGB.
@@ -242,7 +242,7 @@ def _lit_share(
 ) -> np.ndarray:
     """(N,) share of the key light that reaches each point.
 
-    Edges of shadows are softened over the picture. Points turned away from the light take the share of their
+    Edges of shadows are softened over the image. Points turned away from the light take the share of their
     neighbourhood: what little light enters skin there comes from it.
     """
     key = light.key.astype(np.float32)

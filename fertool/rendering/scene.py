@@ -12,7 +12,7 @@ AIM = np.array([0.0, -0.1, 0.45])
 
 @dataclass(frozen=True)
 class Light:
-    """Directions point from the face to the light; colours are linear RGB; softness: pixels of a 160-pixel picture."""
+    """Directions point from the face to the light; colours are linear RGB; softness: pixels of a 160-pixel image."""
 
     key: np.ndarray
     key_colour: np.ndarray
@@ -34,7 +34,7 @@ class Camera:
     """A pinhole at the origin looking along +z; the head is moved in front of it.
 
     Attributes:
-        focal: in sides of the picture.
+        focal: in sides of the image.
         offset: (3,) where the point aimed at is moved to.
     """
 
@@ -56,11 +56,11 @@ class Camera:
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything about a picture but the person, the expression and what covers it.
+    """Everything about an image but the person, the expression and what covers it.
 
     Attributes:
         exposure: brightness that a face of middling tone is brought towards.
-        blur: standard deviation in pixels of a 160-pixel picture. noise: that of the sensor, 0..1.
+        blur: standard deviation in pixels of a 160-pixel image. noise: that of the sensor, 0..1.
     """
 
     light: Light
@@ -108,7 +108,7 @@ def _light(rng: np.random.Generator) -> Light:
 
 
 def background(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Return a (size, size, 3) linear RGB picture: a wall, or an out-of-focus room or garden."""
+    """Return a (size, size, 3) linear RGB image: a wall, or an out-of-focus room or garden."""
     small = 48
     first, second = muted(rng), muted(rng)
     ramp = np.linspace(0, 1, small)[:, None, None]

@@ -96,6 +96,6 @@ class Selection(Requirement, ABC):
         """Refuse rows that nothing can be learned from.
 
         Raises:
-            DataError: the message says `where`: "in split train".
+            DataError: the message contains `where`: "in split train".
         """
         check_some(inputs.faces, rows, where)

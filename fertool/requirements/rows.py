@@ -32,7 +32,7 @@ def select(
     subsets: Artefact | None = None,
     fold: int | None = None,
 ) -> Rows:
-    """Return the rows of some splits that have a picture and a label.
+    """Return the rows of some splits that have an image and a label.
 
     Args:
         labels: "majority" (the `label` column), "distribution" (also `label_distribution`), or "list" (labels and

@@ -138,7 +138,7 @@ def _rows(faces: Artefact, source: Source) -> np.ndarray:
 def _columns(
     files: list[Artefact], sources: list[Source], rows: list[np.ndarray], classes: tuple[str, ...]
 ) -> dict[str, np.ndarray]:
-    """All columns but the pictures, one file's rows after the other's."""
+    """All columns but the images, one file's rows after the other's."""
     shared = set(files[0].columns).intersection(*(f.columns for f in files[1:])) - {
         "images",
         "status",
@@ -167,7 +167,7 @@ def _columns(
 
 
 def _fill(writer: artefact.Writer, files: list[Artefact], rows: list[np.ndarray]) -> None:
-    """Copy the pictures, each once, through any interruption."""
+    """Copy the images, each once, through any interruption."""
     start, pending = 0, set(writer.pending.tolist())
     with console.progress("combine", len(pending), "face") as advance:
         for f, index in zip(files, rows, strict=True):

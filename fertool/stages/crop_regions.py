@@ -16,13 +16,13 @@ _SHOWN_SIDE = 224  # the side for which the report gives boxes in pixels: what n
 
 @locks.writes("out")
 def run(faces: Path, *, settings: CropRegions, out: Path, overwrite: bool = False, preview: Path | None = None) -> Path:
-    """Write the boxes of every row of `faces`; rows without a picture get boxes as well.
+    """Write the boxes of every row of `faces`; rows without an image get boxes as well.
 
     With landmark crops a face without landmarks gets the whole face for each of its boxes. The boxes of random crops
     serve for the test; training draws anew, from the settings that are stored with them.
 
     Args:
-        preview: also draw the regions of six faces into this picture.
+        preview: also draw the regions of six faces into this image.
 
     Raises:
         RecipeError: random_ratio is no range within 0 and 1.

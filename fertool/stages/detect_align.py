@@ -56,12 +56,12 @@ def run(
 ) -> Path:
     """Write one row for every image that the dataset lists, found or not.
 
-    Stopped or killed at any moment, the same call goes on where it was.
+    Stopped or killed at any moment, the same call resumes.
 
     Args:
         workers: processes; None takes all cores (or a few for each GPU, where the detector runs on GPUs).
         limit: only so many images, spread evenly over the listing.
-        executor: where they run; None: as the environment says, else on this machine.
+        executor: where they run; None: from the environment, else on this machine.
 
     Raises:
         UsageError: settings that do not fit together, or boxes and landmarks the dataset does not ship.
@@ -329,7 +329,7 @@ def _fill(
 
 @contextmanager
 def _explained(writer: artefact.Writer, dataset: Dataset) -> Iterator[None]:
-    """Turn whatever ends the work early into an error that says how to go on."""
+    """Turn whatever ends the work early into an error that says how to resume."""
     try:
         yield
     except pool.WorkerDied as e:

@@ -141,7 +141,7 @@ def _check(faces: Sequence[_Landmarked], settings: FitSdm) -> int:
 
 
 def _fit(faces: Sequence[_Landmarked], settings: FitSdm) -> tuple[sdm.Cascade, list[float], int]:
-    """Return the cascade, its errors, and how many faces it was learnt from."""
+    """Return the cascade, its errors, and how many faces it was learned from."""
     images = 2 if settings.mirror else 1
     most = max(_FEW, settings.max_samples // (images * settings.perturbations))
     if len(faces) > most:
@@ -175,7 +175,7 @@ def _refuse(broken: Sequence[FertoolError], what: str) -> None:
 
 
 def summary(path: Path) -> dict:
-    """points, faces (how many it was learnt from), steps [{cell, error}], start (the error before the first step)."""
+    """points, faces (how many it was learned from), steps [{cell, error}], start (the error before the first step)."""
     stored: Artefact = artefact.read(path, "landmarks")
     errors = np.asarray(stored["error"]).tolist()
     return {

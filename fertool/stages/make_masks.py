@@ -30,7 +30,7 @@ def run(faces: Path, *, settings: MakeMasks, out: Path, overwrite: bool = False,
     training, 2 for validation.
 
     Args:
-        preview: also draw the masks of six faces into this picture.
+        preview: also draw the masks of six faces into this image.
 
     Raises:
         ArtefactError: no face has landmarks or attributes, or not 68, 42, 37 or 5 landmarks; a file of other work at

@@ -70,8 +70,8 @@ def run(
     Args:
         out_dir: the folder; made if need be.
         people: number of subjects, at least 3 (one for each split).
-        per_person: pictures of each. size: side in pixels. seed: the same seed gives the same pixels.
-        mixed: further pictures of each, without a label, whose eyes and mouth show two different expressions.
+        per_person: images of each. size: side in pixels. seed: the same seed gives the same pixels.
+        mixed: further images of each, without a label, whose eyes and mouth show two different expressions.
         occluded, turned: shares of the images, 0 to 1, that have an occluder and that come from the wide range of
             poses (up to 75° of yaw).
         varied: show expressions in further ways too: speaking, shouting, crying, see `rendering.expressions.VARIED`.
@@ -230,7 +230,7 @@ def _renderer(out_dir: Path) -> Callable[[Sequence[list]], Iterator[int]]:
 
 
 def _render_person(out_dir: Path, faces: list) -> int:
-    """Render all pictures of one person; returns how many."""
+    """Render all images of one person; returns how many."""
     import cv2
 
     from fertool.rendering.render import render_face

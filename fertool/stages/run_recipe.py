@@ -40,7 +40,7 @@ def run(
     sets: tuple[str, ...] = (),
     others: Mapping[str, Path] | None = None,
 ) -> dict:
-    """Walk a recipe on the dataset at `path`; work that is done is skipped, work that was stopped goes on.
+    """Walk a recipe on the dataset at `path`; work that is done is skipped, work that was stopped is resumed.
 
     Args:
         image_folder: of a table at `path`, the folder that its paths are relative to.

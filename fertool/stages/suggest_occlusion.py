@@ -55,7 +55,7 @@ def run(
         learn_from: faces to draw on and learn from, instead of taking the network that comes with fertool. Of `faces`
             itself the other splits are taken (all, if the others hold too few).
         out: the CSV file.
-        executor: where workers run; None: as the environment says, else on this machine.
+        executor: where workers run; None: from the environment, else on this machine.
         overwrite: replace the file, and its reviews.
 
     Raises:
@@ -113,7 +113,7 @@ def _shipped() -> "Guesser":
 def learnt(
     teacher: Artefact, settings: SuggestOcclusion, executor: Executor, *, spared: np.ndarray | None = None
 ) -> "Guesser":
-    """Return a network that has learnt from drawings on the teacher's faces, on one thread.
+    """Return a network that has learned from drawings on the teacher's faces, on one thread.
 
     Args:
         spared: rows not to draw on, if the others are enough.
@@ -188,7 +188,7 @@ def _to_draw_on(teacher: Artefact, spared: np.ndarray | None) -> np.ndarray:
 def lessons(
     teacher: Artefact, rows: np.ndarray, settings: SuggestOcclusion, executor: Executor
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return (samples, SIDE, SIDE) pictures and what covers them; the same whatever the number of processes."""
+    """Return (samples, SIDE, SIDE) images and what covers them; the same whatever the number of processes."""
     rng = np.random.default_rng(settings.seed)
     order = np.concatenate([rng.permutation(rows) for _ in range(-(-settings.samples // len(rows)))])
     items = [(int(row), i) for i, row in enumerate(order[: settings.samples])]
@@ -208,7 +208,7 @@ def lessons(
 
 
 def make(teacher: Artefact, seed: int) -> Callable[[Iterable[tuple[int, int]]], Iterator[tuple[np.ndarray, int]]]:
-    """Yield what a process of its own does: (row, number of the drawing) -> picture and what covers it.
+    """Yield what a process of its own does: (row, number of the drawing) -> image and what covers it.
 
     Faces that know what covers them, as rendered ones do, are shown as they are.
     """

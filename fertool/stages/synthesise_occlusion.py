@@ -38,11 +38,11 @@ def run(
 
     What is drawn on a face depends on its id and the seed, not on the other faces. Faces that are known to be covered
     already (`occlusion` of the subsets beside them, or what rendered faces know of themselves) are left out. All rows
-    belong to split test. Stopped at any moment, the same call goes on where it was.
+    belong to split test. Stopped at any moment, the same call resumes.
 
     Args:
         out: the faces file to write; subsets.h5 lies beside it, and regions.h5 where the faces have one.
-        executor: where workers run; None: as the environment says, else on this machine.
+        executor: where workers run; None: from the environment, else on this machine.
 
     Raises:
         RecipeError: severities that are no fractions.
@@ -254,7 +254,7 @@ def _fill(
 def make(
     source: Artefact, degrees: list[tuple[float, str]], seed: int
 ) -> Callable[[Iterable[tuple[int, int]]], Iterator[list[tuple[np.ndarray, float, str]]]]:
-    """Yield what a process of its own does: (place, row) -> picture, covered fraction and thing for every degree."""
+    """Yield what a process of its own does: (place, row) -> image, covered fraction and thing for every degree."""
     import cv2
 
     from fertool.occlusion.draw import cover

@@ -1,4 +1,4 @@
-"""A network that has learnt, with all it takes to use it on images: without the files it was trained on."""
+"""A network that has learned, with all it takes to use it on images: without the files it was trained on."""
 
 import json
 from collections.abc import Mapping

@@ -23,14 +23,14 @@ def region_boxes(faces: Artefact, regions: Artefact | None) -> Tensor:
 
 
 def random_crops(regions: Artefact | None) -> RandomCrops | None:
-    """Return how the crops of a regions file are drawn anew in training; None if they are not random."""
+    """Return how the crops of a regions file are sampled anew in training; None if they are not random."""
     if regions is None or regions.params.get("mode") != "random":
         return None
     return RandomCrops(regions.params["random_n"], tuple(regions.params["random_ratio"]))
 
 
 class Pixels:
-    """Pictures of a faces file, gathered by row.
+    """Images of a faces file, gathered by row.
 
     Args:
         images: (N, H, W, C) uint8, a read-only memory map.
@@ -40,7 +40,7 @@ class Pixels:
             of its free memory, else the file.
 
     Attributes:
-        size: height and width of a picture.
+        size: height and width of an image.
     """
 
     def __init__(self, images: np.ndarray, rows: Tensor, device: torch.device, cache: str = "auto"):

@@ -1,7 +1,7 @@
 """What a process trains on, batch by batch: order, augmentation, crops, and pixels fetched ahead.
 
-All of it is drawn from the seed, the epoch and the position of a face in the epoch, so the number of processes changes
-nothing, and an epoch can be entered anywhere.
+All of it is sampled from the seed, the epoch and the position of a face in the epoch, so the number of processes
+changes nothing, and an epoch can be entered anywhere.
 """
 
 import time
@@ -31,11 +31,11 @@ class Data:
 
     Attributes:
         boxes: (rows, K, 4) region boxes of every row of the faces file.
-        crops: how regions are drawn anew in every iteration; None: those of `boxes`, which serve for validation in any
-            case.
+        crops: how regions are sampled anew in every iteration; None: those of `boxes`, which serve for validation
+            in any case.
         classes: number of classes.
         given: the targets of `FerModel.requires`, for every row.
-        tracked: rows whose attention is kept as training goes on.
+        tracked: rows whose attention is kept during the training.
         constant: score on `val` of the best output that is the same for every face, if there is one to compare with.
     """
 

@@ -1,6 +1,6 @@
 """The training loop.
 
-One process per device, all running this same code. Everything random is drawn from the seed, the epoch and the
+One process per device, all running this same code. Everything random is sampled from the seed, the epoch and the
 position of a face in the epoch, so the number of devices changes nothing but the speed, and a run that was stopped
 goes on as if it had not been.
 """
@@ -28,7 +28,7 @@ def fit(fabric: Fabric, net: FerModel, data: Data, s: Train, run: RunFile, resum
 
     Args:
         net: the network, on the CPU, with its starting weights.
-        resume: a saved state of the same run to go on from.
+        resume: a saved state of the same run to resume from.
 
     Returns:
         True if all epochs are done, False if it was asked to stop; the state is saved either way.

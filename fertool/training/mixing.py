@@ -1,6 +1,6 @@
 """What is done to the views of training faces on the device: colour jitter, random erasing, mixup and cutmix.
 
-Every face has its own numbers, drawn from the seed, the epoch and its position in the epoch. Rectangles lie in the
+Every face has its own numbers, sampled from the seed, the epoch and its position in the epoch. Rectangles lie in the
 frame of the augmented face, so that all regions of a face lose, or get from another face, the same part of it.
 """
 

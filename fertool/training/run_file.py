@@ -1,4 +1,4 @@
-"""The run artefact: weights, optimiser, random state and history of a training, enough to go on exactly."""
+"""The run artefact: weights, optimiser, random state and history of a training, enough to resume exactly."""
 
 import math
 from collections.abc import Mapping

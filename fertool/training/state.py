@@ -69,7 +69,7 @@ class TrainState:
         Args:
             net: the network on the CPU, with its starting weights.
             steps: optimiser steps of an epoch.
-            saved: a state of the same run to go on from.
+            saved: a state of the same run to resume from.
 
         Raises:
             ArtefactError: the saved state is of another network, not finite, or further than these settings go.
@@ -178,7 +178,7 @@ class TrainState:
             divergence.read_losses(self)
 
     def save(self) -> None:
-        """Save everything that the training needs to go on exactly.
+        """Save everything that the training needs to resume exactly.
 
         Raises:
             NotFiniteError: the state is NaN or infinite. What was saved before stays.

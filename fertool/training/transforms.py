@@ -112,7 +112,7 @@ def sample_views(images: Tensor, transforms: Tensor, spec: InputSpec) -> Tensor:
         spec: size, channels and normalisation the network wants.
 
     Returns:
-        (N, K, spec.channels, h, w) float32. Beyond the picture the border is repeated.
+        (N, K, spec.channels, h, w) float32. Beyond the image the border is repeated.
     """
     n, k = transforms.shape[:2]
     h, w = spec.size

@@ -45,12 +45,12 @@ def run(
         faces: other faces than those the run was trained on; classes are matched by name.
         regions: other regions than those beside the faces, e.g. more random crops.
         repeat: number of the sample of random crops; 0: the crops of the regions file.
-        executor: where workers run; None: as the environment says, else on this machine.
+        executor: where workers run; None: from the environment, else on this machine.
         overwrite: predict again although it has been done.
 
     Returns:
         predictions.h5 in the folder; its name also says what is not the default (other faces, split, ...). Rows are
-        those of the split that have a picture; labels that the run does not know count as unlabelled. Of a network
+        those of the split that have an image; labels that the run does not know count as unlabelled. Of a network
         that learns subjects: the embeddings (as `logits`) and subjects of people that it was not trained on.
     """
     trained = artefact.read(folder / "run.h5", "run")
@@ -217,7 +217,7 @@ def _subsets(trained: Artefact, source: Artefact) -> Artefact | None:
 
 
 def _rows(trained: Artefact, source: Artefact, subsets: Artefact | None, split: str) -> tuple[torch.Tensor, np.ndarray]:
-    """Rows of the split that have a picture, and their labels as the run's class indices (-1: none of them)."""
+    """Rows of the split that have an image, and their labels as the run's class indices (-1: none of them)."""
     label, names, classes = np.asarray(source["label"], dtype=np.int64), source["split"], source.classes
     fold = trained.params["train"].get("fold")
     if subsets is not None and trained.params["train"]["labels"] == "list":

@@ -17,7 +17,7 @@ from fertool.subsets.pairs import draw_pairs
 
 
 def applies(folders: list[Path]) -> bool:
-    """Return whether these runs learnt subjects.
+    """Return whether these runs learned subjects.
 
     Raises:
         UsageError: some did and some did not.

@@ -42,17 +42,17 @@ def run(
     """Find every face and say its expression.
 
     Rows go to `out`/predictions.csv; without `out` they go to stdout as CSV, or under --json only into what is
-    returned. Pictures come and go in batches: however many there are, a few are in memory.
+    returned. Images come and go in batches: however many there are, a few are in memory.
 
     Args:
         words: files, folders, numbers of cameras.
-        out: folder for predictions.csv and the drawn pictures.
-        draw: also write the pictures and videos with faces framed and labelled into `out`.
+        out: folder for predictions.csv and the drawn images.
+        draw: also write the images and videos with faces framed and labelled into `out`.
         parquet: also write predictions.parquet into `out`.
         collect: return a table, instead of writing rows to stdout.
-        workers: processes that find faces; None: all cores, or four for each GPU, for 32 pictures or more, else none; a
+        workers: processes that find faces; None: all cores, or four for each GPU, for 32 images or more, else none; a
             camera has none.
-        executor: where they run; None: as the environment says, else on this machine. The network runs here.
+        executor: where they run; None: from the environment, else on this machine. The network runs here.
 
     Returns:
         run, classes, pictures, faces (how many), expressions {class: n}, people {video: n}, without_face [names],

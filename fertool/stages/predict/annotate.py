@@ -57,7 +57,7 @@ class Drawings:
         self._close_video()
 
     def add(self, picture: Picture, faces: Sequence[Face]) -> None:
-        """Draw a picture with its faces; one that could not be read is left out.
+        """Draw an image with its faces; one that could not be read is left out.
 
         Raises:
             DataError: it cannot be written.

@@ -1,4 +1,4 @@
-"""Pictures → the faces in them, in this process or in workers."""
+"""Images → the faces in them, in this process or in workers."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -27,13 +27,13 @@ _GPU_WORKERS = 4  # processes that share a GPU
 
 @dataclass
 class Face:
-    """A face in a picture.
+    """A face in an image.
 
     Attributes:
         box: x0, y0, x1, y1 in pixels of the image, the centre of the top-left one being (0, 0); as the detector gives
             it, so it may reach beyond the image.
         score: of the detector, NaN if it gives none.
-        matrix: (2, 3) picture → face.
+        matrix: (2, 3) image → face.
         pixels: (H, W, C) uint8, the face.
         marks: (K, 2) landmarks in pixels of the face, or None.
         landmarks: (K, 2) in pixels of the image, or None.
@@ -70,19 +70,19 @@ class Face:
 
 @dataclass(frozen=True)
 class Seen:
-    """A picture, with its pixels if it is drawn, and the faces in it, the largest first."""
+    """An image, with its pixels if it is drawn, and the faces in it, the largest first."""
 
     picture: Picture
     faces: list[Face]
 
 
 class FaceSearch:
-    """Finds the faces of pictures and aligns them.
+    """Finds the faces of images and aligns them.
 
     Args:
         faces: how faces are found and aligned.
         wanted: what else is computed for them.
-        draw: whether pictures are drawn and need their pixels afterwards.
+        draw: whether images are drawn and need their pixels afterwards.
         device: where networks run.
     """
 
@@ -92,7 +92,7 @@ class FaceSearch:
         self._finder = Finder(faces, device)
 
     def __call__(self, pictures: Iterable[Picture]) -> Iterator[Seen]:
-        """Yield every picture with its faces, in order; images are read here."""
+        """Yield every image with its faces, in order; images are read here."""
         for group in self._finder.groups((p.read() for p in pictures), lambda p: p.pixels):
             for picture, faces in zip(group, self._find(group), strict=True):
                 yield Seen(picture if self._draw else replace(picture, pixels=None), faces)
@@ -172,17 +172,17 @@ def one_by_one(search: FaceSearch, stream: Iterable[Picture], live: bool) -> Gen
 def in_workers(
     search: FaceSearch, stream: Iterable[Picture], workers: int, gpus: Sequence[str], executor: Executor
 ) -> Generator[Seen, None, None]:
-    """Find faces in worker processes; pictures come back in order.
+    """Find faces in worker processes; images come back in order.
 
     Args:
         search: what a worker does.
-        stream: pictures.
+        stream: images.
         workers: number of processes.
         gpus: names of the GPUs that they share.
         executor: where they run.
 
     Raises:
-        DataError, OutOfMemoryError: a worker died; the message names pictures that it had.
+        DataError, OutOfMemoryError: a worker died; the message names images that it had.
     """
     waiting: dict[int, list[Seen]] = {}
     due = 0
@@ -223,7 +223,7 @@ def _joined(sent: Picture, found: _Found, draw: bool) -> Seen:
 
 
 class _Bundles:
-    """What a worker does: every picture of a bundle and its faces. Frames, which its parent has, are not sent back."""
+    """What a worker does: every image of a bundle and its faces. Frames, which its parent has, are not sent back."""
 
     def __init__(self, search: FaceSearch):
         self._search = search

@@ -1,4 +1,4 @@
-"""Run the network on the faces of pictures."""
+"""Run the network on the faces of images."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -24,7 +24,7 @@ _HELD = 60_000_000  # bytes of pictures that wait for their faces to be judged, 
 
 
 class Looker:
-    """Runs the network on the faces of pictures, many at a time."""
+    """Runs the network on the faces of images, many at a time."""
 
     def __init__(self, trained: Trained, settings: Predict, devices: Devices, live: bool):
         self.settings, self.live = settings, live
@@ -33,7 +33,7 @@ class Looker:
         self._name = trained.name
 
     def __call__(self, stream: Iterable[Seen]) -> Iterator[Seen]:
-        """Every picture with its judged faces, in order. Those of a camera one by one: nobody waits for a batch."""
+        """Every image with its judged faces, in order. Those of a camera one by one: nobody waits for a batch."""
         held: list[Seen] = []
         for seen in stream:
             held.append(seen)

@@ -37,7 +37,7 @@ def smoothed(stream: Iterable[Seen], seconds: float, live: bool) -> Iterator[See
     before or after its own; with a camera, which cannot wait, those of the last `seconds`.
 
     Args:
-        live: whether there is a camera; then pictures are passed on at once.
+        live: whether there is a camera; then images are passed on at once.
     """
     before, after = (seconds, 0.0) if live else (seconds / 2, seconds / 2)
     source: Source | None = None

@@ -61,7 +61,7 @@ class Looks:
         return "" if len(self.maps(np.arange(1))) == 1 else name
 
     def pictures(self, at: np.ndarray) -> list[list[dict]]:
-        """For each of them, pictures of where the network looked: {name, src, says}."""
+        """For each of them, images of where the network looked: {name, src, says}."""
         images = self.images(at)
         if self.kind == "maps":
             maps = self.maps(at)

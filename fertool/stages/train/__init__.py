@@ -67,7 +67,7 @@ def run(
         variant: a named baseline or ablation of the network, applied on top of `settings.model`.
         out: folder of the run; by default the next free name in `home`.
         home: folder of runs, by default `runs` beside the faces; a sweep's takes finished runs of the dataset, too.
-        resume: go on with the latest unfinished run of these settings; None: if there is one.
+        resume: continue the latest unfinished run of these settings; None: if there is one.
         overwrite: train again although there is such a run.
 
     Returns:
@@ -142,7 +142,7 @@ def each_fold(settings: Train, folds: str | None, subsets: Path) -> list[Train]:
 
 
 def _folder(job: Job, home: Path, out: Path | None, resume: bool | None, overwrite: bool) -> tuple[Path, bool | None]:
-    """Return the folder to train in, and whether to go on with what is there; None if there is nothing to do."""
+    """Return the folder to train in, and whether to resume what is there; None if there is nothing to do."""
     name = plugins.resolve("models", job.params["model"]["name"]).name + (
         f"-{job.params['variant']}" if job.params["variant"] else ""
     )
@@ -202,7 +202,7 @@ def _candidates(home: Path) -> list[Path]:
 
 
 def _verify(job: Job) -> None:
-    """Read the inputs whole, once, before anything heavy starts: a damaged one must not be learnt from."""
+    """Read the inputs whole, once, before anything heavy starts: a damaged one must not be learned from."""
     for path in (job.faces, *job.files.values()):
         artefact.read(path).verify()
 

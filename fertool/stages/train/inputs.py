@@ -37,7 +37,7 @@ class Job:
         files: files beside the faces that are read, by kind.
         pretrained_part: the run.h5 of the pretrained part.
         params, inputs: what the run was made with and from, for its header.
-        resume: go on from the state in `run`.
+        resume: continue from the state in `run`.
     """
 
     run: Path
@@ -245,10 +245,10 @@ def _finished(folder: Path, name: str, needed: str) -> Artefact:
 
 
 def tracked_rows(faces: Artefact, s: Train) -> torch.Tensor:
-    """Rows of the faces whose attention is kept as training goes on.
+    """Rows of the faces whose attention is kept during the training.
 
     Raises:
-        DataError: an id that these faces do not have, or without a picture.
+        DataError: an id that these faces do not have, or without an image.
     """
     place = {name: row for row, name in enumerate(faces.ids)} if s.track else {}
     for name in s.track:

@@ -1,4 +1,4 @@
-"""visualize: runs → pictures, and a file with the arrays behind them."""
+"""visualize: runs → figures, and a file with the arrays behind them."""
 
 from pathlib import Path
 from typing import Any
@@ -23,17 +23,17 @@ def run(
     out_dir: Path | None = None,
     subset: str | None = None,
 ) -> list[Path]:
-    """Draw one picture of one or several runs.
+    """Draw one figure of one or several runs.
 
     Args:
         kind: name of a figure, or a reference to one of the user's own.
-        runs: folders of runs, how many depends on the kind; or, for pictures of faces alone, one faces file.
+        runs: folders of runs, how many depends on the kind; or, for figures of faces alone, one faces file.
         out_dir: where to; by default `figures` in the first run's folder.
         subset: only faces of this subset.
 
     Returns:
-        the picture in each of the formats asked for, named after kind, choices, subset and (if several) runs, and
-        figures.h5 beside it. That file collects the arrays of all pictures in the folder, each under its picture's
+        the figure in each of the formats asked for, named after kind, choices, subset and (if several) runs, and
+        figures.h5 beside it. That file collects the arrays of all figures in the folder, each under its figure's
         name.
 
     Raises:
@@ -56,7 +56,7 @@ def run(
 
 
 def _choices(settings: Visualize) -> list[str]:
-    """Return what is chosen beside the default, as the names of the files say it: other pictures are other files."""
+    """Return what is chosen beside the default, as the names of the files say it: other figures are other files."""
     chosen = [getattr(settings, name) for name in _NAMED if getattr(settings, name) != getattr(Visualize, name)]
     return [str(value) for value in chosen] + (["counts"] if settings.counts else [])
 
@@ -78,7 +78,7 @@ def report(facts: dict[str, list[str]]) -> None:
 
 
 def keep(folder: Path, name: str, drawn: Drawn, about: dict[str, Any], settings: Visualize) -> list[Path]:
-    """Save a picture in the formats asked for, and put its arrays into figures.h5 in place of those it had before."""
+    """Save a figure in the formats asked for, and put its arrays into figures.h5 in place of those it had before."""
     out = folder / "figures.h5"
     with locks.exclusive(out, wait=_PATIENCE):
         return _keep(out, name, drawn, about, settings)

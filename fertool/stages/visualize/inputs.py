@@ -1,4 +1,4 @@
-"""What pictures are drawn from: runs and the artefacts around them, and the faces to show."""
+"""What figures are drawn from: runs and the artefacts around them, and the faces to show."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ class Run:
 
     @property
     def figures(self) -> Path:
-        """Where its pictures go."""
+        """Where its figures go."""
         return self.folder / "figures"
 
     def run(self) -> Artefact:
@@ -59,7 +59,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Data(Run):
-    """Faces without a run, for pictures of the faces alone; `folder` is the faces file."""
+    """Faces without a run, for figures of the faces alone; `folder` is the faces file."""
 
     @property
     def figures(self) -> Path:

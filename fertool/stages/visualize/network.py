@@ -1,4 +1,4 @@
-"""A run's network at work on faces, where a picture needs more than the predictions hold."""
+"""A run's network at work on faces, where a figure needs more than the predictions hold."""
 
 from dataclasses import dataclass
 
@@ -39,7 +39,7 @@ class Network:
         return torch.from_numpy(np.array(self.faces["images"][rows])).to(self.device).permute(0, 3, 1, 2)
 
     def look(self, images: np.ndarray, rows: np.ndarray) -> Output:
-        """Return what the network says of pictures (N, H, W, C) in place of the faces of these rows, on the CPU."""
+        """Return the outputs for images (N, H, W, C) in place of the faces of these rows, on the CPU."""
         pixels = Pixels(images, torch.arange(len(images)), self.device)
         outputs = [o for _, o in infer(self.net, self.net, pixels, self.boxes[rows], torch.arange(len(images)), _BATCH)]
         attention = {k: torch.cat([o.attention[k].float().cpu() for o in outputs]) for k in outputs[0].attention}

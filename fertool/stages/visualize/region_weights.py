@@ -127,7 +127,7 @@ def draw_occlusion_sensitivity(runs: list[Run], settings: Visualize, subset: str
 
 
 def _chosen(settings: Visualize, parts: Parts) -> np.ndarray:
-    """Positions in `parts.index` of the parts that the picture covers."""
+    """Positions in `parts.index` of the parts that the figure covers."""
     if not settings.patches:
         return np.unique(np.linspace(0, len(parts.index) - 1, min(_SPREAD, len(parts.index))).round().astype(int))
     known = {int(i) + 1: p for p, i in enumerate(parts.index)}
