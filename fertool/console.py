@@ -41,7 +41,7 @@ def state() -> dict[str, bool]:
 
 
 def is_json() -> bool:
-    """Whether stdout belongs to a JSON object."""
+    """Return whether stdout belongs to a JSON object."""
     return _settings["json"]
 
 

@@ -91,7 +91,7 @@ def writing(path: Path | str) -> Iterator[None]:
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a file name is one that `replacing` gives."""
+    """Return whether a file name is one that `replacing` gives."""
     return _TEMPORARY.fullmatch(name) is not None
 
 

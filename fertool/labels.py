@@ -66,7 +66,7 @@ def canonical(name: str) -> str:
 
 
 def is_emotion(name: str) -> bool:
-    """Whether `canonical` would accept the name."""
+    """Return whether `canonical` would accept the name."""
     key = name.strip().lower()
     return ALIASES.get(key, key) in EMOTIONS
 

@@ -40,7 +40,7 @@ def _layout(text: str) -> tuple[int, ...]:
 
 
 def is_first_process() -> bool:
-    """Whether this process speaks for all: it is alone, or the first of several that were started together."""
+    """Return whether this process speaks for all: it is alone, or the first of several that were started together."""
     if "RANK" in os.environ:  # also of a process that fertool has started itself
         return os.environ["RANK"] == "0"
     launched = launch()

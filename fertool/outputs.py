@@ -47,13 +47,13 @@ def inodes(paths: Iterable[Path | str]) -> set[Inode]:
 
 
 def is_drawn(path: Path | str) -> bool:
-    """Whether an image or video is one that fertool drew."""
+    """Return whether an image or video is one that fertool drew."""
     start, end = _ends(path, _DRAWN, _DRAWN)
     return any(mark in start or mark in end for mark in _MARKS)
 
 
 def is_predictions(path: Path | str) -> bool:
-    """Whether a file is a table of `fertool predict`."""
+    """Return whether a file is a table of `fertool predict`."""
     return _ends(path, 100, 0)[0].startswith(",".join(PREDICTIONS).encode())
 
 
@@ -89,12 +89,12 @@ def check_output(path: Path, *, sources: Collection[Inode] = (), artefact: bool 
 
 
 def is_stream(path: Path) -> bool:
-    """Whether a path is no file but a device or pipe, such as /dev/stdout."""
+    """Return whether a path is no file but a device or pipe, such as /dev/stdout."""
     return path.parts[:2] == ("/", "dev") or (path.exists() and not path.is_file() and not path.is_dir())
 
 
 def _is_artefact(path: Path, start: bytes) -> bool:
-    """Whether an HDF5 file is fertool's: its attributes, also of a damaged one, lie where the library put them."""
+    """Return whether an HDF5 file is fertool's, by its attributes, which a damaged one has, too."""
     if not start.startswith(_HDF5):
         return False
     with open(path, "rb") as f, mmap(f.fileno(), 0, access=ACCESS_READ) as content:

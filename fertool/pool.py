@@ -30,7 +30,7 @@ _FORKS = hasattr(os, "fork") and sys.platform != "darwin"
 
 
 def cores() -> int:
-    """Cores this process may use."""
+    """Return the cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -200,7 +200,7 @@ class _Crew:
         atexit.register(self.control.close)  # or multiprocessing would wait for it for ever
 
     def give(self, pipe: Connection, items: list) -> None:
-        """Only to a worker that waits for more: then neither side can block the other with a full pipe."""
+        """Give items to a worker that waits for more: then neither side can block the other with a full pipe."""
         self.unanswered[pipe].extend(items)
         try:
             pipe.send(items)
@@ -239,7 +239,7 @@ class _Crew:
             raise self._died(self.unanswered[pipe], code)
 
     def death(self, pipe: Connection) -> WorkerDied:
-        """Why a worker no longer answers."""
+        """Return why a worker no longer answers."""
         try:
             while self.control.poll(5):
                 self.hear()
@@ -263,7 +263,7 @@ class _Crew:
 
 
 def _killed_for_memory() -> int:
-    """How many processes this machine's kernel has killed for want of memory."""
+    """Return how many processes this machine's kernel has killed for want of memory."""
     with suppress(OSError):
         for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
             if line.startswith("oom_kill "):

@@ -206,7 +206,7 @@ def build(cls: type, values: Mapping[str, Any], where: str) -> Any:
 
 
 def _is_number(kind: Any) -> bool:
-    """Whether a type allows numbers and neither true nor false, which would pass for 1 and 0."""
+    """Return whether a type allows numbers and neither true nor false, which would pass for 1 and 0."""
     leaves, todo = set(), [kind]
     while todo:
         parts = get_args(kind := todo.pop())

@@ -33,11 +33,11 @@ class Settings:
     LATER: ClassVar[frozenset[str]] = frozenset()
 
     def as_dict(self) -> dict[str, Any]:
-        """All settings as plain JSON values."""
+        """Return all settings as plain JSON values."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     def deciding(self) -> dict[str, Any]:
-        """All settings as a file names them, from which its digest is made."""
+        """Return all settings as a file names them, from which its digest is made."""
         defaults = {f.name: f.default for f in fields(self)}
         return {k: v for k, v in self.as_dict().items() if k not in self.LATER or v != defaults[k]}
 

@@ -27,13 +27,13 @@ class Workspace:
         self.root = Path(os.path.expanduser(root or os.environ.get("FERTOOL_WORKSPACE") or "artefacts"))
 
     def datasets(self) -> list[str]:
-        """Names of the datasets that have faces here, sorted."""
+        """Return the names of the datasets that have faces here, sorted."""
         if not self.root.is_dir():
             return []
         return sorted(d.name for d in self.root.iterdir() if (d / "faces.h5").exists())
 
     def path(self, data: str, kind: str) -> Path:
-        """Where the artefact of a stage lies for a dataset, whether it exists or not."""
+        """Return where the artefact of a stage lies for a dataset, whether it exists or not."""
         return self.root / data / f"{kind}.h5"
 
     def dataset(self, name: str | None = None) -> str:
@@ -70,7 +70,7 @@ class Workspace:
         return faces.with_name(f"{kind}.h5")
 
     def runs(self, data: str | None = None, *, sweeps: bool = False) -> list[Path]:
-        """Folders of all runs (of one dataset), oldest first; begun ones that never saved anything are left out.
+        """Return folders of all runs (of one dataset), oldest first; begun ones that never saved anything are left out.
 
         Args:
             data: name of the dataset.
@@ -79,12 +79,12 @@ class Workspace:
         return run_folders.saved(self.run_folders(data, sweeps=sweeps))
 
     def run_folders(self, data: str | None = None, *, sweeps: bool = False) -> list[Path]:
-        """Folders of all runs as `runs`, also those in which nothing has been saved."""
+        """Return the folders of all runs as `runs`, also those in which nothing has been saved."""
         datasets = [self.root / data] if data else [self.root / d for d in self.folders()]
         return [run for d in datasets for run in run_folders.folders(d, sweeps=sweeps)]
 
     def folders(self) -> list[str]:
-        """Names of all folders here, with or without faces, sorted."""
+        """Return the names of all folders here, with or without faces, sorted."""
         return sorted(d.name for d in self.root.iterdir() if d.is_dir()) if self.root.is_dir() else []
 
     def run(self, name: str | None = None, data: str | None = None) -> Path:

@@ -46,7 +46,7 @@ class Column:
 
 
 def text(values: Iterable[str]) -> np.ndarray:
-    """Strings as the fixed-width UTF-8 bytes they are stored as."""
+    """Return strings as the fixed-width UTF-8 bytes they are stored as."""
     encoded = [v.encode() for v in values]
     return np.array(encoded, dtype=f"S{max([1, *map(len, encoded)])}")
 

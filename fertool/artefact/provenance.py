@@ -30,7 +30,7 @@ def make_info(seed: int | None = None) -> dict:
 
 
 def up_to_date(path: Path, kind: str, params: Mapping, inputs: Iterable[Parent], *, overwrite: bool = False) -> bool:
-    """Whether `path` already holds exactly this work, so that the stage has nothing to do.
+    """Return whether `path` already holds exactly this work, so that the stage has nothing to do.
 
     Raises:
         UsageError: fertool did not write the file.
@@ -78,7 +78,7 @@ def differences(old: Artefact, params: Mapping, inputs: Iterable[Parent], ignore
 
 
 def flatten(tree: Mapping, prefix: str = "") -> dict[str, object]:
-    """Nested settings by dotted key."""
+    """Return nested settings by dotted key."""
     flat: dict[str, object] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):

@@ -160,7 +160,7 @@ class Artefact:
         return self["id"]
 
     def group(self, name: str) -> dict[str, np.ndarray]:
-        """All arrays below a group, checked, by their path relative to it."""
+        """Return all arrays below a group, checked, by their path relative to it."""
         prefix = name.rstrip("/") + "/"
         mine = [key for key in self.stored if key.startswith(prefix)]
         for key in mine:

@@ -171,7 +171,7 @@ class Writer:
         self._held.close()
 
     def finish(self) -> Artefact:
-        """Seal and rename. All rows must have been written."""
+        """Seal the file and rename it. All rows must have been written."""
         if len(self.pending):
             raise RuntimeError(f"{len(self.pending)} rows of {self.path} are still pending")
         with self._held, files.writing(self.path):

@@ -122,7 +122,7 @@ class _Block(nn.Module):
 
 
 def _padded(x: Tensor, shape: list[int]) -> Tensor:
-    """(N, C, H, W) with zeros up to (N, *shape)."""
+    """Return (N, C, H, W) with zeros up to (N, *shape)."""
     c, h, w = (there - here for there, here in zip(shape, x.shape[1:], strict=True))
     return F.pad(x, (0, w, 0, h, 0, c)) if c or h or w else x
 

@@ -66,7 +66,7 @@ def figures(incomplete: str) -> list[str]:
 
 
 def dataset_types(incomplete: str) -> list[str]:
-    """Return names of dataset layouts."""
+    """Return the names of dataset layouts."""
     return _matching(plugins.names("datasets"), incomplete)
 
 

@@ -182,7 +182,7 @@ def _listed(path: Path, images: Path, wanted: bytes) -> Part:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[bytes]]]:
-    """Byte where it begins, and cells, of every line that is not empty."""
+    """Yield the byte where it begins, and the cells, of every line that is not empty."""
     try:
         with open(path, "rb") as f:
             offset = 0
@@ -206,7 +206,7 @@ def _number(cell: bytes) -> float:
 
 
 def _absent(folder: Path, names: Sequence[str]) -> list[str]:
-    """Those of many files in subfolders that are not there; every folder is listed once."""
+    """Return those of many files in subfolders that are missing; every folder is listed once."""
     by_folder: dict[str, list[str]] = {}
     for name in names:
         by_folder.setdefault(os.path.dirname(name), []).append(name)

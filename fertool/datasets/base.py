@@ -164,11 +164,11 @@ class Dataset(ABC):
         return self.scan()
 
     def problems(self) -> list[Problem]:
-        """Everything missing or wrong, each with the path looked for; an empty list if all is well."""
+        """Return everything missing or wrong, each with the path looked for; an empty list if all is well."""
         return self._scanned[1]
 
     def samples(self) -> Sequence[Sample]:
-        """All samples in a fixed order.
+        """Return all samples in a fixed order.
 
         Raises:
             DataError: the dataset cannot be used as it is; the message lists all that is missing.

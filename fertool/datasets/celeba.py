@@ -23,7 +23,7 @@ POINTS = tuple(f"{part}_{axis}" for part in _PARTS for axis in "xy")
 
 
 def _places(name: str, folder: str) -> tuple[str, ...]:
-    """Where a list may lie: as its authors ship it, beside the others, or as the table of the copy at Kaggle."""
+    """Return where a list may lie: as its authors ship it, beside the others, or as the table of the copy at Kaggle."""
     return f"{folder}/{name}.txt", f"{name}.txt", f"{name}.csv", f"{folder}/{name}.csv"
 
 
@@ -120,7 +120,7 @@ def _image_files(top: Path, problems: list[Problem]) -> tuple[Path, list[str]]:
 
 
 def _read(path: Path, wanted: Sequence[str], allowed: frozenset[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Columns of a list: the stems of its images (N,), and (N, K) int16.
+    """Return the columns of a list: the stems of its images (N,), and (N, K) int16.
 
     Cells stand between blanks or commas. The line before the first image names the columns (in .txt lists, those
     after the name); above it the number of images may stand. A list without that line has the columns `wanted`.

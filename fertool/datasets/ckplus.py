@@ -150,7 +150,7 @@ def _emotions(folder: Path, problems: list[Problem]) -> dict[str, str]:
 
 
 def _landmarks(folder: Path | None, rows: list[Frame], problems: list[Problem]) -> list[np.ndarray | None]:
-    """(68, 2) pixels for every image, None where they are missing."""
+    """Return (68, 2) pixels for every image, None where they are missing."""
     if folder is None:
         return [None] * len(rows)
     found: list[np.ndarray | None] = []

@@ -51,7 +51,7 @@ def slug(name: str) -> str:
 
 
 def has_paths(names: Sequence[str]) -> bool:
-    """Whether one of the columns of these names can hold the paths of images."""
+    """Return whether one of the columns of these names can hold the paths of images."""
     return not {slug(name) for name in names}.isdisjoint(NAMES["path"])
 
 

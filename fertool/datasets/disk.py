@@ -72,12 +72,12 @@ def leave_out(*folders: Path | None) -> None:
 
 
 def ignored(name: str) -> bool:
-    """Whether a name is one that machines leave behind: .DS_Store, ._copy.jpg, __MACOSX, Thumbs.db, ..."""
+    """Return whether a name is one that machines leave behind: .DS_Store, ._copy.jpg, __MACOSX, Thumbs.db, ..."""
     return name.lower().startswith((".", "@eadir", "@syno", "@__thumb", "@recycle")) or name.lower() in _LEFT_BEHIND
 
 
 def is_picture(name: str) -> bool:
-    """Whether a file's name is that of an image; what it holds is seen when it is read."""
+    """Return whether a file's name is that of an image; what it holds is seen when it is read."""
     return os.path.splitext(name)[1].lower() in PICTURES and not ignored(name)
 
 
@@ -109,7 +109,7 @@ def emotion(name: str) -> str | None:
 
 
 def pictures(folder: Path | str) -> list[str]:
-    """Names of the images lying directly in a folder, sorted.
+    """Return the names of the images lying directly in a folder, sorted.
 
     Raises:
         DataError: the folder cannot be read.
@@ -241,7 +241,7 @@ def few(folder: Path | str) -> list[Path]:
 
 
 def resolve(root: Path, name: str) -> Path | None:
-    """`root/name` in whatever letter case it is written on disk; None if it is not there."""
+    """Return `root/name` in whatever letter case it is written on disk; None if it is not there."""
     path = root
     for part in name.split("/"):
         exact = path / part
@@ -257,7 +257,7 @@ def resolve(root: Path, name: str) -> Path | None:
 
 
 def tops(root: Path) -> Iterator[Path]:
-    """`root` and the folders directly in it: unpacking often adds one folder on top."""
+    """Yield `root` and the folders directly in it: unpacking often adds one folder on top."""
     yield root
     if os.path.isdir(root):
         yield from (p for p in few(root) if os.path.isdir(p))

@@ -30,7 +30,7 @@ class Row(NamedTuple):
 
 
 def index_table(path: Path) -> list[Row]:
-    """Where the pixels of every row begin, without reading them; columns may stand in any order.
+    """Return where the pixels of every row begin, without reading them; columns may stand in any order.
 
     Raises:
         DataError: the table cannot be read or has no column `pixels`.

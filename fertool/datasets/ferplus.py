@@ -229,7 +229,7 @@ def _listed(root: Path, folders: dict[str, Path], problems: list[Problem]) -> li
 
 
 def _last_of_each(faces: list[Face], problems: list[Problem]) -> list[Face]:
-    """Faces with a name; of several rows with the same name the last, as in the files that FER+'s own tool writes."""
+    """Return faces with a name; of several rows with one name the last, as in the files of FER+'s own tool."""
     last: dict[str, Face] = {}
     again = []
     for face in faces:
@@ -257,7 +257,7 @@ def _with_pixels(votes: Path, table_of_pixels: Path) -> list[Face]:
 def _with_files(
     faces: list[Face], root: Path, folders: dict[str, Path], files: dict[str, set[str]], problems: list[Problem]
 ) -> list[Face]:
-    """Faces whose folder is there, with their paths; an image missing from its folder stays in the list."""
+    """Return the faces whose folder is there, with their paths; an image missing from its folder stays in the list."""
     if faces and not any(files.values()):
         where = f"{root}/{{{','.join(FOLDERS.values())}}}/*.png, and {root / TABLES[0]}"
         problems.append(Problem(f"all of the {len(faces):,} images are missing", where))

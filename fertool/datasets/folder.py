@@ -199,7 +199,7 @@ def _advice(others: Counter[str]) -> str:
 
 
 def _top_of_people(root: Path) -> Path:
-    """As `_top`, but a folder that holds images is a person's."""
+    """Return what `_top` does, but a folder that holds images is a person's."""
     top = _top(root)
     return top.parent if root.is_dir() and top != root and any(is_picture(child.name) for child in few(top)) else top
 

@@ -158,7 +158,7 @@ def _peak(units: ET.Element) -> int:
 
 
 def _as_described(found: dict[str, Recording], problems: list[Problem]) -> list[Row]:
-    """First frame and peak of every recording that has one of the emotions and shows the face from in front."""
+    """Return first frame and peak of every recording that has one of the emotions and shows the face from in front."""
     rows, empty = [], []
     for recording in found.values():
         if recording.emotion is None or recording.view == "profile":

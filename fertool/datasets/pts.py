@@ -39,7 +39,7 @@ def landmarked(root: Path) -> list[tuple[Path, Path]]:
 
 
 def read_points(path: Path) -> np.ndarray:
-    """(K, 2) x, y in pixels, the centre of the top-left one being (0, 0).
+    """Return (K, 2) x, y in pixels, the centre of the top-left one being (0, 0).
 
     A file in iBUG's format says `version: 1`, `n_points: K`, and counts pixels from one between its braces. Lines of
     numbers without all that are taken to count from zero.

@@ -191,7 +191,7 @@ def _split(stem: str) -> str:
 
 
 def _read_labels(path: Path, classes: tuple[str, ...], problems: list[Problem]) -> list[tuple[str, str]]:
-    """(stem, emotion) of every image; of several lines for the same one the last."""
+    """Return (stem, emotion) of every image; of several lines for the same one the last."""
     found: dict[str, str] = {}
     again, wrong = [], []
     for n, line in enumerate(text(path).split("\n"), start=1):

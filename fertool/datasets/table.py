@@ -202,7 +202,7 @@ def _on_numbers(cells: Iterable[str]) -> str:
 
 
 def _taken(roles: dict[str, str], extra: dict[str, list]) -> str:
-    """Which columns were taken for what, where that is not as they are called; "" if all is plain."""
+    """Return which columns were taken for what, where that is not as they are called; "" if all is plain."""
     others = f"carried along as they are: {some(extra, 20)}" if extra else ""
     taken = [f"{name} for {role}" for role, name in roles.items() if columns.slug(name) != role]
     unlabelled = "" if "label" in roles else "no column of labels was found: all images are unlabelled"
@@ -212,7 +212,7 @@ def _taken(roles: dict[str, str], extra: dict[str, list]) -> str:
 
 
 def _extra(cells: dict[str, list[str]], report: Callable) -> dict[str, list]:
-    """Further columns, under names they can have in a file."""
+    """Return further columns, under names they can have in a file."""
     extra: dict[str, list] = {}
     for name, column in cells.items():
         key = columns.slug(name).strip("_")
@@ -303,7 +303,7 @@ class _Files:
         return self._listed[folder]
 
     def looked_for(self, path: str) -> str:
-        """Where a file was looked for, and what else is the matter there."""
+        """Return where a file was looked for, and what else is the matter there."""
         archive = next((p for p in Path(path).parents if p.is_file()), None)
         if archive is None:
             near = Path(path).parent
@@ -312,7 +312,7 @@ class _Files:
         return f"looked for {path} ({hint})"
 
     def unlisted(self, paths: list[str]) -> list[str]:
-        """Names of the images that lie in the folders of the files, and are none of them."""
+        """Return the names of the images that lie in the folders of the files, and are none of them."""
         listed = set(paths)
         return [
             name
@@ -332,7 +332,7 @@ def _is_absolute(name: str) -> bool:
 
 
 def _names(paths: list[str], written: list[str], folder: str) -> list[str]:
-    """Names of files that do not depend on where the data lie: relative to the folder, or to what they share."""
+    """Return names of files that do not depend on where the data lie: relative to the folder, or to what they share."""
     inside = all(path.startswith(f"{folder}{os.sep}") for path in paths)
     base = folder if inside else os.path.commonpath([os.path.dirname(path) for path in paths])
     return [printable(path.removeprefix(base).lstrip(os.sep)) for path in paths]

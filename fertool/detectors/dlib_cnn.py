@@ -137,7 +137,7 @@ def _doubled(image: np.ndarray, times: int) -> np.ndarray:
 
 
 def _pyramid(images: Tensor) -> Tensor:
-    """(N, 3, H, W) -> (N, 3, h, w): each image and its smaller copies, in the places that `_levels` gives."""
+    """Map (N, 3, H, W) to (N, 3, h, w): each image and its smaller copies, in the places that `_levels` gives."""
     levels, (height, width) = _levels(*images.shape[2:])
     tiled = images.new_zeros(*images.shape[:2], height, width).contiguous(memory_format=torch.channels_last)
     for x0, y0, x1, y1 in levels.tolist():
@@ -149,7 +149,7 @@ def _pyramid(images: Tensor) -> Tensor:
 
 @lru_cache(64)
 def _levels(height: int, width: int) -> tuple[np.ndarray, tuple[int, int]]:
-    """Where the levels of an image's pyramid lie: (n, 4) first and last column and row, and the size of the whole.
+    """Return the levels of an image's pyramid, (n, 4) first and last column and row, and the size of the whole.
 
     The first levels go down a column at the left; once two fit side by side and half of the way is done, the others go
     up again at the right, until one would touch the image itself.
@@ -180,7 +180,7 @@ def _levels(height: int, width: int) -> tuple[np.ndarray, tuple[int, int]]:
 
 
 def _boxes(centres: np.ndarray, window: tuple[int, int], levels: np.ndarray) -> np.ndarray:
-    """Windows around pixels (n, 2) of a pyramid, in the image: (n, 4) first and last column and row.
+    """Return windows around pixels (n, 2) of a pyramid, in the image: (n, 4) first and last column and row.
 
     A centre between levels belongs to the nearest.
     """

@@ -305,7 +305,7 @@ def _train(stored: Mapping) -> Train:
 
 
 def near(number: float, wanted: float, tolerance: float) -> bool:
-    """Whether two numbers differ by no more than a fraction, or by one."""
+    """Return whether two numbers differ by no more than a fraction, or by one."""
     return abs(number - wanted) <= max(1, tolerance * wanted)
 
 
@@ -355,7 +355,7 @@ def _falls(s: Train) -> str:
 
 
 def _same_rate(theirs: Train, mine: Train, faces: int | None) -> bool:
-    """Whether the rate is about the same all through the training, however its fall is written down."""
+    """Return whether the rate is about the same all through the training, however its fall is written down."""
     pairs = list(zip(_rates(theirs, faces), _rates(mine, faces), strict=True))
     factor, part = _RATE
     return theirs.lr == mine.lr and sum(max(p) > factor * min(p) for p in pairs) <= part * len(pairs)

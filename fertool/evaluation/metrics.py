@@ -85,7 +85,7 @@ class Calibration:
 
 
 def wilson(n_correct: int, n_total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (Wilson 1927); unlike the normal one it stays inside 0..1."""
+    """Return Wilson's score interval of a proportion (Wilson 1927); unlike the normal one it stays inside 0..1."""
     if n_total == 0:
         return math.nan, math.nan
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
@@ -98,7 +98,7 @@ def wilson(n_correct: int, n_total: int, confidence: float = 0.95) -> tuple[floa
 
 
 def accuracy(labels: np.ndarray, predicted: np.ndarray, confidence: float = 0.95) -> Accuracy:
-    """Plain accuracy of class indices (N,)."""
+    """Return the plain accuracy of class indices (N,)."""
     return proportion(int(np.sum(np.asarray(labels) == np.asarray(predicted))), len(labels), confidence)
 
 
@@ -115,18 +115,18 @@ def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: int) ->
 
 
 def row_normalised(confusion: np.ndarray) -> np.ndarray:
-    """Each row divided by its sum; the row of a class without faces stays zero."""
+    """Return each row divided by its sum; the row of a class without faces stays zero."""
     return _ratio(confusion, confusion.sum(1, keepdims=True), empty=0.0)
 
 
 def macro_accuracy(confusion: np.ndarray) -> float:
-    """Mean recall over the classes that have faces, i.e. the mean diagonal of the row-normalised matrix."""
+    """Return the mean recall over the classes that have faces, i.e. the mean diagonal of the row-normalised matrix."""
     present = confusion.sum(1) > 0
     return float(np.diag(row_normalised(confusion))[present].mean()) if present.any() else math.nan
 
 
 def class_scores(confusion: np.ndarray) -> ClassScores:
-    """Recall, precision and F1 of each class."""
+    """Return recall, precision and F1 of each class."""
     right, support, predicted = np.diag(confusion), confusion.sum(1), confusion.sum(0)
     return ClassScores(
         support=support,
@@ -157,7 +157,7 @@ def across_folds(confusions: Sequence[np.ndarray], confidence: float = 0.95) -> 
 
 
 def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> McNemar:
-    """McNemar's test for two runs on the same faces, from bool arrays (N,) that say which faces each got right.
+    """Return McNemar's test for two runs on the same faces, from bool arrays (N,) that say which faces each got right.
 
     Both p-values are two-sided and come from the binomial distribution of the discordant faces: the exact one, and
     the mid-p one, which is less conservative (Fagerland, Lydersen & Laake 2013).
@@ -175,7 +175,7 @@ def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> McNemar:
 
 
 def calibration(confidence: np.ndarray, right: np.ndarray, bins: int = 10) -> Calibration:
-    """Confidence beside accuracy, in bins of equal width.
+    """Return the confidence beside accuracy, in bins of equal width.
 
     Args:
         confidence: (N,) probability of the class predicted.
@@ -191,7 +191,7 @@ def calibration(confidence: np.ndarray, right: np.ndarray, bins: int = 10) -> Ca
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Class probabilities of logits (N, C)."""
+    """Return class probabilities of logits (N, C)."""
     e = np.exp(logits - logits.max(1, keepdims=True), dtype=np.float64)
     return e / e.sum(1, keepdims=True)
 

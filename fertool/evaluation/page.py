@@ -166,12 +166,12 @@ def _place(cells: Sequence[dict]) -> tuple[float, float]:
 
 
 def _share(value: float, scale: tuple[float, float]) -> float:
-    """Where a value lies on a scale, in percent of it."""
+    """Return where a value lies on a scale, in percent of it."""
     return round(100 * (value - scale[0]) / (scale[1] - scale[0]), 2)
 
 
 def _classes(runs: Sequence[Mapping]) -> list[dict]:
-    """Tables over classes: one for all runs where they share classes and faces, else one for each."""
+    """Return tables over classes: one for all runs where they share classes and faces, else one for each."""
     support = [[(n, c["support"]) for n, c in r["scores"]["subsets"][ALL]["classes"].items()] for r in runs]
     together = [list(runs)] if all(s == support[0] for s in support) else [[r] for r in runs]
     tables = []
@@ -198,7 +198,7 @@ def _confusion(run: Mapping) -> dict:
 
 
 def _curves(runs: Sequence[Mapping]) -> list[dict]:
-    """Charts and a table of the training, one set for each thing that networks are scored by."""
+    """Return charts and a table of the training, one set for each thing that networks are scored by."""
     metrics = dict.fromkeys(r["training"]["metric"] for r in runs)
     return [_curve(metric, [r for r in runs if r["training"]["metric"] == metric]) for metric in metrics]
 
@@ -304,7 +304,7 @@ def _numbers(runs: Sequence[Mapping], facts: Mapping) -> dict:
 
 
 def _plain(value: Any) -> Any:
-    """Without what JSON has no word for."""
+    """Return a value without what JSON cannot express."""
     if isinstance(value, Mapping):
         return {k: _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

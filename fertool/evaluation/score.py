@@ -93,7 +93,7 @@ def compare(
     subsets: Artefact | None = None,
     names: Sequence[str] = (),
 ) -> dict:
-    """Paired comparison of runs on the same faces: every run against the first, face by face.
+    """Return the paired comparison of runs on the same faces: every run against the first, face by face.
 
     Args:
         predictions: run name -> its predictions, at least two; faces are matched by id.
@@ -143,7 +143,7 @@ def _significantly_best(right: Mapping[str, np.ndarray]) -> str | None:
 
 
 def members(predictions: Artefact, subsets: Artefact | None, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Which rows of the predictions belong to each subset: "all" first, then the named ones, bool (N,) each.
+    """Return which rows of the predictions belong to each subset: "all" first, then the named ones, bool (N,) each.
 
     Raises:
         UsageError: an unknown subset.
@@ -170,12 +170,12 @@ def members(predictions: Artefact, subsets: Artefact | None, names: Sequence[str
 
 
 def subset_names(subsets: Artefact) -> list[str]:
-    """Names of the subsets in a file."""
+    """Return the names of the subsets in a file."""
     return [c for c in subsets.columns if subsets.stored[c].dtype == bool]
 
 
 def membership(subsets: Artefact, name: str) -> np.ndarray:
-    """Which faces are in a subset, bool (rows of the faces,).
+    """Return which faces are in a subset, bool (rows of the faces,).
 
     Raises:
         UsageError: no such subset.

@@ -19,7 +19,7 @@ Results = Mapping[str, Mapping]  # run name -> result of `score.score`, with the
 
 
 def scores(results: Results, title: str) -> Table:
-    """One line per subset, under the name of its run if there are several, with the paper's numbers."""
+    """Return one line per subset, under the name of its run if there are several, with the paper's numbers."""
     confidence = next(iter(results.values()))["confidence"]
     columns = ["subset", "faces", "right", "accuracy", f"{100 * confidence:g} % interval", "macro"]
     subsets = [s for r in results.values() for s in r["subsets"].values()]
@@ -197,7 +197,7 @@ def fold_notes(result: Mapping) -> list[str]:
 
 
 def fold_confusion(result: Mapping) -> Table:
-    """Percent: a line for each true class, averaged over folds; a fold without the class counts as zeros."""
+    """Return a line, in percent, for each true class, averaged over folds; a fold without the class counts as zeros."""
     names = result["classes"]
     rows = [[n, *(percent(v, 1) for v in line)] for n, line in zip(names, result["confusion_mean"], strict=True)]
     return console.table(
@@ -206,14 +206,14 @@ def fold_confusion(result: Mapping) -> Table:
 
 
 def paper_confusion(name: str, rows: list[list[float] | None], classes: list[str]) -> Table:
-    """Percent, as the paper prints them; a row that is not known is left blank."""
+    """Return percent, as the paper prints them; a row that is not known is left blank."""
     blank = ["–"] * len(classes)
     shown = [[c, *([percent(v, 1) for v in row] if row else blank)] for c, row in zip(classes, rows, strict=True)]
     return console.table(f"The paper's, in % ({name})", ["", *_short(classes)], shown)
 
 
 def fold_rows(result: Mapping, name: str) -> list[dict]:
-    """One flat row per fold, and one each for all pooled and averaged, for CSV."""
+    """Return one flat row per fold, and one each for all pooled and averaged, for CSV."""
     rows = [{"system": name, **fold} for fold in result["folds"]]
     p = {k: result["pooled"][k] for k in ("n_total", "n_correct", "accuracy", "macro_accuracy")}
     mean = {"n_total": None, "n_correct": None, "accuracy": result["fold_mean"]["accuracy"], "macro_accuracy": None}
@@ -221,7 +221,7 @@ def fold_rows(result: Mapping, name: str) -> list[dict]:
 
 
 def score_rows(result: Mapping, run: str) -> list[dict]:
-    """One flat row per subset, for CSV."""
+    """Return one flat row per subset, for CSV."""
     rows = []
     for name, s in result["subsets"].items():
         row = {"run": run, "subset": name}
@@ -236,7 +236,7 @@ def score_rows(result: Mapping, run: str) -> list[dict]:
 
 
 def class_rows(result: Mapping, run: str) -> list[dict]:
-    """One flat row per subset and class, with that class's line of the confusion matrix, for CSV."""
+    """Return one flat row per subset and class, with that class's line of the confusion matrix, for CSV."""
     return [
         {"run": run, "subset": name, "class": c, **values}
         | {f"predicted_{p}": n for p, n in zip(result["classes"], counts, strict=True)}
@@ -271,7 +271,7 @@ def _p(p: float) -> str:
 
 
 def _short(names: Iterable[str]) -> list[str]:
-    """Names cut to as few letters as tell them apart, at least four."""
+    """Return names cut to as few letters as tell them apart, at least four."""
     names = list(names)
     for n in range(4, max(map(len, names), default=4) + 1):
         short = [name[:n] for name in names]

@@ -87,7 +87,7 @@ def align(landmarks: np.ndarray, template: str, size: int, kind: str, height: in
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Least-squares rotation, uniform scale and shift from (n, 2) to (n, 2) points, without mirroring.
+    """Return least-squares rotation, uniform scale and shift from (n, 2) to (n, 2) points, without mirroring.
 
     Umeyama, "Least-squares estimation of transformation parameters between two point patterns", PAMI 1991, eqs. 40-42.
     Coinciding points give scale 0.
@@ -104,7 +104,7 @@ def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def affine(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Least-squares affine transform from (n, 2) to (n, 2) points, n >= 3."""
+    """Return least-squares affine transform from (n, 2) to (n, 2) points, n >= 3."""
     known = np.column_stack([source, np.ones(len(source))])
     return np.linalg.lstsq(known, target, rcond=None)[0].T
 
@@ -127,7 +127,7 @@ def crop(box: np.ndarray, size: int, margin: float = 0.0, height: int | None = N
 
 
 def apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Points (..., 2) under a (2, 3) transform."""
+    """Return points (..., 2) under a (2, 3) transform."""
     return points @ matrix[:, :2].T + matrix[:, 2]
 
 

@@ -89,7 +89,7 @@ class Frontal:
         return np.rint(drawn + mirrored * (drawn[:, ::-1] - drawn)).astype(np.uint8)
 
     def _seen(self, surface: np.ndarray, turned: np.ndarray, where: np.ndarray) -> np.ndarray:
-        """(height, width) 0..1: how well the image shows each point of the surface."""
+        """Return (height, width) 0..1: how well the image shows each point of the surface."""
         import cv2
 
         outward = np.cross(np.gradient(surface, axis=0), np.gradient(surface, axis=1))
@@ -105,7 +105,7 @@ class Frontal:
         return cv2.GaussianBlur(seen, (0, 0), max(soft, 0.3))
 
     def _inside(self, where: np.ndarray) -> np.ndarray:
-        """How far (H, W, 2) places of the image lie inside the face's outline, in distances between the eyes.
+        """Return how far (H, W, 2) places of the image lie inside the face's outline, in distances between the eyes.
 
         Landmarks of the jaw slide to the visible outline of a turned head: beyond it is background.
         """
@@ -157,7 +157,7 @@ def see(
 
 
 def _ahead(marks: np.ndarray, turn: np.ndarray, scale: float, shift: np.ndarray) -> np.ndarray:
-    """x, y (68, 2) in the head's frame of landmarks (68, 2) in the image, their depths being the mean head's."""
+    """Return x, y (68, 2) in the head's frame of landmarks (68, 2) in the image, their depths being the mean head's."""
     flat = (marks - shift) / scale - POINTS[:, 2:] * turn[:2, 2]
     return flat @ np.linalg.inv(turn[:2, :2]).T
 
@@ -171,7 +171,7 @@ def _surface(places: np.ndarray) -> np.ndarray:
 
 @lru_cache(1)
 def _depths() -> np.ndarray:
-    """z of the surface on a grid: the thin plate through the mean head's points (Bookstein, PAMI 1989)."""
+    """Return z of the surface on a grid: the thin plate through the mean head's points (Bookstein, PAMI 1989)."""
     half = np.array(_BETWEEN)
     points = np.concatenate([POINTS, half, half[half[:, 0] > 0] * (-1, 1, 1)])
     known, count = points[:, :2], len(points)
@@ -187,12 +187,12 @@ def _depths() -> np.ndarray:
 
 
 def _bend(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """r² log r² between points (n, 2) and (m, 2)."""
+    """Return r² log r² between points (n, 2) and (m, 2)."""
     squares = ((a[:, None] - b) ** 2).sum(axis=2)
     return squares * np.log(np.maximum(squares, 1e-12))
 
 
 def _rise(x: np.ndarray, nothing: float, whole: float) -> np.ndarray:
-    """0 at and beyond `nothing`, 1 at and beyond `whole`, smooth between."""
+    """Return 0 at and beyond `nothing`, 1 at and beyond `whole`, smooth between."""
     t = np.clip((x - nothing) / (whole - nothing), 0, 1)
     return t * t * (3 - 2 * t)

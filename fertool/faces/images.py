@@ -75,12 +75,12 @@ def read_image(path: Path | str) -> np.ndarray:
 
 
 def is_missing(e: OSError) -> bool:
-    """Whether there is no file of that name, rather than one that cannot be read now."""
+    """Return whether there is no file of that name, rather than one that cannot be read now."""
     return e.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
 
 def _read_bytes(path: Path) -> bytes:
-    """All of a file; what goes wrong here is the disk's fault, not the image's."""
+    """Return all of a file; what goes wrong here is the disk's fault, not the image's."""
     about = path.stat()
     if not stat.S_ISREG(about.st_mode):
         raise UnreadableImage(f"{path}: not a file")
@@ -96,7 +96,7 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _room_for(count: int) -> bool:
-    """Whether so many bytes of memory can be had."""
+    """Return whether so many bytes of memory can be had."""
     try:
         np.empty(count, np.uint8)
     except MemoryError:
@@ -120,7 +120,7 @@ def _formats(data: bytes, path: Path) -> tuple[str, ...]:
 
 
 def _is_deep(image: "ImageFile.ImageFile") -> bool:
-    """Whether an image has 16 bits for each of several channels, of which Pillow would keep the upper eight."""
+    """Return whether an image has 16 bits for each of several channels, of which Pillow would keep the upper eight."""
     return image.mode in ("RGB", "RGBA", "LA") and any(";16" in str(tile[3]) for tile in image.tile)
 
 
@@ -142,7 +142,7 @@ def _eight_bit(image: "ImageFile.ImageFile", data: bytes) -> "Image.Image":
 
 
 def _scaled(values: np.ndarray) -> np.ndarray:
-    """Values of 0 to 65535 as uint8, white being the largest that the bits in use can hold."""
+    """Return values of 0 to 65535 as uint8, white being the largest that the bits in use can hold."""
     bits = next(bits for bits in _DEPTHS if values.max(initial=0) < 1 << bits)
     white = (1 << bits) - 1
     return ((values.astype(np.int64) * 255 + white // 2) // white).astype(np.uint8)

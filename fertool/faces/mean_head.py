@@ -108,7 +108,7 @@ def rotation(pitch: float, yaw: float, roll: float) -> np.ndarray:
 
 
 def angles(matrix: np.ndarray) -> tuple[float, float, float]:
-    """Pitch, yaw and roll in degrees of a rotation matrix: the inverse of `rotation`."""
+    """Return pitch, yaw and roll in degrees of a rotation matrix: the inverse of `rotation`."""
     yaw = np.arcsin(np.clip(matrix[2, 0], -1, 1))
     pitch = np.arctan2(-matrix[2, 1], matrix[2, 2])
     roll = np.arctan2(matrix[1, 0], matrix[0, 0])

@@ -170,7 +170,7 @@ class Sampling:
 
 
 def count(sources: Iterable[Source], sampling: Sampling) -> int | None:
-    """How many images they have, as far as videos state it; None with a camera among them."""
+    """Return how many images they have, as far as videos state it; None with a camera among them."""
     total = 0
     for source in sources:
         if source.path is None:
@@ -189,7 +189,7 @@ def _stated(path: Path, sampling: Sampling) -> int:
 
 
 def pictures(sources: Iterable[Source], sampling: Sampling = Sampling()) -> Iterator[Picture]:
-    """All images, in order. Images are not read yet, see `Picture.read`.
+    """Yield all images, in order. Images are not read yet, see `Picture.read`.
 
     Raises:
         OSError, MemoryError: a video cannot be read now, which says nothing of its frames.
@@ -242,6 +242,6 @@ def _frames(source: Source, sampling: Sampling) -> Iterator[Picture]:
 
 
 def _clocked(frames: Iterable[tuple[int, float]]) -> Iterator[tuple[int, float]]:
-    """Frames of a camera with the seconds since it was switched on."""
+    """Return frames of a camera with the seconds since it was switched on."""
     began = time.monotonic()
     return ((number, time.monotonic() - began) for number, _ in frames)

@@ -38,7 +38,7 @@ class Finder:
         self.batch = self._detector.batch
 
     def groups(self, items: Iterable[Item], picture: Callable[[Item], np.ndarray | None]) -> Iterator[list[Item]]:
-        """Consecutive images of one size, as many as are worth showing at once; one without pixels is alone."""
+        """Yield consecutive images of one size, as many as are worth showing at once; one without pixels is alone."""
         group: list[Item] = []
         for item in items:
             image = picture(item)
@@ -133,12 +133,12 @@ class Cut:
 
 
 def rgb(image: np.ndarray) -> np.ndarray:
-    """(H, W) or (H, W, 3) as (H, W, 3)."""
+    """Return (H, W) or (H, W, 3) as (H, W, 3)."""
     return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
 
 
 def _channels(image: np.ndarray, channels: int) -> np.ndarray:
-    """(H, W) or (H, W, 3) as (H, W, channels); grey is the luma of ITU-R BT.601."""
+    """Return (H, W) or (H, W, 3) as (H, W, channels); grey is the luma of ITU-R BT.601."""
     import cv2
 
     if channels == 3:

@@ -36,7 +36,7 @@ class Estimator(Protocol):
         landmarks: Sequence[np.ndarray | None],
         detector: str,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(n, 3) pitch, yaw and roll in degrees, and (n,) errors; NaN where unknown.
+        """Return (n, 3) pitch, yaw and roll in degrees, and (n,) errors; NaN where unknown.
 
         Args:
             images: an (H, W, 3) RGB image for each head.
@@ -136,7 +136,7 @@ def _project(turn: np.ndarray, scale: float, shift: np.ndarray) -> tuple[np.ndar
 
 
 def _jacobian(turned: np.ndarray, depth: np.ndarray, scale: float) -> np.ndarray:
-    """(6, 2, 68): how drawn points move with a small turn (3), the logarithm of the scale, and the shift (2)."""
+    """Return (6, 2, 68): how drawn points move with a small turn (3), the logarithm of the scale, and the shift (2)."""
     x, y, z = turned.T
     none, one, flat = np.zeros_like(x), np.ones_like(x), scale * depth
     nearer = depth / _DISTANCE

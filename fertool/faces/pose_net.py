@@ -121,14 +121,14 @@ def _look(
 
 
 def _turn(degrees: np.ndarray) -> np.ndarray:
-    """(2, 2, n), clockwise as seen."""
+    """Return (2, 2, n), clockwise as seen."""
     a = np.radians(degrees)
     return np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]])
 
 
 @lru_cache(4)
 def _network(name: str, device: str) -> Callable[[np.ndarray], np.ndarray]:
-    """One of the two networks: (n, 48, 48) grey images → (n, 9) outputs. Three layers behind MTCNN's features."""
+    """Return one of the two networks, three layers behind MTCNN's features: (n, 48, 48) grey images → (n, 9)."""
     import torch
 
     with np.load(Path(__file__).with_suffix(".npz"), allow_pickle=False) as stored:

@@ -69,7 +69,7 @@ class Cascade:
     steps: tuple[Step, ...]
 
     def descend(self, cut_out: np.ndarray) -> np.ndarray:
-        """(K, 2) landmarks in a (SIZE, SIZE) uint8 grey cut-out, found from the mean shape."""
+        """Return (K, 2) landmarks in a (SIZE, SIZE) uint8 grey cut-out, found from the mean shape."""
         points, edges = self.mean, _edges(cut_out)
         for step in self.steps:
             move = _describe(edges, points, step.cell) @ step.weights + step.bias
@@ -209,7 +209,7 @@ def _perturbed(matrix: np.ndarray, rng: np.random.Generator, rotation: float, sc
 
 
 def _ridge(look: np.ndarray, way: np.ndarray, ridge: float) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (D, M) and bias (M,) that predict (N, M) from (N, D), solved in the smaller of N and D dimensions.
+    """Return weights (D, M) and bias (M,) that predict (N, M) from (N, D), solved in the smaller of N and D dimensions.
 
     `look` is centred in place.
     """
@@ -228,7 +228,7 @@ def _ridge(look: np.ndarray, way: np.ndarray, ridge: float) -> tuple[np.ndarray,
 
 
 def _edges(cut_out: np.ndarray) -> np.ndarray:
-    """(H, W, 8) float32: how fast a grey image brightens towards each of eight directions, 0 where it darkens."""
+    """Return (H, W, 8) float32: how fast a grey image brightens in each of eight directions, 0 where it darkens."""
     import cv2
 
     across, down = (cv2.Sobel(cut_out, cv2.CV_32F, *order, ksize=1) for order in ((1, 0), (0, 1)))
@@ -240,7 +240,7 @@ _TOWARDS = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)]).astype(np.float32)
 
 
 def _describe(edges: np.ndarray, points: np.ndarray, cell: float) -> np.ndarray:
-    """(K · 72,) float32: around each point 3 × 3 histograms of directions, together of length 1."""
+    """Return (K · 72,) float32: around each point 3 × 3 histograms of directions, together of length 1."""
     import cv2
 
     side = cell * EYES

@@ -96,7 +96,7 @@ class SixDRepNet:
 
 
 def angles(matrix: np.ndarray) -> tuple[float, float, float]:
-    """Pitch, yaw and roll of its rotation matrix in fertool's signs; its yaw is positive to the image's left."""
+    """Return pitch, yaw and roll of its rotation matrix in fertool's signs; its yaw is positive to the image's left."""
     pitch = np.arctan2(matrix[2, 1], matrix[2, 2])
     yaw = np.arctan2(matrix[2, 0], np.hypot(matrix[0, 0], matrix[1, 0]))
     roll = np.arctan2(matrix[1, 0], matrix[0, 0])

@@ -22,7 +22,7 @@ MISSING: Stat = (-1, -1, -1)
 
 
 def stat(path: Path | None) -> Stat:
-    """Size and times of a file.
+    """Return the size and times of a file.
 
     Raises:
         OSError: there is no such file, or it cannot be asked now.
@@ -35,7 +35,7 @@ def stat(path: Path | None) -> Stat:
 
 
 def listed(path: Path | None) -> Stat:
-    """Size and times of a file that a dataset lists, MISSING if there is none.
+    """Return the size and times of a file that a dataset lists, MISSING if there is none.
 
     Raises:
         OSError: it cannot be asked now.
@@ -49,7 +49,7 @@ def listed(path: Path | None) -> Stat:
 
 
 def digest(image: np.ndarray | None) -> np.ndarray:
-    """(16,) uint8 digest of an image's pixels and shape."""
+    """Return (16,) uint8 digest of an image's pixels and shape."""
     if image is None:
         return np.zeros(DIGEST, np.uint8)
     h = hashlib.blake2b(repr(image.shape).encode(), digest_size=DIGEST)

@@ -6,7 +6,7 @@ from fertool.faces.illumination import normalise
 
 
 def normalise_windows(image: np.ndarray, diffusion: float, clip_fraction: float, size: tuple[int, int]) -> np.ndarray:
-    """`normalise` in windows that overlap by half, averaged where they do.
+    """Return `normalise` in windows that overlap by half, averaged where they do.
 
     Args:
         image: (H, W) uint8.
@@ -26,6 +26,6 @@ def normalise_windows(image: np.ndarray, diffusion: float, clip_fraction: float,
 
 
 def _starts(side: int, window: int) -> list[int]:
-    """First pixels of windows at half a window's distance, the last one ending at the edge."""
+    """Return the first pixels of windows at half a window's distance, the last one ending at the edge."""
     step = max(1, window // 2)
     return [*range(0, side - window, step), side - window]

@@ -154,7 +154,7 @@ def _heated(image: np.ndarray, values: np.ndarray, place: np.ndarray, k: int) ->
 
 
 def _ink(colour: str) -> str:
-    """Black or white, whichever is read better on a colour."""
+    """Return black or white, whichever is read better on a colour."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "white"
 

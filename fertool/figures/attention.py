@@ -22,7 +22,7 @@ def draw(
     shown: Mapping[str, np.ndarray],
     view: Sequence[float],
 ) -> Figure:
-    """Rows are faces; the face, then each map over it, stretched from its lowest value to its highest.
+    """Draw a row per face: the face, then each map over it, stretched from its lowest value to its highest.
 
     Args:
         images: (N, H, W, C) uint8.

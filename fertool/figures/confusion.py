@@ -14,7 +14,7 @@ from fertool.figures import style
 def draw(
     matrices: Sequence[np.ndarray], titles: Sequence[str], classes: Sequence[str], *, counts: bool = False
 ) -> Figure:
-    """Matrices of counts, two to a line at page width, a single one at column width.
+    """Draw matrices of counts, two to a line at page width, a single one at column width.
 
     The shade of a cell is the share of its row; its number is that share in percent, or the count. Zeros are left
     blank. Row labels say how many faces a class has; a class without faces is a grey row.

@@ -15,7 +15,7 @@ History = Mapping[str, np.ndarray]
 
 
 def draw(histories: Mapping[str, History]) -> Figure:
-    """Loss above accuracy, over epochs, at column width.
+    """Draw loss above accuracy, over epochs, at column width.
 
     One run shows its loss terms, the validation loss and both scores; several show both total losses and both scores
     in one colour each. Dotted vertical lines mark where the learning rate falls, of several runs in the run's colour.

@@ -86,7 +86,7 @@ def draw_subjects(
     wrong: Mapping[tuple[int, int], str],
     layer: str = "",
 ) -> Figure:
-    """Rows are people, columns expressions: Grad-CAM over the face of each (MAN's Fig. 6 and 8).
+    """Draw a row per person, a column per expression: Grad-CAM over the face of each (MAN's Fig. 6 and 8).
 
     Args:
         images: (H, W, C) uint8 by row and column; cells without an image stay empty.

@@ -33,18 +33,18 @@ class Means:
     count: np.ndarray
 
     def projected(self, name: str) -> np.ndarray:
-        """(E, H, W) a mean map enlarged to the input, its highest value 1."""
+        """Return (E, H, W) a mean map enlarged to the input, its highest value 1."""
         found = enlarge(self.maps[name], *self.faces.shape[1:3])
         top = found.max(axis=(1, 2), keepdims=True)
         return found / np.where(top > 0, top, 1)
 
     def product(self, name: str) -> np.ndarray:
-        """(E, H, W, C) mean input times projected attention."""
+        """Return (E, H, W, C) mean input times projected attention."""
         return self.faces * self.projected(name)[..., None]
 
 
 def draw(panels: Sequence[Means], classes: Sequence[str], units: Mapping[str, Mapping] | None = None) -> Figure:
-    """Columns are emotions, and for each panel a row of mean inputs, of mean attention and of their product.
+    """Draw a column per emotion, and for each panel a row of mean inputs, of mean attention and of their product.
 
     Args:
         units: regions and action_units of an emotion, by its name: shown above its column.
@@ -86,7 +86,7 @@ def draw(panels: Sequence[Means], classes: Sequence[str], units: Mapping[str, Ma
 
 
 def _about(entry: Mapping) -> str:
-    """Regions and Action Units of an emotion in three short lines."""
+    """Return regions and Action Units of an emotion in three short lines."""
     regions = list(entry["regions"])
     lines = [", ".join(regions[:2]), ", ".join(regions[2:])] if len(regions) > 2 else [", ".join(regions)]
     units = list(map(str, entry["action_units"]))

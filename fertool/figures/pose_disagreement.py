@@ -7,7 +7,7 @@ _CELL = 1.4  # inches
 
 
 def sheet(rows: list[tuple[str, list[tuple[np.ndarray, str]]]]) -> Figure:
-    """Rows of faces: what is said of a row, and its (H, W, C) images with a caption each."""
+    """Draw rows of faces: words about each row, and its (H, W, C) images with a caption each."""
     columns = max(len(faces) for _, faces in rows)
     figure = Figure(figsize=(columns * _CELL + 0.6, len(rows) * (_CELL + 0.25)), layout="constrained")
     for axes, (title, faces) in zip(figure.subplots(len(rows), columns, squeeze=False), rows, strict=True):

@@ -43,7 +43,7 @@ class Prepared:
 
 
 def steps(faces: Sequence[Prepared]) -> Figure:
-    """Rows are images; columns what detect-align did, one step after the other."""
+    """Draw a row per image, a column per step of detect-align."""
     heads = ["image", "detected", "landmarks", "aligned"]
     if any(f.normalised is not None for f in faces):
         heads.append("even light")
@@ -83,7 +83,7 @@ def landmarks(
     ids: Sequence[str],
     names: Sequence[str],
 ) -> Figure:
-    """Rows are faces: with all landmarks and the eight that regions hang on, numbered; then the regions themselves.
+    """Draw a row per face: all landmarks and the eight that define regions, numbered; then the regions.
 
     Args:
         images: (N, H, W, C) uint8. points: (N, K, 2) pixels. eight: (N, 8, 2) pixels.

@@ -15,12 +15,12 @@ _DIMMED = 0.3  # brightness outside a mask
 
 
 def pick(candidates: np.ndarray, n: int = 6) -> np.ndarray:
-    """Up to n of the candidate rows, spread evenly over them."""
+    """Return up to n of the candidate rows, spread evenly over them."""
     return candidates[np.linspace(0, len(candidates) - 1, min(n, len(candidates))).round().astype(int)]
 
 
 def crops(images: np.ndarray, boxes: np.ndarray, ids: list[str], names: list[str]) -> Figure:
-    """Each face with its regions framed, and beside it the regions as a network sees them: enlarged to a whole face.
+    """Draw each face with its regions framed, and beside it the regions as a network gets them: enlarged.
 
     Args:
         images: (N, H, W, C) uint8 faces. boxes: (N, K, 4) fractions, box 0 the whole face. names: K region names.
@@ -43,7 +43,7 @@ def crops(images: np.ndarray, boxes: np.ndarray, ids: list[str], names: list[str
 
 
 def masks(images: np.ndarray, masks: np.ndarray, points: np.ndarray, ids: list[str], names: list[str]) -> Figure:
-    """Each face with its eight landmarks, and beside it each region with the rest of the face dimmed.
+    """Draw each face with its eight landmarks, and beside it each region with the rest of the face dimmed.
 
     Args:
         images: (N, H, W, C) uint8 faces. masks: (N, R, G, G). points: (N, 8, 2) pixels. names: R region names.

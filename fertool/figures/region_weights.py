@@ -34,7 +34,7 @@ def grid(
     marked: int | None = None,
     numbers: bool = True,
 ) -> None:
-    """Weights (M,) of patches row by row; the darker the larger.
+    """Draw weights (M,) of patches row by row; the darker the larger.
 
     Args:
         low, high: values of the lightest and the darkest colour.
@@ -64,7 +64,7 @@ def grid(
 
 
 def _short(value: float) -> str:
-    """Two digits that tell: .083, .41, 1.0."""
+    """Return two digits that tell: .083, .41, 1.0."""
     if value >= 0.995:
         return f"{value:.1f}"
     return f"{value:.2f}"[1:] if value >= 0.1 else f"{value:.3f}"[1:]
@@ -76,7 +76,7 @@ def draw_grids(
     panels: Mapping[str, np.ndarray],
     names: Sequence[str] | None = None,
 ) -> Figure:
-    """Columns are faces, and below each a grid of its weights for every run; colours are of each run's own range.
+    """Draw a column per face, and below it a grid of its weights for every run, coloured by the run's own range.
 
     Args:
         images: (N, H, W, C) uint8.

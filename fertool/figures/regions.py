@@ -38,7 +38,7 @@ class Panel:
 
 
 def draw(images: np.ndarray, true: Sequence[str], panels: Sequence[Panel]) -> Figure:
-    """Rows are faces, columns regions, each with its weight above it; red frames the highest, blue the lowest.
+    """Draw a row per face, a column per region with its weight above it; red frames the highest, blue the lowest.
 
     Panels stand side by side, each as wide as a column. Left of a row: the true class, and below it the predicted
     one. With more regions than there is room for, the whole face and the heaviest and lightest crops are shown, headed
@@ -62,7 +62,7 @@ def draw(images: np.ndarray, true: Sequence[str], panels: Sequence[Panel]) -> Fi
 
 
 def choose(weights: np.ndarray, most: int = MOST) -> np.ndarray:
-    """Which regions of a face are shown: all, or the whole face and the heaviest and lightest crops in order."""
+    """Return which regions of a face are shown: all, or the whole face and the heaviest and lightest crops in order."""
     if len(weights) <= most:
         return np.arange(len(weights))
     order = 1 + np.argsort(-weights[1:], kind="stable")
@@ -70,7 +70,7 @@ def choose(weights: np.ndarray, most: int = MOST) -> np.ndarray:
 
 
 def _ranks(k: int, most: int) -> list[int]:
-    """Ranks by weight, from 0, of the crops shown when k regions are more than there is room for."""
+    """Return the ranks by weight, from 0, of the crops shown when k regions are more than there is room for."""
     crops = list(range(k - 1))
     return crops[: most // 2] + crops[most // 2 - most + 1 :]
 

@@ -42,7 +42,7 @@ class Panel:
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
-    """Panels in rows of three at page width, all with one vertical axis from 0; bars are the intervals.
+    """Draw panels in rows of three at page width, all with one vertical axis from 0; bars are the intervals.
 
     Small numbers below the points count faces; where every point of a panel has as many, its title says so.
     """

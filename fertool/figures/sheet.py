@@ -83,7 +83,7 @@ class Sheet:
     def head(
         self, text: str, first: int, last: int | None = None, row: int = 0, lift: float = 0.0, **look: Any
     ) -> None:
-        """Words above the columns from `first` to `last` of a row, `lift` inches higher than the lowest place."""
+        """Write words above the columns from `first` to `last` of a row, `lift` inches above the lowest place."""
         last = first if last is None else last
         middle = (self._x[first] + self._x[last] + self._width) / 2
         x, y = middle / self.size[0], 1 - (self._y[row] - 0.03 - lift) / self.size[1]
@@ -103,12 +103,12 @@ class Sheet:
         self.figure.text(self._x[column] / self.size[0], 0.16 / self.size[1], text, size=5.5, color=style.QUIET)
 
     def title(self, text: str, row: int = 0, lift: float = 0.0, **look: Any) -> None:
-        """Words at the left edge above a row."""
+        """Write words at the left edge above a row."""
         y = 1 - (self._y[row] - 0.03 - lift) / self.size[1]
         self.figure.text(0.02 / self.size[0], y, text, **{"va": "bottom", "size": 6.5, "weight": "bold", **look})
 
     def label(self, row: int, text: str, below: str = "", wrong: bool = False, column: int = 0) -> None:
-        """Words left of a row, or of one of its cells, the lower ones quieter, or alarming if something is wrong."""
+        """Write words left of a row or of a cell, the lower ones quieter, or alarming if something is wrong."""
         x = (self._x[column] - 0.06) / self.size[0]
         y = 1 - (self._y[row] + self._heights[row] / 2) / self.size[1]
         middle: dict[str, Any] = {"ha": "right", "size": 6}
@@ -129,7 +129,7 @@ def colours(image: np.ndarray) -> np.ndarray:
 
 
 def heated(image: np.ndarray, values: np.ndarray, top: float | None = None) -> np.ndarray:
-    """RGB image (H, W, 3), 0 to 1: the face in grey, covered with the colours of a map the more the higher it is.
+    """Return an RGB image (H, W, 3), 0 to 1: the face in grey under a map, the more opaque the higher it is.
 
     Args:
         image: (H, W, C) uint8.
@@ -163,7 +163,7 @@ def enlarge(values: np.ndarray, height: int, width: int) -> np.ndarray:
 def cells(
     images: np.ndarray, columns: int, width: float = style.PAGE, left: float = 0.85, most: float = 0.95
 ) -> tuple[float, float]:
-    """Width and height in inches of a cell, so that so many columns fit the width, at most `most` wide.
+    """Return the width and height in inches of a cell, so that so many columns fit the width, at most `most` wide.
 
     Args:
         images: (N, H, W, C), for their shape.
@@ -173,6 +173,6 @@ def cells(
 
 
 def _starts(first: float, sides: np.ndarray, before: dict[int, float]) -> np.ndarray:
-    """Where cells of these sides begin."""
+    """Return where cells of these sides begin."""
     extra = np.cumsum([before.get(i, 0.0) for i in range(len(sides))])
     return first + extra + np.concatenate([[0], np.cumsum(sides[:-1] + _GAP)])

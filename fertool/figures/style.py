@@ -51,7 +51,7 @@ def look() -> Iterator[None]:
 
 
 def line(i: int) -> dict:
-    """Colour and dash of the i-th of many lines; repeats only after 28."""
+    """Return colour and dash of the i-th of many lines; repeats only after 28."""
     return {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i // len(COLOURS) % len(DASHES)]}
 
 
@@ -88,7 +88,7 @@ def save(figure: Figure, path: Path, dpi: int = 130) -> Path:
 
 
 def _marked(path: Path) -> dict:
-    """Options of `savefig` that write into the file that fertool made it, so that it is known again."""
+    """Return options of `savefig` that write into the file that fertool made it, so that it is known again."""
     match path.suffix.lower():
         case ".png":
             return {"metadata": {"Software": MARK}}

@@ -49,7 +49,7 @@ class Branch(nn.Module):
         self.classifier = nn.Linear(self.trunk.features, 2)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 1, H, W) -> logits (N, 2) and attention map (N, H/4, W/4) between 0 and 1."""
+        """Map (N, 1, H, W) to logits (N, 2) and attention map (N, H/4, W/4) between 0 and 1."""
         features = self.trunk(x)
         return self.classifier(features.mean(dim=(2, 3))), activation_map(features, self.classifier.weight[POSITIVE])
 
@@ -101,7 +101,7 @@ class Amg(FerModel):
         return tuple(torch.nonzero(column >= 0)[:, 0] for column in given["groups"].T)
 
     def _groups(self, targets: Targets) -> Tensor:
-        """(N, 2) what each branch should say of its face, -1 where it was not drawn for the branch."""
+        """Return (N, 2) what each branch should say of its face, -1 where it was not drawn for the branch."""
         groups = targets.given["groups"].long()
         return torch.stack([groups[0::2, 0], groups[1::2, 1]], dim=1) if self.training else groups
 
@@ -113,7 +113,7 @@ class Amg(FerModel):
         }
 
     def score(self, output: Output, targets: Targets) -> Tensor:
-        """(N,) share of the branches a face was drawn for that are right about it."""
+        """Return (N,) share of the branches a face was drawn for that are right about it."""
         groups = self._groups(targets)
         known = groups >= 0
         right = (output.logits.argmax(2) == groups) & known

@@ -52,7 +52,7 @@ class Targets:
     weights: Tensor | None = None
 
     def part(self, rows: slice) -> "Targets":
-        """Those of some of the faces."""
+        """Return those of some of the faces."""
         spread = None if self.distributions is None else self.distributions[rows]
         weights = None if self.weights is None else self.weights[rows]
         return Targets(self.labels[rows], spread, {k: v[rows] for k, v in self.given.items()}, weights)
@@ -147,11 +147,11 @@ class FerModel(ShowsAttention, nn.Module, ABC):
         """Map normalised views (N, K, C, H, W) to an Output. K is 1 unless the model requires regions."""
 
     def losses(self, output: Output, targets: Targets) -> dict[str, Tensor]:
-        """Named scalar terms, already weighted and averaged over the batch; their sum is what is minimised."""
+        """Return named scalar terms, already weighted and averaged over the batch; their sum is what is minimised."""
         return {"ce": classification_loss(output.logits, targets)}
 
     def score(self, output: Output, targets: Targets) -> Tensor:
-        """(N,) float, how right the output is for each face, from 0 to 1."""
+        """Return (N,) float, how right the output is for each face, from 0 to 1."""
         return (output.logits.argmax(1) == targets.labels).float()
 
     def constant_score(self, train: Targets, val: Targets) -> float | None:
@@ -174,7 +174,7 @@ class FerModel(ShowsAttention, nn.Module, ABC):
         return (p * (1 - p) < _STEEP).float().mean(1)
 
     def parts(self) -> dict[str, nn.Module]:
-        """Parts of the network that the paper sizes by name, for `fertool models`."""
+        """Return parts of the network that the paper sizes by name, for `fertool models`."""
         return {}
 
     @property

@@ -102,7 +102,7 @@ class Identity(FerModel):
         return {"ce": F.cross_entropy(logits, targets.labels)}
 
     def constant_score(self, train: Targets, val: Targets) -> float:
-        """Half of the pairs that are verified show one person."""
+        """Return 0.5: half of the verified pairs show one person."""
         return 0.5
 
 

@@ -158,7 +158,7 @@ class LnlAttenNet(FerModel):
         }
 
     def forward(self, views: Tensor) -> Output:
-        """(N, 1, 3, S, S) -> Output with attention global w^g and local w^l, each (N, M), of patches row by row."""
+        """Map (N, 1, 3, S, S) to Output with attention global w^g and local w^l, each (N, M), of patches row by row."""
         s = self.settings
         f5, f9 = self.unet(views[:, 0])
         g, w_global = self._global(f5)
@@ -189,11 +189,11 @@ class LnlAttenNet(FerModel):
         return (1 - self.settings.alpha) * g + self.settings.alpha * attended, w_global  # Eq. 1
 
     def _cells(self, x: Tensor) -> Tensor:
-        """(N, C, h, w) pooled to M cells, row by row: (N, M, C)."""
+        """Return (N, C, h, w) pooled to M cells, row by row: (N, M, C)."""
         return self._pool(x).flatten(2).transpose(1, 2)
 
     def _nonlocal(self, f5: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights w^g (N, M) and the attended vector s (N, M · 8c), from Q, K, V of Table I."""
+        """Return the weights w^g (N, M) and the attended vector s (N, M · 8c), from Q, K, V of Table I."""
         q, k, v = (self._cells(x).float() for x in self.relu(self.qkv(f5)).chunk(3, dim=1))
         r = q @ k.transpose(1, 2)  # no entry is negative
         total = r.sum(2, keepdim=True)
@@ -213,7 +213,7 @@ class LnlAttenNet(FerModel):
         return torch.stack([x[..., w].amax(3) for w in windows], dim=3)
 
     def _patches(self, f9: Tensor) -> Tensor:
-        """(N, C, S, S) -> (N, M, C, 48, 48), resampled where they are not of that size."""
+        """Map (N, C, S, S) to (N, M, C, 48, 48), resampled where they are not of that size."""
         starts = patch_starts(f9.shape[2], self.n, self.settings.overlap)
         p = patch_side(f9.shape[2], self.n, self.settings.overlap)
         cut = torch.stack([f9[:, :, y : y + p, x : x + p] for y in starts for x in starts], dim=1)

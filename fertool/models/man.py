@@ -122,7 +122,7 @@ class Man(FerModel):
         return {"its MA block": self.attention} if self.settings.block == "ma" else {}
 
     def forward(self, views: Tensor) -> Output:
-        """(N, 1, 3, 224, 224) -> Output with attention regions (N, 8), which sum to 1, and masks (N, 8, 14, 14)."""
+        """Map (N, 1, 3, 224, 224) to Output with attention regions (N, 8), which sum to 1, and masks (N, 8, 14, 14)."""
         x, attention = self.backbone.lower(views[:, 0]), {}
         if self.settings.block == "ma":
             masks = self.rasnet(renormalise(views, self.input, self.rasnet.input)).logits.detach()
@@ -149,7 +149,7 @@ class ChannelAttention(nn.Module):
         self.relu = nn.ReLU()
 
     def scale(self, means: Tensor) -> Tensor:
-        """Means of the channels (N, groups · channels, 1, 1) -> their factors, between 0 and 1."""
+        """Map means of the channels (N, groups · channels, 1, 1) to their factors, between 0 and 1."""
         return self.excite(self.relu(self.squeeze(means))).sigmoid()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -171,7 +171,7 @@ class MultipleAttention(nn.Module):
         self.head = s.weight_head
 
     def forward(self, v: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-        """Features V (N, C, 14, 14) and masks (N, 8, 14, 14) -> fused features (N, C, 14, 14), weights q (N, 8)."""
+        """Map features V (N, C, 14, 14) and masks (N, 8, 14, 14) to fused features (N, C, 14, 14), weights q (N, 8)."""
         n, c = v.shape[:2]
         shared = F.conv2d(v, self.buffer.weight).unflatten(1, (REGIONS, c))
         bias = cast(Tensor, self.buffer.bias)  # nn.Conv2d may have none
@@ -182,7 +182,7 @@ class MultipleAttention(nn.Module):
         return (factors * regions).sum(1), q
 
     def weigh(self, v: Tensor) -> Tensor:
-        """(N, 8) weights of the regions."""
+        """Return (N, 8) weights of the regions."""
         scores = self.weigh_fc(self.weigh_conv(F.max_pool2d(v, 2)).flatten(1)).float()
         if self.head == "softmax":
             return scores.softmax(1)

@@ -63,7 +63,7 @@ class Probe(FerModel):
         return self
 
     def forward(self, views: Tensor) -> Output:
-        """(N, 1, 3, size, size) -> Output with logits (N, classes)."""
+        """Map (N, 1, 3, size, size) to Output with logits (N, classes)."""
         net = self.backbone
         x = net.maxpool(net.relu(net.affine1(net.conv1(views[:, 0]))))
         features = []

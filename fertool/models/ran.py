@@ -131,7 +131,7 @@ class Ran(FerModel):
         return None
 
     def forward(self, views: Tensor) -> Output:
-        """Regions (N, K, 3, S, S), the whole face first -> Output with attention mu, nu and weight, each (N, K)."""
+        """Map regions (N, K, 3, S, S), the whole face first, to Output with attention mu, nu, weight, each (N, K)."""
         features = self._features(views)
         match self.settings.fusion:
             case "attention":
@@ -185,7 +185,7 @@ class Ran(FerModel):
 
 
 def region_biased_loss(mu: Tensor, margin: float) -> Tensor:
-    """RB-Loss (Eq. 6), averaged over the batch: max(0, margin - (max over crops of mu - mu of the whole face)).
+    """Return RB-Loss (Eq. 6), averaged over the batch: max(0, margin - (max over crops of mu - mu of the whole face)).
 
     Args:
         mu: (N, K) self-attention weights, the whole face first.
@@ -194,7 +194,7 @@ def region_biased_loss(mu: Tensor, margin: float) -> Tensor:
 
 
 def _weighted_mean(weights: Tensor, vectors: Tensor) -> Tensor:
-    """(N, K, 1) and (N, K, D) -> (N, D); a convex combination of the vectors (Eq. 3 and 5)."""
+    """Map (N, K, 1) and (N, K, D) to (N, D); a convex combination of the vectors (Eq. 3 and 5)."""
     return (weights * vectors).sum(1) / weights.sum(1)
 
 

@@ -76,13 +76,13 @@ class RasNet(FerModel):
         self.apply(partial(xavier, fan=s.xavier))
 
     def forward(self, views: Tensor) -> Output:
-        """(N, 1, 3, 224, 224) -> Output whose logits are masks (N, 8, 14, 14) between 0 and 1."""
+        """Map (N, 1, 3, 224, 224) to Output whose logits are masks (N, 8, 14, 14) between 0 and 1."""
         x = self.fc7(self.convolutions(views[:, 0]).flatten(1))
         x = self.fc8(x.relu() if self.settings.fc_relu else x)
         return Output(x.float().unflatten(1, (REGIONS, GRID, GRID)).sigmoid())
 
     def losses(self, output: Output, targets: Targets) -> dict[str, Tensor]:
-        """Squared error, summed over all masks and cells, averaged over the batch (Eq. 2-3)."""
+        """Return the squared error, summed over all masks and cells, averaged over the batch (Eq. 2-3)."""
         return {"masks": ((output.logits - targets.given["masks"]) ** 2).sum(dim=(1, 2, 3)).mean()}
 
     def constant_score(self, train: Targets, val: Targets) -> float:
@@ -91,12 +91,12 @@ class RasNet(FerModel):
         return intersection_over_union(masks.expand_as(true), true).mean().item()
 
     def score(self, output: Output, targets: Targets) -> Tensor:
-        """(N,) intersection over union of predicted (>= 0.5) and true masks, averaged over the regions."""
+        """Return (N,) intersection over union of predicted (>= 0.5) and true masks, averaged over the regions."""
         return intersection_over_union(output.logits >= 0.5, targets.given["masks"] > 0).mean(1)
 
 
 def intersection_over_union(predicted: Tensor, true: Tensor) -> Tensor:
-    """(N, R) for boolean masks (N, R, h, w); 1 where both are empty."""
+    """Return (N, R) for boolean masks (N, R, h, w); 1 where both are empty."""
     both = (predicted & true).sum(dim=(2, 3)).float()
     either = (predicted | true).sum(dim=(2, 3)).float()
     return (both / either.clamp_min(1)).where(either > 0, both.new_ones(()))

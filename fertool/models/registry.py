@@ -76,5 +76,5 @@ def required_network(values: Mapping[str, Any], variant: str = "") -> str:
 
 @cache
 def _required(settings: str) -> str:
-    """Answer for settings as JSON: recipes ask for the same few networks again and again, and each has to be built."""
+    """Return the answer for settings as JSON, once: recipes ask for the same few networks again and again."""
     return build_model_meta(model_settings(json.loads(settings)), classes=2).pretrained_part

@@ -119,7 +119,7 @@ class VaCnn(FerModel):
         return Output(self.classifier(self.dropout(z)), {"map": b[:, 0]})
 
     def _weights(self, a0: Tensor) -> Tensor:
-        """(N, 1, h, w) weights of the positions."""
+        """Return (N, 1, h, w) weights of the positions."""
         n, _, h, w = a0.shape
         if self.settings.attention == "gap":
             return a0.new_full((n, 1, h, w), 1 / (h * w))

@@ -146,12 +146,12 @@ class WsLgrn(FerModel):
         return Output(self.classifier(fused), attention, extras)
 
     def _maps(self, x: Tensor) -> dict[str, Tensor]:
-        """Attention maps, from the face as AMG was trained to see it."""
+        """Return attention maps, from the face as AMG was trained to see it."""
         found = self.amg(renormalise(x, self.input, self.amg.input)[:, None]).attention
         return {name: weights.detach() for name, weights in found.items()}
 
     def _fuse(self, v: Tensor, attention: dict[str, Tensor]) -> Tensor:
-        """Features (N, K, C) -> the vector that is classified (Eq. 4-8).
+        """Map features (N, K, C) to the vector that is classified (Eq. 4-8).
 
         The paper writes Eq. 4-8 for "spatial descriptors", and its fully connected layers need vectors: features are
         averaged over positions first. As w_b is one number per feature, the sums of Eq. 4 and 8 are the same whether
@@ -169,7 +169,7 @@ class WsLgrn(FerModel):
         return (weights[:, :, None] * pairs).sum(1)
 
     def losses(self, output: Output, targets: Targets) -> dict[str, Tensor]:
-        """Eq. 9: contrastive losses of the pairs, and cross-entropy of both faces."""
+        """Return Eq. 9: contrastive losses of the pairs, and cross-entropy of both faces."""
         first, second = slice(0, None, 2), slice(1, None, 2)
         *_, of_first, of_second = self.settings.loss_weights
         terms = {

@@ -81,7 +81,7 @@ def shipped() -> Guesser:
 
 @torch.inference_mode()
 def guess(net: Guesser, images: np.ndarray) -> np.ndarray:
-    """(N, 5) probabilities, the mean over each face and its mirror image."""
+    """Return (N, 5) probabilities, the mean over each face and its mirror image."""
     parts = torch.from_numpy(images)[:, None].split(256)
     sides = [(net(p.float()).softmax(1) + net(p.float().flip(3)).softmax(1)) / 2 for p in parts]
     return torch.cat(sides).numpy() if sides else np.zeros((0, 1 + len(OCCLUSIONS)), np.float32)

@@ -100,7 +100,7 @@ def _draw(image: np.ndarray, face: Face, thing: Thing, level: float, light: np.n
 
 
 def _light(image: np.ndarray, face: Face) -> np.ndarray:
-    """(h, w) how light falls on the face, as a factor around 1: the plane nearest to its brightness."""
+    """Return (h, w) how light falls on the face, as a factor around 1: the plane nearest to its brightness."""
     grey = image.mean(axis=-1)
     area = cv2.resize(face.area.astype(np.uint8), grey.shape[::-1], interpolation=cv2.INTER_NEAREST).astype(bool)
     if area.sum() < 9:
@@ -115,7 +115,7 @@ def _light(image: np.ndarray, face: Face) -> np.ndarray:
 
 
 def _skin(image: np.ndarray, face: Face, light: np.ndarray) -> np.ndarray:
-    """(3,) colour of the face's skin, as it would be under even light: of hands it is, too."""
+    """Return (3,) colour of the face's skin, as it would be under even light: of hands it is, too."""
     nose, cheeks, brows = face.points[[27, 28, 29, 30]], face.points[[1, 3, 13, 15]], face.points[[20, 23]]
     spots = np.concatenate([nose, 0.5 * cheeks + 0.5 * face.points[30], brows - 0.3 * face.unit * face.down])
     x, y = np.clip(spots.round().astype(int), 0, np.array(face.shape[::-1]) - 1).T

@@ -14,7 +14,7 @@ _FRONT = -0.42  # depth of the lenses on the mean head
 
 
 def make(rng: np.random.Generator, face: Face, severities: Sequence[float]) -> list[Thing]:
-    """For each fraction of the face that is to be covered, what covers about so much.
+    """Return for each fraction of the face that is to be covered, what covers about so much.
 
     Spectacles up to a tenth of it, sunglasses up to a fifth, then a mask, and from 0.45 on both.
     """
@@ -25,7 +25,7 @@ def make(rng: np.random.Generator, face: Face, severities: Sequence[float]) -> l
 
 
 def _glasses(rng: np.random.Generator, face: Face, *, dark: bool) -> Thing:
-    """Spectacles, whose rims grow thicker with the level, or sunglasses, whose lenses grow larger."""
+    """Return spectacles, whose rims grow thicker with the level, or sunglasses, whose lenses grow larger."""
     power = rng.choice([2.0, 2.6, 4.0])
     half = rng.uniform(*_LENS)
     rim = rng.uniform(0.02, 0.06)
@@ -69,7 +69,7 @@ def _glasses(rng: np.random.Generator, face: Face, *, dark: bool) -> Thing:
 
 
 def _temples(face: Face, eyes: list[np.ndarray], half: np.ndarray, thick: float) -> np.ndarray:
-    """Way to the temples of the glasses, as far as they lie beside the head in the image."""
+    """Return the way to the temples of the glasses, as far as they lie beside the head in the image."""
     nearest = np.full(face.grid.shape[:2], np.inf, np.float32)
     sidewards = face.camera[:, 2] @ face.across
     for side, (ex, ey) in zip((-1, 1), eyes, strict=True):
@@ -114,7 +114,7 @@ def _mask(rng: np.random.Generator, face: Face) -> Thing:
 
 
 def _below_chin(face: Face) -> np.ndarray:
-    """(h, w) bool: above the lower edge of the jaw, a little widened as a mask reaches under the chin."""
+    """Return (h, w) bool: above the lower edge of the jaw, a little widened as a mask reaches under the chin."""
     right, down = face.axes
     places = (face.points[:17] - face.centre) / face.unit
     x, y = places @ face.across, places @ face.down
@@ -123,7 +123,7 @@ def _below_chin(face: Face) -> np.ndarray:
 
 
 def _both(mask: Thing, glasses: Thing) -> Thing:
-    """Sunglasses of their usual size, and a mask whose upper edge rises."""
+    """Return sunglasses of their usual size, and a mask whose upper edge rises."""
     worn = glasses.field <= 0
     field = np.where(worn, -9.0, mask.field).astype(np.float32)
 
@@ -148,7 +148,7 @@ def _on_plane(camera: np.ndarray, pixel: np.ndarray) -> np.ndarray:
 def _from_line(
     x: np.ndarray, y: np.ndarray, a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray
 ) -> np.ndarray:
-    """Distance of points from the line between a and b."""
+    """Return the distance of points from the line between a and b."""
     (ax, ay), (dx, dy) = a, np.subtract(b, a)
     t = np.clip(((x - ax) * dx + (y - ay) * dy) / max(dx * dx + dy * dy, 1e-9), 0, 1)
     return np.hypot(x - ax - t * dx, y - ay - t * dy).astype(np.float32)

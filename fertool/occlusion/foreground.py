@@ -17,7 +17,7 @@ _SLANT, _HAND_SLANT = 7, 18  # by how many degrees (sd) things, and arms, come a
 
 
 def make(kind: str, rng: np.random.Generator, face: Face, skin: np.ndarray) -> Thing:
-    """Something that covers the face from one side.
+    """Return something that covers the face from one side.
 
     Args:
         kind: "upper", "bottom" or "left-right".
@@ -99,13 +99,13 @@ def _cap(rng: np.random.Generator, u: np.ndarray, v: np.ndarray, skin: np.ndarra
 
 
 def _hair(rng: np.random.Generator, u: np.ndarray, v: np.ndarray, skin: np.ndarray) -> Thing:
-    """Hair hanging into the face."""
+    """Return hair hanging into the face."""
     edge = 0.2 * wander(rng, u, 1.2) + 0.16 * wander(rng, u, 5) + 0.06 * wander(rng, u, 16)
     return Thing("hair", v - edge, _strands(rng, u + rng.normal(0, 0.12) * v, v), shadow=0.25)
 
 
 def _side_hair(rng: np.random.Generator, u: np.ndarray, v: np.ndarray, skin: np.ndarray) -> Thing:
-    """Long hair that falls over one side of the face."""
+    """Return long hair that falls over one side of the face."""
     swing = 0.25 * wander(rng, u, 0.5) + rng.normal(0, 0.15) * u
     edge = swing + 0.03 * wander(rng, u, 4)
     return Thing("hair", v - edge, _strands(rng, v - swing + 0.04 * wander(rng, u, 1), u), shadow=0.25)
@@ -127,7 +127,7 @@ def _strands(rng: np.random.Generator, side: np.ndarray, along: np.ndarray) -> P
 
 
 def _fingers(rng: np.random.Generator, u: np.ndarray, v: np.ndarray, skin: np.ndarray) -> Thing:
-    """One or two hands, their fingers pointing the way they come; a sleeve follows."""
+    """Return one or two hands, their fingers pointing the way they come; a sleeve follows."""
     width = _FINGER * rng.uniform(0.9, 1.1)
     two = rng.random() < 0.45
     middle = rng.normal(0, 0.15)
@@ -182,7 +182,7 @@ def _both_hands(rng: np.random.Generator, face: Face, skin: np.ndarray) -> Thing
 def _stack(
     rng: np.random.Generator, u: np.ndarray, field: np.ndarray, skin: np.ndarray, tip: float
 ) -> tuple[np.ndarray, Paint]:
-    """Field and paint of fingers that lie one behind another, their tips towards positive u."""
+    """Return field and paint of fingers that lie one behind another, their tips towards positive u."""
     width = _FINGER * rng.uniform(0.9, 1.1)
     ends = tip - 0.05 + rng.normal(0, 0.08, 4)
     rough, sleeve = noise(rng, u.shape, 6), cloth_colour(rng)

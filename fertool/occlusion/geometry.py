@@ -133,12 +133,12 @@ def face_of(landmarks: np.ndarray, shape: tuple[int, int]) -> Face:
 
 
 def _laid_over(five: np.ndarray) -> np.ndarray:
-    """(68, 2) the mean head seen from the front, moved, turned and scaled onto eyes, nose and mouth corners."""
+    """Return (68, 2) the mean head seen from the front, moved, turned and scaled onto eyes, nose and mouth corners."""
     flat = POINTS[:, :2]
     return apply(similarity(five_points(flat[None])[0], five), flat)
 
 
 def _along(at: np.ndarray, y: np.ndarray, x: np.ndarray, points: Iterable[int]) -> np.ndarray:
-    """x of a line through points, where its y is `at`; its ends go on straight up and down."""
+    """Return x of a line through points, where its y is `at`; its ends continue straight up and down."""
     order = sorted(points, key=lambda p: y[p])
     return np.interp(at, y[order], x[order]).astype(np.float32)

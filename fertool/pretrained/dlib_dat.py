@@ -167,7 +167,7 @@ class _Stream:
         return values
 
     def window(self) -> tuple[int, ...]:
-        """Dimensions of a part of a tensor."""
+        """Return the dimensions of a part of a tensor."""
         self.integer(1, 1)
         return self.integers(4, len(self.data))
 
@@ -207,7 +207,7 @@ def _named(s: _Stream, kinds: Mapping[str, Callable[[_Stream], Any]], what: str)
 
 
 def _mmod(s: _Stream) -> dict[str, Any]:
-    """Max-margin object detection (King, 2015): the sliding window and when two boxes are one face."""
+    """Read max-margin object detection (King, 2015): the sliding window and when two boxes are one face."""
     s.integer(1, 1)
     width, height = s.integer(1, 2**16), s.integer(1, 2**16)
     s.reals(3)  # costs of mistakes while training
@@ -217,7 +217,7 @@ def _mmod(s: _Stream) -> dict[str, Any]:
 
 
 def _metric(s: _Stream) -> dict[str, Any]:
-    """Metric learning: margin and the distance below which two descriptors are one person."""
+    """Read metric learning: margin and the distance below which two descriptors are one person."""
     return dict(zip(("margin", "distance"), s.reals(2), strict=True))
 
 
@@ -259,7 +259,7 @@ def _affine(s: _Stream) -> Layer:
 
 
 def _bn_con(s: _Stream) -> Layer:
-    """Batch normalisation, as the affine layer that it is at test time."""
+    """Read batch normalisation, as the affine layer that it is at test time."""
     values = s.tensor().ravel()
     scale, shift = _halves(values, *_parts(s, values))
     s.tensor(), s.tensor()  # mean and deviation of the last batch
@@ -273,7 +273,7 @@ def _bn_con(s: _Stream) -> Layer:
 
 
 def _parts(s: _Stream, values: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Shapes of the two parts of a layer's parameters."""
+    """Return the shapes of the two parts of a layer's parameters."""
     first, second = s.window(), s.window()
     if sum(int(np.prod(shape, dtype=object)) for shape in (first, second)) != values.size:
         raise _Damage(f"{values.size:,} parameters for parts {first} and {second}")

@@ -184,7 +184,7 @@ def _shape(tensor: Tensor) -> str:
 
 
 def _blocks(names: Iterable[str]) -> set[str]:
-    """Names of the modules that hold tensors of these names, and of those around them."""
+    """Return the names of the modules that hold tensors of these names, and of those around them."""
     parts = (name.split(".")[:-1] for name in names)
     return {".".join(path[:n]) for path in parts for n in range(1, len(path) + 1)}
 
@@ -257,12 +257,12 @@ def _own(name: str) -> str:
 
 
 def _timm(name: str) -> str:
-    """As timm writes it: the network that the backbone holds."""
+    """Match timm's files: the network that the backbone holds."""
     return f"net.{name}"
 
 
 def _sequential_resnet(name: str) -> str:
-    """As in nn.Sequential(*resnet.children())."""
+    """Match nn.Sequential(*resnet.children())."""
     layer, _, rest = name.partition(".")
     return f"{_CHILDREN[int(layer)]}.{rest}" if layer in map(str, range(len(_CHILDREN))) else name
 
@@ -275,7 +275,7 @@ def _torchvision_vgg(name: str) -> str:
 
 
 def _caffe_vgg(name: str) -> str:
-    """As converted from Caffe. A convolution that VGG-16 lacks keeps its name, among the others."""
+    """Match files converted from Caffe. A convolution that VGG-16 lacks keeps its name, among the others."""
     layer, _, rest = name.partition(".")
     return f"features_.{_VGG_FACE.get(layer, layer)}.{rest}" if layer.startswith("conv") else name
 

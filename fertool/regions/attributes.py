@@ -14,7 +14,7 @@ GROUPS = ATTRIBUTES
 
 
 def attribute_groups(columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    """(N, 2) int8 for `GROUPS` in order: 1 if a face has any of the group's attributes, 0 if it has none.
+    """Return (N, 2) int8 for `GROUPS` in order: 1 if a face has any of the group's attributes, 0 if it has none.
 
     Args:
         columns: every attribute by name, (N,) of 1 and -1.

@@ -39,7 +39,7 @@ def boxes_of(settings: CropRegions, ids: list[str], landmarks: np.ndarray | None
 
 
 def fixed_boxes(scale: float = 1.0) -> np.ndarray:
-    """I0..I5 of the paper, (6, 4).
+    """Return I0..I5 of the paper, (6, 4).
 
     Args:
         scale: factor on the five ratios (the paper's Fig. 10 goes from 0.4 to 1.1); each is capped at 1. I1 and I2
@@ -94,7 +94,7 @@ def _with_whole(boxes: np.ndarray) -> np.ndarray:
 
 
 def pixel_boxes(boxes: np.ndarray, width: int, height: int | None = None) -> np.ndarray:
-    """Boxes as whole pixels of a face of that size (square without `height`), half-open: edges rounded half up."""
+    """Return boxes in whole pixels of a face of that size (square without `height`), half-open, rounded half up."""
     sides = np.array([width, height or width] * 2)
     pixels = np.floor(np.asarray(boxes, dtype=np.float64) * sides + 0.5 + 1e-6).astype(np.int64)  # float32's last bit
     low = np.minimum(pixels[..., :2], sides[:2] - 1)

@@ -67,7 +67,7 @@ def constant_masks(masks: np.ndarray) -> np.ndarray:
 
 
 def masks_of(boxes: np.ndarray, grid: int = 14) -> np.ndarray:
-    """Eq. 4: cell (row j, column i), counted from 0, is 1 where i and j lie within the region scaled to the grid.
+    """Return masks by Eq. 4: cell (row j, column i), from 0, is 1 where it lies within the region scaled to the grid.
 
     Args:
         boxes: (N, 8, 4) as `region_boxes` gives them.

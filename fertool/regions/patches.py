@@ -7,7 +7,7 @@ OVERLAP = 1 / 3  # of a patch's side, where no other overlap is asked for
 
 
 def patch_side(side: int, n: int, overlap: int | None = None) -> int:
-    """Side of a patch when n×n of them cover a map of side × side cells.
+    """Return the side of a patch when n×n of them cover a map of side × side cells.
 
     Args:
         overlap: cells that neighbours share; None for a third of the patch.
@@ -18,13 +18,13 @@ def patch_side(side: int, n: int, overlap: int | None = None) -> int:
 
 
 def patch_starts(side: int, n: int, overlap: int | None = None) -> list[int]:
-    """First cell of each of n patches along a side, the last one ending at the edge. Patches number n·row + column."""
+    """Return the first cell of each of n patches along a side, the last ending at the edge. Numbers: n·row + column."""
     free = side - patch_side(side, n, overlap)
     return [round(i * free / (n - 1)) for i in range(n)]
 
 
 def patch_boxes(count: int, overlap: int | None = None) -> np.ndarray:
-    """(1 + count, 4) boxes x0, y0, x1, y1 as fractions of the face: the whole face, then the patches row by row.
+    """Return (1 + count, 4) boxes x0, y0, x1, y1 as fractions of the face: the whole face, then the patches row by row.
 
     Args:
         count: of patches, a square number.

@@ -40,7 +40,7 @@ _LEFT_EYE_37, _RIGHT_EYE_37, _MOUTH_37 = slice(13, 19), slice(19, 25), slice(25,
 
 
 def has_landmarks(faces: Artefact) -> bool:
-    """Whether any face of the file has landmarks."""
+    """Return whether any face of the file has landmarks."""
     return "landmarks" in faces and bool(np.isfinite(faces["landmarks"]).any())
 
 
@@ -69,7 +69,7 @@ def landmarks_of(faces: Artefact, who_needs: str) -> np.ndarray:
 
 
 def five_points(landmarks: np.ndarray) -> np.ndarray:
-    """Eye centres, nose tip and mouth corners.
+    """Return eye centres, nose tip and mouth corners.
 
     Args:
         landmarks: (N, K, 2) x, y with K of `KNOWN_SETS`; NaN, or beyond `FARTHEST`, where a face has none.
@@ -92,7 +92,7 @@ def five_points(landmarks: np.ndarray) -> np.ndarray:
 
 
 def eight_points(landmarks: np.ndarray, lip: int = 57) -> np.ndarray:
-    """MAN's eight landmarks l1..l8, with roles as Table 2 of the paper uses them.
+    """Return MAN's eight landmarks l1..l8, with roles as Table 2 of the paper uses them.
 
     The lower lip (l8, whose role the paper does not name) is by default the middle of its lower edge, point 57 of 68:
     with the nose tip it spans "mouth with nose". From five points the eye corners are put 0.15 eye distances beside the

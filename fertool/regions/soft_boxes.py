@@ -4,7 +4,7 @@ import numpy as np
 
 
 def soft_boxes(boxes: np.ndarray, height: int, width: int, scale: float = 1.2, falloff: float = 0.15) -> np.ndarray:
-    """(height, width) weights: 1 inside the widened boxes, falling off as a Gaussian of the distance to the nearest.
+    """Return (height, width) weights: 1 in the widened boxes, else a Gaussian of the distance to the nearest.
 
     Where boxes overlap the higher weight counts. The paper only says that it uses soft boxes; shape and numbers are
     ours.
@@ -27,7 +27,7 @@ def soft_boxes(boxes: np.ndarray, height: int, width: int, scale: float = 1.2, f
 
 
 def on_boxes(attention: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Attention (H, W) where the boxes are, summing to 1 again; all zero if there are none."""
+    """Return attention (H, W) where the boxes are, summing to 1 again; all zero if there are none."""
     product = attention * weights
     total = product.sum()
     return product / total if total > 0 else np.zeros_like(product)

@@ -28,7 +28,7 @@ _GAP = ([61, 62, 63], [67, 66, 65])
 
 
 def attributes(spec: FaceSpec) -> dict[str, int]:
-    """Every attribute of both groups, 1 if the rendered face shows it, -1 if not.
+    """Return every attribute of both groups, 1 if the rendered face shows it, -1 if not.
 
     Raises:
         DataError: a package of the `demo` extra is missing.
@@ -55,11 +55,11 @@ def attributes(spec: FaceSpec) -> dict[str, int]:
 
 
 def _both(units: dict[str, float], name: str) -> float:
-    """Mean strength of a face unit's two sides."""
+    """Return the mean strength of a face unit's two sides."""
     return (units[name + "Left"] + units[name + "Right"]) / 2
 
 
 def _apart(points: np.ndarray, pairs: tuple[list[int], list[int]]) -> float:
-    """Mean distance between pairs of points."""
+    """Return the mean distance between pairs of points."""
     a, b = pairs
     return float(np.linalg.norm(points[a] - points[b], axis=1).mean())

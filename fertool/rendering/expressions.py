@@ -154,7 +154,7 @@ def parts(expression: str) -> list[str]:
 
 
 def mix(expression: str, intensity: float, rng: np.random.Generator, varied: bool = False) -> dict[str, float]:
-    """Strengths of the face units for one face.
+    """Return the strengths of the face units for one face.
 
     One way of the expression is drawn, each unit's strength varied, one side made weaker than the other. Gaze, a slight
     droop of the lids and small movements of everything come from the same distribution for every expression.

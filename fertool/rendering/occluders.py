@@ -56,7 +56,7 @@ def make(
 
 
 def is_mask(rng: np.random.Generator) -> bool:
-    """Which of the two a "glasses-mask" is: the first number that `make` draws."""
+    """Return which of the two a "glasses-mask" is: the first number that `make` draws."""
     return rng.random() < 0.5
 
 
@@ -153,7 +153,7 @@ def _mask(rng: np.random.Generator, face: np.ndarray, skin: np.ndarray) -> list[
 
 
 def _draped(x: np.ndarray, y: np.ndarray, skin: np.ndarray) -> np.ndarray:
-    """Depth of a cloth over the front of the face at (x, y): it lies on what stands out and spans the rest."""
+    """Return depth of a cloth over the front of the face at (x, y): it lies on what stands out and spans the rest."""
     cells, reach = 64, 2.2
     at = ((skin[:, :2] + reach) / (2 * reach) * cells).astype(int)
     near = (at >= 0).all(1) & (at < cells).all(1) & (skin[:, 2] < 1.0)
@@ -165,7 +165,7 @@ def _draped(x: np.ndarray, y: np.ndarray, skin: np.ndarray) -> np.ndarray:
 
 
 def _glasses(rng: np.random.Generator, face: np.ndarray) -> list[Thing]:
-    """Sunglasses, or spectacles with a heavy frame."""
+    """Return sunglasses, or spectacles with a heavy frame."""
     dark = rng.random() < 0.65
     rx, ry = rng.uniform([0.36, 0.22], [0.44, 0.34]) if dark else rng.uniform([0.36, 0.24], [0.42, 0.32])
     power = rng.choice([0.5, 0.75, 1.0])

@@ -48,7 +48,7 @@ def sample(painting: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def folds(age: float, units: dict[str, float]) -> np.ndarray:
-    """(H, W, 1) float32: how deep the skin is folded, 0 to 1, by age and by face units of these strengths."""
+    """Return (H, W, 1) float32: how deep the skin is folded, 0 to 1, by age and by face units of these strengths."""
     lines = []
     for points, width, names, aged in _FOLDS:
         depth = 0.6 * float(np.mean([max(0.0, units.get(n, 0.0)) for n in names])) + 0.5 * aged * age
@@ -65,7 +65,7 @@ def folds(age: float, units: dict[str, float]) -> np.ndarray:
 
 @lru_cache(64)
 def skin(seed: int) -> np.ndarray:
-    """(H, W, 4) float32: a subject's skin at rest, linear RGB reflectance, and how much beard covers it."""
+    """Return (H, W, 4) float32: a subject's skin at rest, linear RGB reflectance, and how much beard covers it."""
     who = person(seed)
     rng = np.random.default_rng([seed, 2])
     x = _LEFT + np.arange(_WIDTH, dtype=np.float32) / SCALE
@@ -92,7 +92,7 @@ def skin(seed: int) -> np.ndarray:
 
 
 def _beard(x: np.ndarray, y: np.ndarray, grain: np.ndarray) -> np.ndarray:
-    """Where a beard grows, 0..1: moustache, chin and jaw."""
+    """Return where a beard grows, 0..1: moustache, chin and jaw."""
     cheek = 0.78 + 0.25 * np.clip(1 - np.abs(x) / 0.5, 0, 1) - 0.85 * np.clip((np.abs(x) - 0.55) / 0.6, 0, 1)
     lower = np.clip((y - np.where(np.abs(x) < 0.42, 0.84, cheek + 0.1)) / 0.12, 0, 1)
     bare = np.exp(-((x / 0.3) ** 2) - ((y - 1.38) / 0.09) ** 2) * 0.5
@@ -100,7 +100,7 @@ def _beard(x: np.ndarray, y: np.ndarray, grain: np.ndarray) -> np.ndarray:
 
 
 def _eyebrows(who: Person, rng: np.random.Generator) -> np.ndarray:
-    """How much eyebrow covers the skin, 0..1: single hairs along the brow landmarks, over a soft shadow."""
+    """Return how much eyebrow covers the skin, 0..1: single hairs along the brow landmarks, over a soft shadow."""
     head = load_head()
     points = head.rest[head.vertex(np.array(VERTICES[22:27]))][:, :2]  # inner to outer end, the picture's right brow
     hairs = np.zeros((_HEIGHT, _WIDTH), np.uint8)

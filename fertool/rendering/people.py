@@ -114,7 +114,7 @@ def person(seed: int) -> Person:
 
 
 def normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """(V, 3) outward unit normals, each the area-weighted mean over a vertex's triangles."""
+    """Return (V, 3) outward unit normals, each the area-weighted mean over a vertex's triangles."""
     a, b, c = (vertices[triangles[:, k]] for k in range(3))
     face = np.cross(b - a, c - a)
     corners = triangles.ravel()
@@ -125,7 +125,7 @@ def normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
 
 
 def above_hairline(rest: np.ndarray, hairline: float) -> np.ndarray:
-    """How far points (N, 3) of the base head lie inside the hair (positive) or outside, in interocular units."""
+    """Return how far points (N, 3) of the base head lie inside the hair (positive) or outside, in interocular units."""
     z, y = rest[:, 2], rest[:, 1]
     curve = np.concatenate([_HAIRLINE, _NAPE])
     back = hairline * np.interp(z, [0.3, 0.7], [1, 0])
@@ -133,7 +133,7 @@ def above_hairline(rest: np.ndarray, hairline: float) -> np.ndarray:
 
 
 def _scalp(rest: np.ndarray, hairline: float) -> np.ndarray:
-    """(V,) 0..1: where hair stands off the skull, rising from the hairline; not at the ears and sideburns."""
+    """Return (V,) 0..1: where hair stands off the skull, rising from the hairline; not at the ears and sideburns."""
     ears = (np.abs(rest[:, 0]) > 1.1) & (rest[:, 1] > -0.15) & (rest[:, 2] > 0.9) & (rest[:, 2] < 1.6)
     above_ears = np.where(rest[:, 2] < 1.1, np.clip(-(rest[:, 1] + 0.1) / 0.4, 0, 1), 1)
     return np.clip(above_hairline(rest, hairline) / 0.35, 0, 1) * above_ears * ~ears
@@ -182,5 +182,5 @@ def _between(colours: np.ndarray, place: float) -> np.ndarray:
 
 
 def _linear(srgb: np.ndarray) -> np.ndarray:
-    """sRGB 0..255 as linear reflectance 0..1 (a power of 2.2)."""
+    """Return sRGB 0..255 as linear reflectance 0..1 (a power of 2.2)."""
     return (np.clip(srgb, 0, 255) / 255) ** 2.2

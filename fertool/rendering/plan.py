@@ -110,7 +110,7 @@ def _faces(
 
 
 def _pose(rng: np.random.Generator, turned: float) -> tuple[float, float, float]:
-    """Pitch, yaw and roll: mostly near the camera, with a tail to the sides."""
+    """Return pitch, yaw and roll: mostly near the camera, with a tail to the sides."""
     if rng.random() < turned:
         pitch, yaw, roll = rng.triangular(-40, 0, 40), rng.uniform(-75, 75), rng.uniform(-20, 20)
     else:

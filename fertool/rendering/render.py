@@ -118,7 +118,7 @@ def render_face(spec: FaceSpec) -> RenderedFace:
 
 
 def stream(spec: FaceSpec, purpose: str) -> np.random.Generator:
-    """Random numbers of their own for each purpose: another expression leaves light and background alone."""
+    """Return random numbers of their own for each purpose: another expression leaves light and background alone."""
     return np.random.default_rng([spec.seed, 1 + _PURPOSES.index(purpose)])
 
 
@@ -143,7 +143,7 @@ def _cast(
     spec: FaceSpec,
     marks: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Linear RGB (size, size, 3), parts (size, size), and which of the landmarks `marks` (68, 3) are seen."""
+    """Return linear RGB (size, size, 3), parts (size, size), and which of the landmarks `marks` (68, 3) are seen."""
     from embreex.mesh_construction import TriangleMesh
     from embreex.rtcore_scene import EmbreeScene
 
@@ -211,7 +211,7 @@ def _cast(
 
 
 def _between(columns: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(N, C) values inside triangles, from those at their corners (V, C) and barycentric weights (N, 3)."""
+    """Return (N, C) values inside triangles, from those at their corners (V, C) and barycentric weights (N, 3)."""
     values = weights[:, :1] * columns[corners[:, 0]]
     values += weights[:, 1:2] * columns[corners[:, 1]]
     values += weights[:, 2:] * columns[corners[:, 2]]
@@ -219,7 +219,7 @@ def _between(columns: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> n
 
 
 def _openness(rays: "EmbreeScene", vertices: np.ndarray, around: np.ndarray) -> np.ndarray:
-    """(V,) share of the sky that each vertex of the head sees; 1 for those turned away from the camera."""
+    """Return (V,) share of the sky that each vertex of the head sees; 1 for those turned away from the camera."""
     seen = np.flatnonzero(np.einsum("nc,nc->n", vertices, around) < 2.0)  # of about 15: a little beyond the outline
     ways = _sky_directions()[seen % 4096] + np.float32(1.02) * around[seen, None]
     ways /= np.sqrt(np.einsum("nkc,nkc->nk", ways, ways))[..., None]
@@ -240,7 +240,7 @@ def _sky_directions() -> np.ndarray:
 def _lit_share(
     rays: "EmbreeScene", points: np.ndarray, normal: np.ndarray, light: scene.Light, hit: np.ndarray, fine: int
 ) -> np.ndarray:
-    """(N,) share of the key light that reaches each point.
+    """Return (N,) share of the key light that reaches each point.
 
     Edges of shadows are softened over the image. Points turned away from the light take the share of their
     neighbourhood: what little light enters skin there comes from it.
@@ -259,7 +259,7 @@ def _lit_share(
 
 
 def _developed(linear: np.ndarray, setting: scene.Scene, skin: float, random: np.random.Generator) -> np.ndarray:
-    """Exposure, lens blur, highlights that roll off, the sRGB curve (a power of 1/2.2) and sensor noise.
+    """Apply exposure, lens blur, highlights that roll off, the sRGB curve (a power of 1/2.2) and sensor noise.
 
     The exposure is chosen for the light and in part for the skin, not measured: an expression must not change it.
     """

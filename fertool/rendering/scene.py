@@ -42,11 +42,11 @@ class Camera:
     offset: np.ndarray
 
     def project(self, points: np.ndarray, size: int) -> np.ndarray:
-        """(N, 2) pixels (the centre of the top-left one is (0, 0)) of points (N, 3) in camera space."""
+        """Return (N, 2) pixels (the centre of the top-left one is (0, 0)) of points (N, 3) in camera space."""
         return (points[:, :2] / points[:, 2:] * self.focal + 0.5) * size - 0.5
 
     def rays(self, size: int) -> np.ndarray:
-        """(size * size, 3) unit directions through the pixel centres, row by row."""
+        """Return (size * size, 3) unit directions through the pixel centres, row by row."""
         at = (((np.arange(size) + 0.5) / size - 0.5) / self.focal).astype(np.float32)
         directions = np.ones((size, size, 3), np.float32)
         directions[..., 0], directions[..., 1] = at, at[:, None]
@@ -127,6 +127,6 @@ def background(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def muted(rng: np.random.Generator) -> np.ndarray:
-    """(3,) linear RGB of a wall, a cloth or a thing: any brightness, mostly not very colourful."""
+    """Return (3,) linear RGB of a wall, a cloth or a thing: any brightness, mostly not very colourful."""
     grey = rng.uniform(0.03, 0.8) ** 1.5
     return np.clip(grey * (1 + rng.beta(1, 2.5) * rng.uniform(-1, 1, 3)), 0.01, 1)

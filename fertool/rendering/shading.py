@@ -106,7 +106,7 @@ class Surface:
 
 
 def _eyeball(rest: np.ndarray, iris: np.ndarray) -> np.ndarray:
-    """Pupil, iris and white of points on the eyeballs, by the angle from the eyeball's axis."""
+    """Return pupil, iris and white of points on the eyeballs, by the angle from the eyeball's axis."""
     outward = rest - np.where(rest[:, :1] > 0, 0.5, -0.5) * np.array([1, 0, 0], np.float32)
     angle = np.degrees(np.arccos(np.clip(-outward[:, 2] / np.linalg.norm(outward, axis=1), -1, 1)))
     spokes = 0.75 + 0.5 * noise(np.arctan2(outward[:, 1], outward[:, 0]) * 3, angle * 0.05)
@@ -127,7 +127,7 @@ def lit(
     open_sky: np.ndarray,
     is_skin: np.ndarray,
 ) -> np.ndarray:
-    """(N, 3) light that points send to the camera.
+    """Return (N, 3) light that points send to the camera.
 
     Args:
         albedo, gloss: what they reflect. normal: (N, 3) unit. ahead: (N, 3) unit, from the camera to the point.
@@ -157,7 +157,7 @@ def lit(
 
 
 def mask_columns(head: Head) -> np.ndarray:
-    """(V, 4) the head's masks that `Surface` takes, side by side."""
+    """Return (V, 4) the head's masks that `Surface` takes, side by side."""
     return np.stack([head.masks[name] for name in MASKS], axis=1)
 
 

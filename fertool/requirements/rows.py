@@ -71,7 +71,7 @@ def select(
 
 
 def fold_count(subsets: Artefact) -> int:
-    """How many folds build-subsets made.
+    """Return how many folds build-subsets made.
 
     Raises:
         ArtefactError: none.
@@ -82,7 +82,7 @@ def fold_count(subsets: Artefact) -> int:
 
 
 def fold_splits(subsets: Artefact | None, fold: int) -> np.ndarray:
-    """(N,) "test" for the faces of a fold, "train" for those of the others, "" for those that are in none.
+    """Return (N,) "test" for the faces of a fold, "train" for those of the others, "" for those that are in none.
 
     Raises:
         ArtefactError: there are no folds, or not that one.

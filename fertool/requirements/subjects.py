@@ -106,7 +106,7 @@ def people(
 
 
 def subjects(faces: Artefact) -> np.ndarray:
-    """(N,) whose face each is, "" where it is not known."""
+    """Return (N,) whose face each is, "" where it is not known."""
     return np.asarray(faces["subject"], dtype=str) if "subject" in faces else np.full(faces.rows, "")
 
 

@@ -87,7 +87,7 @@ def run(sources: list[Source], *, out: Path, overwrite: bool = False) -> Path:
 
 
 def summary(path: Path) -> dict:
-    """Faces by dataset and split, and labels by class."""
+    """Return faces by dataset and split, and labels by class."""
     made = artefact.read(path, "faces")
     label, split = np.asarray(made["label"]), made["split"]
     origin = np.array([i.partition("/")[0] for i in made.ids])
@@ -118,7 +118,7 @@ def _times(shape: Iterable[int]) -> str:
 
 
 def _differing(a: Artefact, b: Artefact) -> str:
-    """How the faces were made differently."""
+    """Return how the faces were made differently."""
     keys = ("detector", "landmarks", "align", "template", "margin", "illumination", "on_no_face")
     pairs = {k: (a.params.get(k), b.params.get(k)) for k in keys}
     return "; ".join(f"{k} {y} instead of {x}" for k, (x, y) in pairs.items() if x != y)
@@ -138,7 +138,7 @@ def _rows(faces: Artefact, source: Source) -> np.ndarray:
 def _columns(
     files: list[Artefact], sources: list[Source], rows: list[np.ndarray], classes: tuple[str, ...]
 ) -> dict[str, np.ndarray]:
-    """All columns but the images, one file's rows after the other's."""
+    """Return all columns but the images, one file's rows after the other's."""
     shared = set(files[0].columns).intersection(*(f.columns for f in files[1:])) - {
         "images",
         "status",

@@ -54,7 +54,7 @@ def run(faces: Path, *, settings: CropRegions, out: Path, overwrite: bool = Fals
 
 
 def region_names(settings: CropRegions) -> list[str]:
-    """Names of the regions in the order of the boxes."""
+    """Return the names of the regions in the order of the boxes."""
     if settings.mode == "fixed":
         return list(crops.FIXED)
     if settings.mode == "patches":
@@ -110,7 +110,7 @@ def _draw(source: artefact.Artefact, made: artefact.Artefact, path: Path) -> Non
 
 
 def summary(path: Path) -> dict:
-    """Facts about a regions file: faces, regions and their mean box, faces without landmarks, whether pixels lie in."""
+    """Return facts: faces, regions and their mean box, faces without landmarks, whether pixels are stored."""
     made = artefact.read(path, "regions")
     boxes = np.asarray(made["boxes"], dtype=np.float64)
     sides = boxes[..., 2:] - boxes[..., :2]

@@ -207,7 +207,7 @@ def _typed(values: list) -> np.ndarray:
 
 
 def _check(dataset: Dataset, settings: DetectAlign, dataset_points: set[int], dataset_boxes: int) -> int:
-    """How many landmarks a face will have, settings and dataset fitting together."""
+    """Return how many landmarks a face will have, settings and dataset fitting together."""
     if settings.detector == "dataset" and settings.box is None and not dataset_boxes:
         raise UsageError(f"{dataset.root} ships no boxes of faces", "use --detector mtcnn, or none for the whole image")
     if settings.landmarks == "dataset" and not dataset_points:
@@ -364,7 +364,7 @@ def _refuse(writer: artefact.Writer, samples: Sequence[Sample]) -> None:
 
 
 def summary(path: Path) -> dict:
-    """Facts about a faces file.
+    """Return facts about a faces file.
 
     Returns:
         rows, statuses {name: n}, splits {name: {rows, with_face}}, classes {name: n}, unlabelled, several (how many

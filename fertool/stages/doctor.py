@@ -24,7 +24,7 @@ _OPTIONAL = {
 
 
 def summary(workspace: Workspace) -> dict:
-    """Versions, devices, files of models, workspace; `missing` lists what is not there and how to get it."""
+    """Return versions, devices, files of models, workspace; `missing` lists what is not there and how to get it."""
     import torch
 
     missing = []

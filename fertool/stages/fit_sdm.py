@@ -121,7 +121,7 @@ def _picture(images: np.ndarray, row: int) -> np.ndarray:
 
 
 def _check(faces: Sequence[_Landmarked], settings: FitSdm) -> int:
-    """How many landmarks each of the faces has, the same for all of them."""
+    """Return how many landmarks each of the faces has, the same for all of them."""
     counts: dict[int, str] = {}
     for face in faces:
         counts.setdefault(len(face.points), face.name)
@@ -175,7 +175,7 @@ def _refuse(broken: Sequence[FertoolError], what: str) -> None:
 
 
 def summary(path: Path) -> dict:
-    """points, faces (how many it was learned from), steps [{cell, error}], start (the error before the first step)."""
+    """Return points, faces (how many trained it), steps [{cell, error}], start (error before the first step)."""
     stored: Artefact = artefact.read(path, "landmarks")
     errors = np.asarray(stored["error"]).tolist()
     return {

@@ -13,7 +13,7 @@ from fertool.faces.status import NAMES
 
 
 def summary(path: Path, *, verify: bool = False) -> dict:
-    """Everything an artefact says about itself.
+    """Return everything an artefact says about itself.
 
     Args:
         verify: read all of its data and compare it with the digests.

@@ -14,7 +14,7 @@ from fertool.models.registry import build_model, model_class, model_settings
 
 
 def every_network() -> list[dict]:
-    """One entry per network and notable form of it (`CATALOGUE` of its class).
+    """Return one entry per network and notable form of it (`CATALOGUE` of its class).
 
     Returns:
         dicts with network, classes, parameters, weights (without biases and normalisation), input (H, W), paper.

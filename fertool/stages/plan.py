@@ -76,7 +76,7 @@ def make_plan(
 
 
 def _chain(recipe: Recipe) -> Iterator[Recipe]:
-    """All recipes that a recipe leads to."""
+    """Yield all recipes that a recipe leads to."""
     for name in (
         *recipe.requires_recipes,
         *filter(None, [recipe.pretraining]),

@@ -89,7 +89,7 @@ def run(
 
 
 def summary(path: Path) -> dict:
-    """How many faces are suggested for each type."""
+    """Return how many faces are suggested for each type."""
     with open(path, newline="", encoding="utf-8") as f:
         kinds = [row["suggested"] for row in csv.DictReader(f)]
     counts = {kind: kinds.count(kind) for kind in OCCLUSIONS}
@@ -170,7 +170,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _to_draw_on(teacher: Artefact, spared: np.ndarray | None) -> np.ndarray:
-    """Rows with landmarks; without the spared ones, if the others are enough."""
+    """Return rows with landmarks; without the spared ones, if the others are enough."""
     good = usable(landmarks_of(teacher, "drawn occluders"))
     good &= np.isin(teacher["status"], HAS_IMAGE)
     others = good.copy()

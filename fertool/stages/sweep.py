@@ -59,7 +59,7 @@ def points(
     options: Mapping[str, object] | None = None,
     sets: tuple[str, ...] = (),
 ) -> list[Point]:
-    """Every combination of the values, all checked.
+    """Return every combination of the values, all checked.
 
     Args:
         axes: "section.key" -> the values it takes.
@@ -246,7 +246,7 @@ def _around(mean: float, sd: float) -> dict:
 
 
 def report(facts: dict) -> None:
-    """One line per point: its values, accuracy on every subset, and the paper's number."""
+    """Print one line per point: its values, accuracy on every subset, and the paper's number."""
     names = list(facts["points"][0]["subsets"])
     with_paper = any(s["paper"] is not None for p in facts["points"] for s in p["subsets"].values())
     columns = [*(k.rpartition(".")[2] for k in facts["keys"]), *names, *(["paper"] if with_paper else []), "run"]
@@ -316,7 +316,7 @@ def _not_compared(facts: dict) -> list[str]:
 
 
 def _rows(facts: dict) -> list[dict]:
-    """One flat row per point and subset, for CSV."""
+    """Return one flat row per point and subset, for CSV."""
     return [
         {**p["values"], "subset": name, **s, "runs": " ".join(p["runs"])}
         for p in facts["points"]

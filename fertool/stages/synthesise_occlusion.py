@@ -90,7 +90,7 @@ def run(
 
 
 def summary(path: Path) -> dict:
-    """Facts about drawn faces: what was left out, and for each way and degree what was reached, and with what."""
+    """Return facts: faces left out, and for each type and severity the covered fraction and the occluders."""
     made = artefact.read(path, "faces")
     kind, asked, reached, thing = (made[c] for c in ("true_occlusion", "severity", "covered", "thing"))
     degrees = []
@@ -162,7 +162,7 @@ def _subsets(source: Artefact) -> Artefact | None:
 def _chosen(
     source: Artefact, landmarks: np.ndarray, subsets: Artefact | None, settings: Synthesise
 ) -> tuple[np.ndarray, dict[str, int]]:
-    """Rows to draw on, in the order of the faces, and how many were left out for which reason."""
+    """Return the rows to draw on, in the order of the faces, and how many were left out for which reason."""
     in_split = (source["split"] == settings.split) & np.isin(source["status"], HAS_IMAGE)
     if not in_split.any():
         there = ", ".join(sorted({s for s in source["split"] if s})) or "none"
@@ -204,7 +204,7 @@ def _subset_name(kind: str, severity: float) -> str:
 
 
 def _known(source: Artefact, rows: np.ndarray, degrees: list[tuple[float, str]]) -> dict[str, np.ndarray]:
-    """Everything but the pixels: the columns of the faces, repeated for each degree."""
+    """Return everything but the pixels: the columns of the faces, repeated for each degree."""
     n = len(degrees)
     ids = [f"{source.ids[row]}@{_subset_name(kind, s)}" for row in rows for s, kind in degrees]
     known = {"id": np.array(ids, object), "source_id": np.repeat(source.ids[rows], n)}
@@ -280,7 +280,7 @@ def make(
 
 
 def enlargement(faces: Artefact) -> np.ndarray:
-    """(N,) how many pixels of a face one pixel of its image became; 1 where that is not known."""
+    """Return (N,) how many pixels of a face one pixel of its image became; 1 where that is not known."""
     if "transform" not in faces:
         return np.ones(faces.rows)
     scale = np.sqrt(np.abs(np.linalg.det(np.asarray(faces["transform"])[:, :, :2])))
@@ -288,7 +288,7 @@ def enlargement(faces: Artefact) -> np.ndarray:
 
 
 def blur_of(enlarged: float) -> float:
-    """How blurred a face is that has been enlarged so much, as a sigma in its pixels."""
+    """Return how blurred a face is that has been enlarged so much, as a sigma in its pixels."""
     return 0.45 * float(min(enlarged, 8)) if enlarged > 1 else 0.0
 
 
@@ -296,7 +296,7 @@ def blur_of(enlarged: float) -> float:
 
 
 def _members(made: Artefact) -> dict[str, np.ndarray]:
-    """Subset -> its rows, in the order in which they were drawn."""
+    """Return subset -> its rows, in the order in which they were drawn."""
     kind, severity = made["true_occlusion"], np.asarray(made["severity"]).astype(float).round(4)
     wanted = [("", 0.0), *((k, round(s, 4)) for k in made.params["types"] for s in made.params["severities"])]
     return {_subset_name(k, s): (kind == k) & (severity == s) for k, s in wanted}
@@ -313,7 +313,7 @@ def _write_subsets(made: Artefact, settings: Synthesise, overwrite: bool) -> Non
 
 
 def _write_regions(source: Artefact, made: Artefact, overwrite: bool) -> None:
-    """Regions as the faces beside it have them, for networks that look at regions."""
+    """Write regions as those of the original faces, for networks with regions."""
     theirs = source.path.with_name("regions.h5")
     if theirs.is_file():
         params = artefact.read(theirs, "regions").params

@@ -33,7 +33,7 @@ class SyncBatchNorm(_BatchNorm):
     """
 
     def _check_input_dim(self, x: Tensor) -> None:
-        """Any number of axes behind the channels."""
+        """Accept any number of axes behind the channels."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:

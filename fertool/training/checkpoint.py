@@ -123,7 +123,7 @@ class Trained:
         return tuple((self.prepared["regions"] or {}).get("regions", ("face",)))
 
     def metadata(self) -> dict[str, str]:
-        """Everything but the tensors, as text; of paths on this machine only the name."""
+        """Return everything but the tensors, as text; of paths on this machine only the name."""
         kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _CONTENT}
         kept["plugins"] = dict(self.plugins)
         kept["model"] = self.model.as_dict()
@@ -204,7 +204,7 @@ def of_run(folder: Path, weights: str = "selected") -> Trained:
 
 
 def checkpoint(run: Artefact, weights: str) -> tuple[str, dict[str, Tensor]]:
-    """Which checkpoint is meant, "last" or "best", and its tensors by name.
+    """Return which checkpoint is meant, "last" or "best", and its tensors by name.
 
     Args:
         weights: "selected" (what the run's select_on names), "last" or "best".
@@ -239,7 +239,7 @@ def _beside(run: Artefact, folder: Path) -> dict[str, Any]:
 
 
 def is_exported(name: str) -> bool:
-    """Whether a name is that of a file that `fertool export` may have written, and not of a run."""
+    """Return whether a name is that of a file that `fertool export` may have written, and not of a run."""
     return name.endswith(EXPORTED)
 
 

@@ -15,7 +15,7 @@ WHOLE = np.array([[0.0, 0.0, 1.0, 1.0]], dtype=np.float32)
 
 
 def region_boxes(faces: Artefact, regions: Artefact | None) -> Tensor:
-    """(N, K, 4) boxes for every row of the faces; the whole face where there is no regions file."""
+    """Return (N, K, 4) boxes for every row of the faces; the whole face where there is no regions file."""
     if regions is None:
         return torch.from_numpy(WHOLE).expand(faces.rows, 1, 4)
     regions.require_parent(faces)
@@ -64,7 +64,7 @@ class Pixels:
             self._held = held.to(device) if cache == "device" else held
 
     def gather(self, rows: Tensor) -> Tensor:
-        """(n, C, H, W) uint8 on the device."""
+        """Return (n, C, H, W) uint8 on the device."""
         if self.cache == "device" and self._held is not None:
             return self._held[self._place[rows].to(self.device)].permute(0, 3, 1, 2)
         if self._held is not None:
@@ -76,14 +76,14 @@ class Pixels:
         return batch.permute(0, 3, 1, 2)
 
     def batches(self, index: Iterable[Tensor]) -> Iterator[Tensor]:
-        """`gather` for one row list after the other; where pixels are not on the device, ahead of use in a thread."""
+        """Yield `gather` of each row list; where pixels are not on the device, ahead of use in a thread."""
         if self.cache == "device":
             return map(self.gather, index)
         return _ahead(self.gather, index)
 
 
 def _ahead(work: Callable, items: Iterable, depth: int = 3) -> Iterator:
-    """Results of `work(item)` in order, computed by one thread up to `depth` items ahead of the reader."""
+    """Yield results of `work(item)` in order, computed by one thread up to `depth` items ahead of the reader."""
     results: queue.Queue = queue.Queue(depth)
     stop = threading.Event()
     end = object()

@@ -163,7 +163,7 @@ def _name_as_torchrun() -> None:
 
 
 def on_any(fabric: "Fabric", flag: bool) -> bool:
-    """Whether the answer is yes in any process: all must leave the loop at the same step."""
+    """Return whether the answer is yes in any process: all must leave the loop at the same step."""
     if fabric.world_size == 1:
         return flag
     flags = cast(Tensor, fabric.all_reduce(torch.tensor(float(flag), device=fabric.device), reduce_op="sum"))

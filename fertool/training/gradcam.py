@@ -49,7 +49,7 @@ class Explained:
 def explain(
     net: FerModel, images: Tensor, boxes: Tensor, classes: Tensor | None, layer: str = "", batch: int = 8
 ) -> Explained:
-    """Grad-CAM and guided backpropagation of a network in eval mode, which is left as it was.
+    """Return Grad-CAM and guided backpropagation of a network in eval mode, which is left as it was.
 
     Args:
         images: (N, C, H, W) uint8 faces, on the network's device.
@@ -97,7 +97,7 @@ def _part(
 def _maps(
     seen: nn.Module, module: nn.Module, layer: str, pixels: Tensor, classes: Tensor, views: tuple[int, int]
 ) -> Tensor:
-    """(N, K, h, w) Grad-CAM of every view."""
+    """Return (N, K, h, w) Grad-CAM of every view."""
     try:
         maps = LayerGradCam(seen, module).attribute(pixels, target=classes, relu_attributions=True)
     except (RuntimeError, AssertionError, IndexError, AttributeError):  # captum's own words help nobody here
@@ -132,7 +132,7 @@ def lay_back(maps: Tensor, boxes: Tensor, face: tuple[int, int]) -> Tensor:
 
 @contextmanager
 def _not_in_place(net: nn.Module) -> Iterator[None]:
-    """ReLUs that overwrite their input leave nothing to look at: while this lasts they do not."""
+    """Keep ReLUs from overwriting their input, of which nothing would be left to explain."""
     overwriting: list[Any] = [m for m in net.modules() if getattr(m, "inplace", False)]
     for module in overwriting:
         module.inplace = False

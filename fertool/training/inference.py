@@ -13,7 +13,7 @@ from fertool.training.transforms import cut_boxes, sample_views, view_transforms
 
 
 def network_boxes(net: FerModel, boxes: Tensor, face: tuple[int, int]) -> Tensor:
-    """Of all region boxes (N, K, 4), those the network wants; `face` is the height and width of the stored faces."""
+    """Return those of the region boxes (N, K, 4) that the network uses; `face`: height and width of stored faces."""
     if net.input.crop:
         return cut_boxes(len(boxes), face, net.input.size)
     used = net.regions_used

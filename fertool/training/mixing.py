@@ -52,7 +52,7 @@ class Variation:
         return cls(**{name: torch.from_numpy(values).float() for name, values in found.items()})
 
     def part(self, rows: Tensor | slice) -> "Variation":
-        """Those of some of the faces."""
+        """Return those of some of the faces."""
         values = (self.jitter, self.erased, self.mixed, self.keep, self.partner)
         return Variation(*(None if v is None else v[rows] for v in values))
 

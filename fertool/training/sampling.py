@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def mixed_seed(*parts: int) -> int:
-    """One seed out of several numbers, well apart for neighbouring ones."""
+    """Return one seed out of several numbers, well apart for neighbouring ones."""
     h = 0x9E3779B97F4A7C15
     for part in parts:
         h = ((h ^ part) * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % 2**63
@@ -51,7 +51,7 @@ class Epochs:
         return len(self.branches) if self.branches else 1 if self.pairs is None else 2
 
     def draw(self, epoch: int) -> tuple[Tensor, Tensor]:
-        """Positions (samples, faces) of the training faces in the order of one epoch, and the version of each."""
+        """Return positions (samples, faces) of the training faces in the order of an epoch, and the version of each."""
         generator = torch.Generator().manual_seed(mixed_seed(self.seed, epoch, 1))
         if self.branches:
             columns = [self._once(len(b), generator) for b in self.branches]
@@ -73,7 +73,7 @@ class Epochs:
         return torch.stack([order, partner], dim=1), torch.stack([version, other], dim=1)
 
     def _once(self, n: int, generator: torch.Generator) -> Tensor:
-        """len(self) numbers below n * versions: every one once, then again in another order, until there are enough."""
+        """Return len(self) numbers below n * versions: each once, then again in another order, until enough."""
         rounds = -(-len(self) // (n * self.versions))
         return torch.cat([torch.randperm(n * self.versions, generator=generator) for _ in range(rounds)])[: len(self)]
 
@@ -107,7 +107,7 @@ def balanced_weights(labels: Tensor) -> Tensor:
 
 
 def steps_per_epoch(n: int, batch: int, devices: int) -> int:
-    """Batches of an epoch. The last one may be smaller, but not smaller than two samples per device."""
+    """Return the batches of an epoch. The last one may be smaller, but not smaller than two samples per device."""
     full, rest = divmod(n, batch)
     return full + (rest >= 2 * devices)
 

@@ -59,7 +59,7 @@ class Augmentation:
 
 
 def cut_boxes(n: int, face: tuple[int, int], size: tuple[int, int], seed: int | None = None) -> Tensor:
-    """Boxes (n, 1, 4) of `size` (height, width) whole pixels of a stored face: at random places, or in the middle."""
+    """Return boxes (n, 1, 4) of `size` (height, width) pixels of a stored face, at random places or in the middle."""
     free = torch.tensor([face[1] - size[1], face[0] - size[0]])
     if seed is None:
         start = (free // 2).expand(n, 2)
@@ -93,7 +93,7 @@ class RandomCrops:
 
 
 def view_transforms(boxes: Tensor, augment: Tensor | None) -> Tensor:
-    """Boxes (N, K, 4) as fractions and face transforms (N, 2, 3) -> (N, K, 2, 3), output → source."""
+    """Return boxes (N, K, 4) as fractions and face transforms (N, 2, 3) -> (N, K, 2, 3), output → source."""
     low, high = boxes[..., :2], boxes[..., 2:]
     scale, centre = high - low, low + high - 1
     if augment is None:

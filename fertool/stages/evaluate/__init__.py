@@ -217,7 +217,7 @@ def _subsets(trained: Artefact, source: Artefact) -> Artefact | None:
 
 
 def _rows(trained: Artefact, source: Artefact, subsets: Artefact | None, split: str) -> tuple[torch.Tensor, np.ndarray]:
-    """Rows of the split that have an image, and their labels as the run's class indices (-1: none of them)."""
+    """Return rows of the split that have an image, and their labels as the run's class indices (-1: none of them)."""
     label, names, classes = np.asarray(source["label"], dtype=np.int64), source["split"], source.classes
     fold = trained.params["train"].get("fold")
     if subsets is not None and trained.params["train"]["labels"] == "list":
@@ -236,7 +236,7 @@ def _rows(trained: Artefact, source: Artefact, subsets: Artefact | None, split: 
 def _unseen(
     trained: Artefact, source: Artefact, subsets: Artefact | None, split: str
 ) -> tuple[torch.Tensor, np.ndarray]:
-    """Rows of the split that show people whom the run was not trained on, and their subjects.
+    """Return the rows of the split that show people whom the run was not trained on, and their subjects.
 
     Raises:
         DataError: there are none.

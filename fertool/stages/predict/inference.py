@@ -33,7 +33,7 @@ class Looker:
         self._name = trained.name
 
     def __call__(self, stream: Iterable[Seen]) -> Iterator[Seen]:
-        """Every image with its judged faces, in order. Those of a camera one by one: nobody waits for a batch."""
+        """Yield every image with its judged faces, in order. Those of a camera one by one: nobody waits for a batch."""
         held: list[Seen] = []
         for seen in stream:
             held.append(seen)
@@ -68,7 +68,7 @@ class Looker:
                 face.attention = {name: values[i] for name, values in attention.items()}
 
     def _boxes(self, faces: list[Face], ids: list[str]) -> torch.Tensor:
-        """(N, K, 4) regions as they were made for the run's own faces."""
+        """Return (N, K, 4) regions as they were made for the run's own faces."""
         if self.regions is None:
             return torch.tensor(WHOLE).expand(len(faces), 1, 4)
         points = None

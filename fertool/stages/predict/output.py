@@ -278,7 +278,7 @@ class Tally:
         }
 
     def refuse(self) -> None:
-        """Nothing was found at all.
+        """Raise DataError: nothing was found at all.
 
         Raises:
             DataError: the message says whether nothing could be read, or nothing had a face.

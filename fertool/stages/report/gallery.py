@@ -53,7 +53,7 @@ class Looks:
         return np.asarray(self.faces["images"][np.asarray(self.predictions["row"])[at]])
 
     def maps(self, at: np.ndarray) -> dict[str, np.ndarray]:
-        """Their maps, (n, h, w) each, by name."""
+        """Return their maps, (n, h, w) each, by name."""
         return self.network.attention_maps({k: np.asarray(v[at]) for k, v in self.given.items()})
 
     def called(self, name: str) -> str:
@@ -61,7 +61,7 @@ class Looks:
         return "" if len(self.maps(np.arange(1))) == 1 else name
 
     def pictures(self, at: np.ndarray) -> list[list[dict]]:
-        """For each of them, images of where the network looked: {name, src, says}."""
+        """Return for each of them images of where the network looked: {name, src, says}."""
         images = self.images(at)
         if self.kind == "maps":
             maps = self.maps(at)
@@ -142,7 +142,7 @@ def gallery(looks: Looks, settings: Report) -> dict:
 
 
 def means(looks: Looks) -> dict | None:
-    """Where the network looks on average, on all faces and on those of every class.
+    """Return where the network looks on average, on all faces and on those of every class.
 
     Returns:
         None if there is nothing to show; for maps {"kind": "maps", "groups": [{name, n, src, maps: [{name, src, says,
@@ -174,7 +174,7 @@ def _mean_maps(looks: Looks, name: str, at: np.ndarray) -> dict:
 
 
 def _thirds(mass: np.ndarray) -> np.ndarray:
-    """How much of a map (h, w) lies in its upper, middle and lower third; rows across a border are shared out."""
+    """Return the shares of a map (h, w) in its upper, middle and lower third; rows across a border are split."""
     upto = np.concatenate([[0], np.cumsum(mass.sum(1))])
     edges = np.interp(np.linspace(0, len(mass), 4), np.arange(len(upto)), upto)
     return np.diff(edges)
@@ -203,7 +203,7 @@ def _mean_weights(looks: Looks, groups: list[tuple[str, np.ndarray]]) -> dict:
 
 
 def trace(trained: Artefact) -> list[dict]:
-    """How the weights of regions moved on the tracked faces: {id, name, iterations (T,), weights (T, K)} for each."""
+    """Return {id, name, iterations (T,), weights (T, K)} of the regions of each tracked face."""
     kept = trained.group("trace")
     name = next((k for k, v in kept.items() if k != "iteration" and v.ndim == 3), None)
     if name is None:

@@ -21,7 +21,7 @@ from fertool.workspace import run_reference
 
 
 def facts(run: Run, settings: Report, *, pictures: bool = True) -> dict:
-    """All that a page says about one run.
+    """Return all that a page says about one run.
 
     Args:
         run: its folder.
@@ -149,7 +149,7 @@ def _calibration(predictions: Artefact) -> dict | None:
 
 
 def _elsewhere(run: Run, trained: Artefact, confidence: float) -> list[dict]:
-    """Its scores on other faces, splits or checkpoints, from the other predictions in its folder."""
+    """Return its scores on other faces, splits or checkpoints, from the other predictions in its folder."""
     found = []
     for path in sorted(set(run.folder.glob("predictions-*.h5")) - {predictions_of(run.folder)}):
         try:
@@ -197,7 +197,7 @@ def _say(about: dict, trained: Artefact) -> None:
 
 
 def comparison(runs: list[Run]) -> dict:
-    """Face by face, every run against the first.
+    """Return the comparison of every run with the first, face by face.
 
     Returns:
         the result of `score.compare`, or {"refused": why}.

@@ -67,7 +67,7 @@ def _facts(parent: Parent) -> dict:
 
 
 def _candidates(parent: Parent, folder: Path) -> Iterator[Path]:
-    """Where in the workspace a parent may lie. Its name only says where to look first: no path is made from it."""
+    """Return where in the workspace a parent may lie, by its name first; no path is made from a name."""
     if parent.kind in STAGE_FILES:
         beside = folder / f"{parent.kind}.h5"
         yield from (p for p in (beside, *sorted(folder.parent.glob(f"*/{parent.kind}.h5"))) if p.is_file())
@@ -94,7 +94,7 @@ def commands(nodes: list[dict]) -> list[str]:
 
 
 def versions(nodes: list[dict]) -> list[dict]:
-    """Every version of every package that had a part in it: {package, version, made (names of the artefacts)}."""
+    """Return every version of every package that was used: {package, version, made (names of the artefacts)}."""
     made: dict[tuple[str, str], list[str]] = {}
     for node in nodes:
         for package, version in node.get("versions", {}).items():

@@ -285,7 +285,7 @@ def _say_start(fabric: Fabric, job: Job, train: int, val: int, net: FerModel) ->
 
 
 def summary(path: Path) -> dict:
-    """Facts about a run."""
+    """Return facts about a run."""
     run = artefact.read(path, "run")
     history = {k: v.tolist() for k, v in run.group("history").items()}
     metric = metric_of(history)

@@ -73,7 +73,7 @@ class _Fold:
     answer: Connection
 
     def result(self) -> Path:
-        """Its run.h5; raises what it raised."""
+        """Return its run.h5; raises what it raised."""
         try:
             made = self.answer.recv()
         except EOFError:
@@ -100,7 +100,7 @@ def _begin(number: int, device: int, faces: Path, settings: Train, devices: Devi
 def _work(
     answer: Connection, device: int, many: int, faces: Path, settings: Train, devices: Devices, options: dict
 ) -> None:
-    """One fold in a process of its own, which leaves talking to its parent."""
+    """Train one fold in a process of its own, which leaves printing to its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent passes Ctrl-C on, as SIGTERM
     console.configure(quiet=True)
     if devices.kind == "cuda":
@@ -120,7 +120,7 @@ def _work(
 
 @contextmanager
 def _stopping(under_way: list[_Fold]) -> Iterator[None]:
-    """Whatever ends the training ends all folds under way, and waits until they have saved themselves."""
+    """End all folds under way with whatever ends the training, and wait until they have saved themselves."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt

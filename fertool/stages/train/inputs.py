@@ -245,7 +245,7 @@ def _finished(folder: Path, name: str, needed: str) -> Artefact:
 
 
 def tracked_rows(faces: Artefact, s: Train) -> torch.Tensor:
-    """Rows of the faces whose attention is kept during the training.
+    """Return the rows of the faces whose attention is kept during the training.
 
     Raises:
         DataError: an id that these faces do not have, or without an image.

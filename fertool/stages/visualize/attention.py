@@ -19,7 +19,7 @@ from fertool.training.transforms import cut_boxes
 
 @figure("regions", "weights of the regions of single faces, of one or two runs: µν / Σµν or softmax(µν)")
 def draw_regions(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
-    """RAN's Fig. 6."""
+    """Draw RAN's Fig. 6."""
     if len(runs) > 2:
         raise UsageError("regions shows at most two runs side by side", "name one or two runs")
     faces = runs[0].faces()
@@ -86,7 +86,7 @@ def _region_weights(run: Run, predictions: Artefact, at: np.ndarray, settings: V
 
 @figure("attention", "attention as maps over single faces")
 def draw_attention(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
-    """WS-LGRN's Fig. 7 and the like: attention maps over faces."""
+    """Draw WS-LGRN's Fig. 7 and the like: attention maps over faces."""
     one = only(runs, "attention")
     faces, trained = one.faces(), one.run()
     predictions = one.predictions(faces)
@@ -124,7 +124,7 @@ def draw_attention(runs: list[Run], settings: Visualize, subset: str | None) -> 
 
 
 def _some_of_each(predictions: Artefact, among: np.ndarray, n: int, seed: int) -> list[str]:
-    """Up to n faces of every class at random, recognised ones first."""
+    """Return up to n faces of every class at random, recognised ones first."""
     label = np.asarray(predictions["label"])
     wrong = np.asarray(predictions["logits"]).argmax(1) != label
     shuffled = np.random.default_rng(seed).permutation(len(label))
@@ -152,7 +152,7 @@ def view_of(network: FerModel, faces: Artefact) -> list[float]:
 
 @figure("trace", "how the attention of tracked faces moved in training")
 def draw_trace(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
-    """LNLAttenNet's Fig. 11 and 12."""
+    """Draw LNLAttenNet's Fig. 11 and 12."""
     one = only(runs, "trace")
     if subset:
         raise UsageError("a trace is of the faces that were tracked in training", "leave out --subset")

@@ -17,7 +17,7 @@ from fertool.training.gradcam import Explained, explain
 
 @figure("gradcam", "which parts of faces speak for their class: Grad-CAM and guided Grad-CAM of runs side by side")
 def draw_gradcam(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
-    """MAN's Fig. 5 and 7, a face of each class; by subject its Fig. 6 and 8."""
+    """Draw MAN's Fig. 5 and 7, a face of each class; by subject its Fig. 6 and 8."""
     if settings.by == "pose":
         raise UsageError("gradcam shows faces by class or by subject", "--by class or --by subject")
     for r in runs:
@@ -55,7 +55,7 @@ def draw_gradcam(runs: list[Run], settings: Visualize, subset: str | None) -> Dr
 
 
 def _explain(run: Run, faces: Artefact, rows: np.ndarray, label: np.ndarray, settings: Visualize) -> Explained:
-    """Of faces without a label, the class that is predicted."""
+    """Return the explanation of faces by a run; of faces without a label, for the predicted class."""
     network = open_network(run, faces)
     if what := network.net.opaque:
         raise UsageError(

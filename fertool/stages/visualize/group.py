@@ -28,7 +28,7 @@ _SAMPLE = 2000  # faces whose size is looked at
 
 @figure("group", "attention over whole images of several people, and on the faces among it (--images)")
 def draw_group(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
-    """Sun et al.'s Fig. 7."""
+    """Draw Sun et al.'s Fig. 7."""
     one = only(runs, "group")
     if not network_of(one.run()).any_size:
         raise UsageError(
@@ -88,7 +88,7 @@ def _paths(root: Path, settings: Visualize) -> Sequence[Path]:
 
 
 def usual_side(faces: Artefact) -> float:
-    """Median width of the detector's boxes in pixels of the stored faces."""
+    """Return the median width of the detector's boxes in pixels of the stored faces."""
     rows = np.flatnonzero(np.isin(np.asarray(faces["status"]), (OK, SEVERAL)))
     rows = rows[:: max(1, len(rows) // _SAMPLE)]
     if not len(rows):

@@ -106,7 +106,7 @@ def only(runs: list[Run], kind: str) -> Run:
 
 
 def choose(predictions: Artefact, faces: Artefact, shared: list, settings: Visualize, subset: str | None) -> list[str]:
-    """Faces at random that the run recognised, and last one that it did not, as in the paper's figure."""
+    """Return faces at random that the run recognised, and last one that it did not, as in the paper's figure."""
     among = inside(predictions, faces, subset)
     label = np.asarray(predictions["label"])
     wanted = among & (label >= 0) & np.isin(predictions.ids, shared)
@@ -125,5 +125,5 @@ def subsets_of(faces: Artefact) -> Artefact:
 
 
 def inside(predictions: Artefact, faces: Artefact, subset: str | None) -> np.ndarray:
-    """Which rows of the predictions are in the subset; all without one."""
+    """Return which rows of the predictions are in the subset; all without one."""
     return members(predictions, subsets_of(faces), [subset])[subset] if subset else np.ones(predictions.rows, bool)

@@ -19,7 +19,7 @@ _BATCH = 512
 
 @figure("mean-attention", "mean face, mean attention and their product for every emotion, beside its Action Units")
 def draw_mean_attention(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
-    """Sun et al.'s Fig. 5; by pose its Fig. 6. The Action Units of its Table 4 stand above the emotions."""
+    """Draw Sun et al.'s Fig. 5; by pose its Fig. 6. The Action Units of its Table 4 stand above the emotions."""
     if settings.by == "subject":
         raise UsageError("mean-attention is of emotions, or of emotions and poses", "--by class or --by pose")
     panels: list[mean_attention.Means] = []
@@ -57,7 +57,7 @@ def draw_mean_attention(runs: list[Run], settings: Visualize, subset: str | None
 def _means(
     title: str, predictions: Artefact, faces: Artefact, network: FerModel, at: np.ndarray, run: Run
 ) -> mean_attention.Means:
-    """Means over the given rows of the predictions, of each class."""
+    """Return the means over the given rows of the predictions, of each class."""
     found = {k.removeprefix("attention_"): predictions[k] for k in predictions.columns if k.startswith("attention_")}
     label, rows = np.asarray(predictions["label"]), np.asarray(predictions["row"])
     height, width, channels = faces["images"].shape[1:]

@@ -35,7 +35,7 @@ class Network:
     regions: Artefact | None
 
     def images(self, rows: np.ndarray) -> Tensor:
-        """(N, C, H, W) uint8 faces on the device."""
+        """Return (N, C, H, W) uint8 faces on the device."""
         return torch.from_numpy(np.array(self.faces["images"][rows])).to(self.device).permute(0, 3, 1, 2)
 
     def look(self, images: np.ndarray, rows: np.ndarray) -> Output:

@@ -20,7 +20,7 @@ Printed = tuple[tuple[str, ...], np.ndarray]
 
 @figure("confusion", "confusion matrices side by side")
 def draw_confusion(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
-    """RAN's Fig. 4 and 5."""
+    """Draw RAN's Fig. 4 and 5."""
     matrices, titles, parents = [], [], []
     classes: tuple[str, ...] | None = None
     printed: dict[str, Printed] = {}
@@ -86,7 +86,7 @@ def _arranged(matrix: np.ndarray, classes: Sequence[str], shown: Sequence[str], 
 
 @figure("curves", "loss and accuracy as training went on")
 def draw_curves(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
-    """Training curves."""
+    """Draw training curves."""
     if subset:
         raise UsageError("training curves are of whole splits, not of subsets", "leave out --subset")
     opened = [r.run() for r in runs]

@@ -24,7 +24,7 @@ from fertool.stages.visualize.network import open_network
 
 @figure("preprocessing", "from the image to the aligned face, step by step (--images)", of_faces=True)
 def draw_steps(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
-    """Sun et al.'s Fig. 3 and 4: image, detected face, landmarks, aligned, and with even light."""
+    """Draw Sun et al.'s Fig. 3 and 4: image, detected face, landmarks, aligned, and with even light."""
     faces = only(runs, "preprocessing").faces()
     if not settings.images:
         raise UsageError("preprocessing requires the images of the faces", "name their folder: --images PATH")
@@ -72,7 +72,7 @@ def _warped(image: np.ndarray, matrix: np.ndarray, made: DetectAlign) -> np.ndar
 
 @figure("landmarks", "landmarks of single faces, and the regions that hang on them", of_faces=True)
 def draw_landmarks(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
-    """MAN's Fig. 4 and 3: landmarks, the eight among them that regions hang on, and the regions."""
+    """Draw MAN's Fig. 4 and 3: landmarks, the eight among them that regions hang on, and the regions."""
     faces = only(runs, "landmarks").faces()
     points = landmarks_of(faces, "pictures of landmarks")
     rows = _rows(faces, np.isfinite(points).all(axis=(1, 2)), settings, subset, "with landmarks")

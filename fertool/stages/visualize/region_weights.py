@@ -23,7 +23,7 @@ _CHUNK = 16  # faces whose covered versions are looked at together
 
 @figure("grid", "weights of the parts of single faces as grids, of runs side by side")
 def draw_grid(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
-    """LNLAttenNet's Fig. 10, and of several runs its Fig. 14."""
+    """Draw LNLAttenNet's Fig. 10, and of several runs its Fig. 14."""
     faces = runs[0].faces()
     predictions = [r.predictions(r.faces()) for r in runs]
     names = [_weights_of(r, p, settings) for r, p in zip(runs, predictions, strict=True)]
@@ -94,7 +94,7 @@ class Parts:
 
 @figure("occlusion-sensitivity", "what covering a part of a face does to the weights of all its parts")
 def draw_occlusion_sensitivity(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
-    """LNLAttenNet's Fig. 13, and how often covering a part lowers its weight over many faces."""
+    """Draw LNLAttenNet's Fig. 13, and how often covering a part lowers its weight over many faces."""
     one = only(runs, "occlusion-sensitivity")
     faces = one.faces()
     predictions = one.predictions(faces)
@@ -127,7 +127,7 @@ def draw_occlusion_sensitivity(runs: list[Run], settings: Visualize, subset: str
 
 
 def _chosen(settings: Visualize, parts: Parts) -> np.ndarray:
-    """Positions in `parts.index` of the parts that the figure covers."""
+    """Return the positions in `parts.index` of the parts that the figure covers."""
     if not settings.patches:
         return np.unique(np.linspace(0, len(parts.index) - 1, min(_SPREAD, len(parts.index))).round().astype(int))
     known = {int(i) + 1: p for p, i in enumerate(parts.index)}
@@ -143,7 +143,7 @@ def _parts(network: Network, images: np.ndarray, rows: np.ndarray, name: str) ->
 
 
 def cover(images: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Faces (N, H, W, C) with the pixels of a box (N, 4) each set to zero."""
+    """Return faces (N, H, W, C) with the pixels of a box (N, 4) each set to zero."""
     out = np.array(images)
     for image, box in zip(out, boxes, strict=True):
         if box[2] > box[0]:
@@ -157,7 +157,7 @@ def _look(network: Network, images: np.ndarray, rows: np.ndarray, name: str) -> 
 
 
 def _check(network: Network, rows: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Weights (N, M) of faces, weights (N, P, M) with each part covered, and whether part p overlaps m (N, P, M)."""
+    """Return weights (N, M), those with each part covered (N, P, M), and whether part p overlaps m (N, P, M)."""
     before, after, overlaps = [], [], []
     with console.progress("occlude", len(rows), "face") as advance:
         for start in range(0, len(rows), _CHUNK):
@@ -177,7 +177,7 @@ def _check(network: Network, rows: np.ndarray, name: str) -> tuple[np.ndarray, n
 
 
 def _overlapping(boxes: np.ndarray) -> np.ndarray:
-    """(N, P, P) which of the boxes (N, P, 4) share pixels."""
+    """Return (N, P, P) which of the boxes (N, P, 4) share pixels."""
     a, b = boxes[:, :, None], boxes[:, None]
     shared = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
     return (shared > 1e-6).all(axis=-1)

@@ -30,7 +30,7 @@ Found = dict[str, tuple[Artefact, Artefact]]  # run's name -> its predictions an
 
 @figure("robustness", "accuracy over the covered fraction of the face (build-subsets --synthesise) and over head pose")
 def draw_robustness(runs: list[Run], settings: Visualize, subset: str | None) -> Drawn:
-    """Accuracy over the covered fraction, for each way a face is covered, and over |yaw| and |pitch|."""
+    """Draw accuracy over the covered fraction, for each way a face is covered, and over |yaw| and |pitch|."""
     if subset:
         raise UsageError("robustness shows faces of all kinds beside one another", "leave out --subset")
     covered = _covered(runs)
@@ -56,7 +56,7 @@ def draw_robustness(runs: list[Run], settings: Visualize, subset: str | None) ->
 
 
 def _covered(runs: list[Run]) -> Found:
-    """Every run's predictions of the drawn faces; nothing if no run has any."""
+    """Return every run's predictions of the drawn faces; nothing if no run has any."""
     found = {r.name: pair for r in runs if (pair := _of_drawn(r))}
     if found and (missing := [r.name for r in runs if r.name not in found]):
         name = next(iter(found.values()))[1].path.parent.name
@@ -134,7 +134,7 @@ def _rows(block: Block) -> tuple[Artefact, NDArray[np.int64]]:
 
 
 def _angle(faces: Artefact, name: str, column: int) -> np.ndarray | None:
-    """Degrees: what rendered faces know, else what was estimated."""
+    """Return degrees: what rendered faces know, else what was estimated."""
     if f"true_{name}" in faces:
         return np.asarray(faces[f"true_{name}"], dtype=float)
     return np.asarray(faces["pose"], dtype=float)[:, column] if "pose" in faces else None
