@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# WS-LGRN on RAF-DB (Zhang et al., IJCAI 2020): where eyes and mouth are, learnt from CelebA's attributes; the network
+# WS-LGRN on RAF-DB (Zhang et al., IJCAI 2020): eyes and mouth located from CelebA's attributes; the network
 # that requires them, first on FER2013, then on RAF-DB (Table 4).
 #
 #   examples/ws_lgrn_rafdb.sh CELEBA FER2013 RAFDB [options of fertool train, e.g. --gpus 1]

@@ -46,15 +46,15 @@ class Sdm(LandmarkModel):
         return apply(invert(to_cut_out), self._cascade.descend(warp(image, to_cut_out, sdm.SIZE)))
 
 
-def sdm_file(learnt: Path | str | None) -> Path:
+def sdm_file(path: Path | str | None) -> Path:
     """Return the file of a supervised descent.
 
     Raises:
         UsageError: none is named.
     """
-    if learnt is None:
+    if path is None:
         raise UsageError(
-            "--landmarks sdm needs a file of steps that were learnt",
+            "--landmarks sdm needs a trained model",
             "make one with: fertool fit-sdm FOLDER (images and .pts files), then add --sdm FILE",
         )
-    return Path(learnt)
+    return Path(path)

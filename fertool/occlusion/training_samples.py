@@ -9,7 +9,7 @@ from fertool.faces.align import align, warp
 from fertool.occlusion.draw import cover
 from fertool.subsets import OCCLUSIONS
 
-SIDE = 48  # of the pictures that are learnt from, as small as FERPlus has them
+SIDE = 48  # of the training images in pixels, as small as those of FERPlus
 
 _ROOM = 0.8  # the template's face is so much smaller here: it would leave out forehead and chin
 _AS_IT_IS = 0.45  # share of faces that nothing is drawn over

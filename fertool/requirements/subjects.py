@@ -87,19 +87,19 @@ def people(
     fold, wanted = train.get("fold"), train["train_splits"] if train.get("fold") is None else ["train"]
     splits = fold_splits(subsets, fold) if fold is not None else _splits(faces, subject, held_out)
     names, counts = np.unique(subject[usable & np.isin(splits, list(wanted))], return_counts=True)
-    learnt = names[counts > 1]
-    if len(learnt) < 2:
+    eligible = names[counts > 1]
+    if len(eligible) < 2:
         where = f"in split {', '.join(wanted)}" if fold is None else f"outside fold {fold}"
         raise DataError(
-            f"{faces.path} {where} has {len(names):,} {_people(len(names))}, of whom {len(learnt):,} "
-            f"{'has' if len(learnt) == 1 else 'have'} two faces or more: identity needs two such people",
-            "fertool inspect shows its splits; train.train_splits names those that are learnt from",
+            f"{faces.path} {where} has {len(names):,} {_people(len(names))}, of whom {len(eligible):,} "
+            f"{'has' if len(eligible) == 1 else 'have'} two faces or more: identity needs two such people",
+            "fertool inspect shows its splits; train.train_splits names the training splits",
         )
     test = usable & (splits == split)
-    unseen = test & ~np.isin(subject, learnt)
+    unseen = test & ~np.isin(subject, eligible)
     return People(
-        _rows(subject, usable & np.isin(splits, list(wanted)) & np.isin(subject, learnt)),
-        len(names) - len(learnt),
+        _rows(subject, usable & np.isin(splits, list(wanted)) & np.isin(subject, eligible)),
+        len(names) - len(eligible),
         _rows(subject, unseen),
         len(np.unique(subject[test & ~unseen])),
     )

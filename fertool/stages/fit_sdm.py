@@ -99,7 +99,7 @@ def _of_file(path: Path, splits: Sequence[str]) -> tuple[list[_Landmarked], tupl
         raise UsageError(f"{path} has no landmarks", "make it with: fertool detect-align ... --landmarks dataset")
     placed_by = stored.params.get("landmarks")
     if placed_by in ("ert68", "mtcnn5", "sdm"):
-        console.say(f"note: the landmarks of {path} were placed by {placed_by}; what is learnt can only imitate it")
+        console.say(f"note: the landmarks of {path} were placed by {placed_by}; the model can only imitate it")
     images, marks, split = stored["images"], np.asarray(stored["landmarks"], dtype=np.float64), stored["split"]
     marked = usable(marks)
     chosen = marked & np.isin(stored["status"], (OK, SEVERAL)) & np.isin(split, ("", *splits))
@@ -193,7 +193,7 @@ def summary(path: Path) -> dict:
 def report(summary: dict) -> None:
     """Print the training error at the start and after every step."""
     mirror = " and their mirror images" if summary["mirror"] else ""
-    console.say(f"{summary['path']}: {summary['points']} landmarks, learnt from {summary['faces']:,} faces{mirror}")
+    console.say(f"{summary['path']}: {summary['points']} landmarks, trained on {summary['faces']:,} faces{mirror}")
     rows: list[tuple[str, str | None, str]] = [("start", None, f"{100 * summary['start']:.2f} %")]
     rows += [(f"{i}", f"{s['cell']:g}", f"{100 * s['error']:.2f} %") for i, s in enumerate(summary["steps"], 1)]
     console.show(console.table("error on the training faces", ("step", "cell", "mean error"), rows))

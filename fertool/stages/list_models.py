@@ -31,12 +31,12 @@ def every_network() -> list[dict]:
                 parts = net.parts()
             reference = paper_results.of_network(cls)
             paper = _cited(paper_results.load(reference)) if reference else ""
-            learnt = [m for m in net.children() if m is not net.frozen]
+            trained = [m for m in net.children() if m is not net.frozen]
             found.append(
                 {
                     "network": label,
                     "classes": classes,
-                    **count(*learnt),
+                    **count(*trained),
                     "input": list(net.input.size),
                     "paper": paper,
                 }

@@ -78,7 +78,7 @@ def run(
     else:
         teacher = artefact.read(learn_from, "faces")
         teacher.verify()
-        net = learnt(teacher, settings, executor, spared=rows if teacher.digest == source.digest else None)
+        net = train_classifier(teacher, settings, executor, spared=rows if teacher.digest == source.digest else None)
     entries = _entries(source, rows, guesses(net, source, rows, executor), settings.min_probability)
     files.write(page, review.render(f"{source.path.parent.name}, split {settings.split}", out.name, entries, len(rows)))
     with files.replacing(out) as part, open(part, "w", newline="", encoding="utf-8") as f:
@@ -110,7 +110,7 @@ def _shipped() -> "Guesser":
     return classifier.shipped()
 
 
-def learnt(
+def train_classifier(
     teacher: Artefact, settings: SuggestOcclusion, executor: Executor, *, spared: np.ndarray | None = None
 ) -> "Guesser":
     """Return a network that has learned from drawings on the teacher's faces, on one thread.

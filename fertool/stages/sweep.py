@@ -89,10 +89,10 @@ def points(
     for values in itertools.product(*axes.values()):
         given = [*sets, *(set_to(key, value) for key, value in zip(axes, values, strict=True))]
         mine = {section: [s for s in given if section_of(s) == section] for section in _VARIED}
-        learnt = recipe.settings("train", options, mine["train"])
-        model_settings(learnt.model, variant)
+        training = recipe.settings("train", options, mine["train"])
+        model_settings(training.model, variant)
         regions = recipe.settings("crop-regions", {}, mine["crop-regions"]) if by_region else None
-        found.append(Point(dict(zip(axes, values, strict=True)), learnt, regions))
+        found.append(Point(dict(zip(axes, values, strict=True)), training, regions))
     return found
 
 
@@ -136,9 +136,9 @@ def run(
     if trained and not all(p.regions and not any(k.startswith("train.") for k in p.values) for p in series):
         raise UsageError("a finished run can only be scored on other regions", "vary crop-regions, or leave out --run")
     models = [read(trained / "run.h5", "run").params["model"]] if trained else [p.train.model for p in series]
-    if learnt := [m["name"] for m in models if model_class(m["name"]).verifies]:
+    if of_subjects := [m["name"] for m in models if model_class(m["name"]).verifies]:
         raise UsageError(
-            f"{learnt[0]} learns subjects, and a sweep scores expressions",
+            f"{of_subjects[0]} is trained on subjects, and a sweep scores expressions",
             "train each value with fertool train, and eval the runs together",
         )
     scores.check_subsets(faces, subsets)

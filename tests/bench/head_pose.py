@@ -3,8 +3,8 @@
     python tests/bench/head_pose.py rendered [--heads 1000] [--detectors mtcnn dlib-hog]
     python tests/bench/head_pose.py images FOLDER [--limit 400]
 
-`rendered` draws heads over ±75° yaw, ±45° pitch and ±20° roll, of people whom nothing was learnt from (other numbers
-than in tests/bench/teach_pose.py), half of them in expressions that were not learnt from either, finds them as
+`rendered` draws heads over ±75° yaw, ±45° pitch and ±20° roll, of people whom nothing was trained on (other numbers
+than in tests/bench/teach_pose.py), half of them in expressions that were not in the training either, finds them as
 detect-align does, and compares each way to estimate pose with the truth. A face is missed if none is found.
 `images` wants pictures with .pts files of 68 points beside them. There is no truth about their pose: estimates are
 compared with the fit to the landmarks placed by hand, and with the mirror image of the same image. Where 0° of
@@ -26,7 +26,7 @@ from fertool.faces.images import read_image
 from fertool.faces.pipeline import rgb
 
 RANGES = ((0, 15), (15, 30), (30, 45), (45, 60), (60, 90), (0, 90))
-LEARNT = ("neutral", "happiness", "sadness", "disgust", "surprise")
+TRAINED = ("neutral", "happiness", "sadness", "disgust", "surprise")
 OTHERS = ("anger", "fear")
 #: (pitch, yaw, roll) of a mirrored face
 MIRROR = np.array([1, -1, -1])
@@ -72,22 +72,22 @@ def rendered(heads: int, detectors: list[str]) -> None:
     from fertool.rendering.render import FaceSpec, render_face
 
     placer, finders = landmarks.make("ert68"), {name: detectors.make(name) for name in detectors}
-    found, marked, truth, learnt = {name: Found() for name in detectors}, [], [], []
+    found, marked, truth, in_training = {name: Found() for name in detectors}, [], [], []
     with console.progress("heads", heads, "heads") as advance:
         for i in range(heads):
             rng = np.random.default_rng([77, i])
-            expression = str(rng.choice(LEARNT if i % 2 else OTHERS))
+            expression = str(rng.choice(TRAINED if i % 2 else OTHERS))
             turn = rng.uniform((-45, -75, -20), (45, 75, 20)).tolist()
             face = render_face(
                 FaceSpec(80_000_000 + i, expression, 0.8, *turn, seed=int(rng.integers(2**31)), size=192)
             )
             truth.append(turn)
-            learnt.append(expression in LEARNT)
+            in_training.append(expression in TRAINED)
             marked.append(pose.estimate(face.landmarks)[0])
             for name, detector in finders.items():
                 found[name].add(face.pixels, name, detector, placer)
             advance()
-    truth, learnt = np.array(truth), np.array(learnt)
+    truth, in_training = np.array(truth), np.array(in_training)
     rows = _errors("true landmarks, fitted", np.array(marked), truth)
     for name, answers in found.items():
         rows += _errors(f"{name}: ert68, fitted", np.array(answers.fitted), truth)
@@ -97,7 +97,7 @@ def rendered(heads: int, detectors: list[str]) -> None:
     console.show(console.table("mean absolute error on rendered heads", columns, rows))
     for name, answers in found.items():
         off, expected = np.abs(np.array(answers.learned) - truth), np.ravel(answers.expected)
-        for kind, inside in (("learnt", learnt), ("not learnt", ~learnt)):
+        for kind, inside in (("trained", in_training), ("not trained", ~in_training)):
             p, y, r = np.nanmean(off[inside], axis=0)
             console.say(f"{name}, expressions {kind}: pitch {p:.2f}, yaw {y:.2f}, roll {r:.2f}")
         edges = np.nanquantile(expected, np.linspace(0, 1, 5))

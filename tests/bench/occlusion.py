@@ -54,7 +54,9 @@ def main() -> None:
     if given.shipped:
         net = classifier.shipped()
     else:
-        net = stage.learnt(teacher, settings, LocalExecutor(), spared=rows if teacher.digest == faces.digest else None)
+        net = stage.train_classifier(
+            teacher, settings, LocalExecutor(), spared=rows if teacher.digest == faces.digest else None
+        )
     if given.save:
         save_file(net.state_dict(), str(given.save))
     probabilities = stage.guesses(net, faces, rows, LocalExecutor())

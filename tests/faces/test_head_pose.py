@@ -25,7 +25,7 @@ def framed(face):
 
 @pytest.fixture(scope="module")
 def heads():
-    """(picture, box, pitch, yaw, roll) of people and expressions of which nothing was learnt."""
+    """(picture, box, pitch, yaw, roll) of people and expressions that are not in the training."""
     from fertool.rendering.render import FaceSpec, render_face
 
     found = []

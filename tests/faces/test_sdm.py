@@ -1,4 +1,4 @@
-"""Landmarks by a supervised descent: learnt by the real command, tried on people it has not seen."""
+"""Landmarks by a supervised descent: trained by the real command, evaluated on people it has not seen."""
 
 import json
 import shutil
@@ -55,9 +55,9 @@ def photographs(rendered, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def learnt(photographs, tmp_path_factory):
+def model(photographs, tmp_path_factory):
     """What fit-sdm wrote and said."""
-    out = tmp_path_factory.mktemp("learnt") / "landmarks.h5"
+    out = tmp_path_factory.mktemp("model") / "landmarks.h5"
     said, _ = fertool(
         "fit-sdm", photographs, "--out", out, "--perturbations", 3, "--set", "fit-sdm.cells=[0.35,0.25,0.17]"
     )
@@ -73,8 +73,8 @@ def few(photographs, tmp_path):
     return tmp_path
 
 
-def test_the_command_tells_how_well_it_learnt(learnt):
-    out, said = learnt
+def test_the_command_tells_how_well_it_learnt(model):
+    out, said = model
     assert (said["points"], said["faces"], said["mirror"]) == (68, 56, True)
     errors = [said["start"], *(step["error"] for step in said["steps"])]
     assert errors == sorted(errors, reverse=True)
@@ -85,9 +85,9 @@ def test_the_command_tells_how_well_it_learnt(learnt):
     assert inspect.summary(out)["kind"] == "landmarks"
 
 
-def test_people_it_has_not_seen(learnt, rendered):
+def test_people_it_has_not_seen(model, rendered):
     """Starts are as far off as a detector's box; the landmarks found are much nearer than the mean shape there."""
-    placer, rng = Sdm(Options(sdm=learnt[0])), np.random.default_rng(0)
+    placer, rng = Sdm(Options(sdm=model[0])), np.random.default_rng(0)
     cascade, start, found, truth = placer._cascade, [], [], []
     dataset = open_dataset(rendered)
     for sample in dataset.samples():
@@ -107,8 +107,8 @@ def test_people_it_has_not_seen(learnt, rendered):
     assert np.median(after) < 0.07
 
 
-def test_a_turned_and_enlarged_photograph_makes_no_difference(learnt, rendered):
-    placer, dataset = Sdm(Options(sdm=learnt[0])), open_dataset(rendered)
+def test_a_turned_and_enlarged_photograph_makes_no_difference(model, rendered):
+    placer, dataset = Sdm(Options(sdm=model[0])), open_dataset(rendered)
     easy = [s for s in dataset.samples() if abs(s.extra["true_yaw"]) < 15 and not s.extra["true_occlusion"]][:6]
     apart = []
     for sample in easy:
@@ -145,8 +145,8 @@ def test_the_same_work_is_done_once_and_gives_the_same_file(photographs, tmp_pat
         fit_sdm.run([copy], settings=QUICK, out=made[0])
 
 
-def test_detect_align_uses_it_and_names_it_as_an_input(learnt, rendered, tmp_path):
-    file = learnt[0]
+def test_detect_align_uses_it_and_names_it_as_an_input(model, rendered, tmp_path):
+    file = model[0]
     how = ("--landmarks", "sdm", "--sdm", file, "--detector", "dlib-hog", "--size", "64", "--limit", "20")
     out = tmp_path / "faces.h5"
     fertool("detect-align", rendered, *how, "--workers", "2", "--out", out)
@@ -175,19 +175,19 @@ def test_detect_align_uses_it_and_names_it_as_an_input(learnt, rendered, tmp_pat
         detect_align.run(open_dataset(rendered), settings=settings, out=out, limit=20)
 
 
-def test_without_its_file_the_error_names_the_command_that_makes_one(rendered, learnt, tmp_path):
+def test_without_its_file_the_error_names_the_command_that_makes_one(rendered, model, tmp_path):
     source = open_dataset(rendered)
     with pytest.raises(UsageError) as e:
         detect_align.run(source, settings=DetectAlign(landmarks="sdm"), out=tmp_path / "faces.h5")
     assert "fertool fit-sdm" in e.value.hint
     with pytest.raises(UsageError, match="of no use with --landmarks ert68"):
-        detect_align.run(source, settings=DetectAlign(sdm=str(learnt[0])), out=tmp_path / "faces.h5")
+        detect_align.run(source, settings=DetectAlign(sdm=str(model[0])), out=tmp_path / "faces.h5")
 
 
-def test_files_that_are_no_descent_are_refused(learnt, faces_h5, tmp_path):
+def test_files_that_are_no_descent_are_refused(model, faces_h5, tmp_path):
     with pytest.raises(ArtefactError, match="holds 'faces'; 'landmarks' is needed"):
         sdm.load(faces_h5)
-    whole = artefact.read(learnt[0], "landmarks")
+    whole = artefact.read(model[0], "landmarks")
     arrays = {name: np.array(whole[name]) for name in whole.stored}
     for spoilt in (
         {"mean": arrays["mean"][:67]},

@@ -120,9 +120,9 @@ def test_every_learnt_parameter_learns(name, variant):
     net = network(name, variant)
     net.train()
     sum(net.losses(net(views(net)), targets()).values()).backward()
-    learnt = {k: p for k, p in net.named_parameters() if p.requires_grad}
-    assert learnt
-    assert all(p.grad is not None for p in learnt.values())
+    trainable = {k: p for k, p in net.named_parameters() if p.requires_grad}
+    assert trainable
+    assert all(p.grad is not None for p in trainable.values())
     held = [k for k, p in net.named_parameters() if not p.requires_grad]
     assert bool(held) == bool(net.pretrained_part)
     assert all(k.startswith(net.pretrained_part + ".") for k in held)

@@ -82,7 +82,7 @@ def test_predictions_are_a_forward_pass(run, faces):
     ]
     assert np.allclose(p["logits"], by_hand(run, faces, rows), atol=2e-3)
     labelled = np.asarray(p["label"]) >= 0
-    assert (p["logits"].argmax(1) == p["label"])[labelled].all(), "and it has learnt them"
+    assert (p["logits"].argmax(1) == p["label"])[labelled].all(), "and they were trained on"
 
 
 def test_attention_is_kept(run):

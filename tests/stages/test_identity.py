@@ -46,7 +46,7 @@ def write_people(folder, train: int = 12, test: int = 8, **columns):
 
 @pytest.fixture(scope="module")
 def space(tmp_path_factory):
-    """A workspace with faces of 12 people to learn and 8 others, and a run that has learnt them."""
+    """A workspace with faces of 12 people to learn and 8 others, and a run trained on them."""
     space = tmp_path_factory.mktemp("people")
     write_people(space / "people")
     tell("train", "identity", *SMALL, "--epochs", 12, "--lr", 0.1, "--batch", 16, space=space)

@@ -25,7 +25,7 @@ def applies(folders: list[Path]) -> bool:
     kinds = {model_class(artefact.read(f / "run.h5", "run").params["model"]["name"]).verifies for f in folders}
     if len(kinds) > 1:
         names = ", ".join(f.name for f in folders)
-        raise UsageError(f"of {names}, some learnt expressions and some subjects", "eval them one by one")
+        raise UsageError(f"of {names}, some were trained on expressions and some on subjects", "eval them one by one")
     return kinds == {True}
 
 

@@ -10,9 +10,9 @@ def notes(trained: Trained) -> str:
     """Return a line on the licences of the data and models that a network was trained with."""
     name = trained.prepared["faces"].get("dataset", "")
     data = next((d.about for d in layouts() if d.name == name), name or "faces of unknown origin")
-    lines = ["fertool is MIT-licensed; weights follow from what they were learnt from.", f"Trained on: {data}."]
+    lines = ["fertool is MIT-licensed; weights follow from what they were trained on.", f"Trained on: {data}."]
     if trained.faces.landmarks == "ert68":
-        lines.append("Its faces were aligned by dlib's 68-point model, learnt from iBUG 300-W: no commercial use.")
+        lines.append("Its faces were aligned by dlib's 68-point model, trained on iBUG 300-W: no commercial use.")
     init = trained.train.get("init", "none")
     if init == "dlib":
         lines.append("Its training began with dlib's face recognition network, which is in the public domain.")

@@ -115,7 +115,7 @@ def faces_settings(trained: Trained, settings: Predict) -> DetectAlign:
         changes = {"detector": "mtcnn", "min_score": 0.0}
     elif faces.detector == "none":
         console.say(
-            f"{trained.name} learnt from whole pictures: each of these is taken as a face (or --detector mtcnn)"
+            f"{trained.name} was trained on whole images: each of these is taken as a face (or --detector mtcnn)"
         )
     if settings.min_score is not None:
         changes["min_score"] = settings.min_score

@@ -37,7 +37,7 @@ class Run:
     def predictions(self, faces: Artefact) -> Artefact:
         if model_class(self.run().params["model"]["name"]).verifies:
             raise UsageError(
-                f"{self.name} learnt subjects: there are no predictions of expressions to draw",
+                f"{self.name} was trained on subjects: there are no predictions of expressions to draw",
                 f"run: fertool eval --run {run_reference(self.folder)}; or draw its curves",
             )
         path = predictions_of(self.folder)
