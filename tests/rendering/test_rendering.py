@@ -353,12 +353,25 @@ def test_stage_leaves_other_folders_alone(tmp_path):
         render.run(tmp_path / "new", people=2)
 
 
-@pytest.mark.parametrize("package", ["anny", "embreex"])
-def test_missing_packages_are_named_with_the_way_to_get_them(tmp_path, monkeypatch, package):
-    monkeypatch.setitem(sys.modules, package, None)  # Python's own way of saying that there is none
-    with pytest.raises(DataError, match=package) as caught:
+@pytest.mark.parametrize("packages", [["anny"], ["embreex", "warp"]])
+def test_missing_packages_are_named_with_the_way_to_get_them(tmp_path, monkeypatch, packages):
+    for package in packages:
+        monkeypatch.setitem(sys.modules, package, None)  # Python's own way of saying that there is none
+    with pytest.raises(DataError, match=" and ".join(packages)) as caught:
         render.run(tmp_path / "faces", people=3, per_person=1, size=48)
     assert caught.value.hint == "pip install 'fertool[demo]'"
+
+
+@pytest.mark.parametrize("occlusion", ["", "upper", "glasses-mask"])
+def test_faces_are_rendered_alike_without_embree(monkeypatch, occlusion):
+    spec = FaceSpec(subject=3, expression="surprise", yaw=25.0, occlusion=occlusion, size=96)
+    with_embree = render_face(spec)
+    monkeypatch.setitem(sys.modules, "embreex", None)
+    with_warp = render_face(spec)
+    difference = np.abs(with_embree.pixels.astype(int) - with_warp.pixels)
+    assert difference.max() <= 4
+    assert (difference > 1).mean() < 0.001
+    assert (with_embree.landmarks == with_warp.landmarks).all()
 
 
 def test_package_without_its_images_is_named(tmp_path):
