@@ -126,9 +126,8 @@ def _knock(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), _CONNECT).close()
     except OSError as error:
-        raise DeviceError(
-            f"nothing listens at {address}: {error.strerror or error}", "run on the first node: ray start --head"
-        ) from None
+        problem = f"nothing listens at {address}: {error.strerror or error}"
+        raise DeviceError(problem, "start a cluster on its first node with ray start, and name its address") from None
 
 
 @dataclass
@@ -283,7 +282,7 @@ class _Crew:
                 self._ray.kill(actor.handle)
 
 
-_INSTALL = "install the same fertool on every node; Ray's logs, in /tmp/ray of the nodes, say more"
+_INSTALL = "install the same version on every node; Ray's logs, in /tmp/ray of the nodes, say more"
 
 
 def _line(error: Exception) -> str:

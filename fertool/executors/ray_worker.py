@@ -13,7 +13,7 @@ from typing import Any
 import fertool
 from fertool.errors import DataError, DeviceError, FertoolError
 
-_SHARED = "images, models and fertool have to lie where every node sees them at the same path"
+_SHARED = "images and models have to lie where every node sees them at the same path"
 
 
 @dataclass(frozen=True)

@@ -89,8 +89,9 @@ def test_resume_is_exact_with_all_tools(faces, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_two_processes_train_like_one(faces, tmp_path):
-    one = toy.train_toy(faces, out=tmp_path / "one", **TOOLS)
-    two = toy.train_toy(faces, out=tmp_path / "two", devices=Devices("cpu", 2), **TOOLS)
+    tools = {**TOOLS, "lr": 1e-4}  # Adam makes full steps of what is rounding on some processors: small ones
+    one = toy.train_toy(faces, out=tmp_path / "one", **tools)
+    two = toy.train_toy(faces, out=tmp_path / "two", devices=Devices("cpu", 2), **tools)
     for column in ("loss", "val_loss"):
         np.testing.assert_allclose(one[f"history/{column}"], two[f"history/{column}"], rtol=1e-3)
 
